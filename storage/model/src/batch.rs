@@ -1,0 +1,244 @@
+//! Batches: what one request brings, in columns, on the way from a decoder to an engine.
+//!
+//! A decoder reuses its buffers: label sets and lines go into one arena each, samples and entries are small records
+//! that point into them. Nothing is allocated per sample or per line.
+
+use std::ops::Range;
+
+use crate::labels::encode_labels;
+use crate::{Exemplar, LabelSet, MetricMetadata, Sample, Span, TimestampMs, TimestampNs, hash_labels};
+
+/// Position of a series within its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesIx(pub u32);
+
+/// Position of a stream within its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamIx(pub u32);
+
+#[derive(Clone, Debug, Default)]
+struct LabelArena {
+    bytes: Vec<u8>,
+    sets: Vec<(Range<u32>, u64)>,
+}
+
+impl LabelArena {
+    fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> u32 {
+        let start = self.bytes.len();
+        encode(&mut self.bytes);
+        let hash = hash_labels(&self.bytes[start..]);
+        self.sets.push((start as u32..self.bytes.len() as u32, hash));
+        (self.sets.len() - 1) as u32
+    }
+
+    fn get(&self, ix: u32) -> (&[u8], u64) {
+        let (range, hash) = &self.sets[ix as usize];
+        (&self.bytes[range.start as usize..range.end as usize], *hash)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.sets.clear();
+    }
+}
+
+/// Samples, exemplars and metadata of one request.
+#[derive(Clone, Debug, Default)]
+pub struct SampleBatch {
+    labels: LabelArena,
+    samples: Vec<(SeriesIx, Sample)>,
+    exemplars: Vec<(SeriesIx, Exemplar)>,
+    metadata: Vec<(String, MetricMetadata)>,
+}
+
+impl SampleBatch {
+    /// Adds a series; `pairs` may come in any order (see [`encode_labels`]) and is scratch space afterwards. The same
+    /// label set may be added twice.
+    pub fn series(&mut self, pairs: &mut Vec<(&str, &str)>) -> SeriesIx {
+        SeriesIx(self.labels.push(|out| encode_labels(pairs, out)))
+    }
+
+    /// Adds a series by its label set.
+    pub fn series_of(&mut self, labels: &LabelSet) -> SeriesIx {
+        SeriesIx(self.labels.push(|out| out.extend_from_slice(labels.as_bytes())))
+    }
+
+    /// Adds a sample.
+    pub fn sample(&mut self, series: SeriesIx, t: TimestampMs, v: f64) {
+        self.samples.push((series, Sample { t, v }));
+    }
+
+    /// Adds an exemplar.
+    pub fn exemplar(&mut self, series: SeriesIx, exemplar: Exemplar) {
+        self.exemplars.push((series, exemplar));
+    }
+
+    /// Says what is known of a metric family.
+    pub fn metadata(&mut self, family: impl Into<String>, metadata: MetricMetadata) {
+        self.metadata.push((family.into(), metadata));
+    }
+
+    /// How many series.
+    pub fn series_count(&self) -> usize {
+        self.labels.sets.len()
+    }
+
+    /// Encoded label set and hash of a series.
+    pub fn labels(&self, series: SeriesIx) -> (&[u8], u64) {
+        self.labels.get(series.0)
+    }
+
+    /// All samples in the order added.
+    pub fn samples(&self) -> &[(SeriesIx, Sample)] {
+        &self.samples
+    }
+
+    /// All exemplars in the order added.
+    pub fn exemplars(&self) -> &[(SeriesIx, Exemplar)] {
+        &self.exemplars
+    }
+
+    /// All metadata in the order added.
+    pub fn all_metadata(&self) -> &[(String, MetricMetadata)] {
+        &self.metadata
+    }
+
+    /// Whether it holds nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
+    }
+
+    /// About how many bytes it occupies.
+    pub fn bytes(&self) -> usize {
+        self.labels.bytes.len() + self.labels.sets.len() * 16 + self.samples.len() * 24 + self.exemplars.len() * 128
+    }
+
+    /// Empties it, keeping the buffers.
+    pub fn clear(&mut self) {
+        self.labels.clear();
+        self.samples.clear();
+        self.exemplars.clear();
+        self.metadata.clear();
+    }
+}
+
+#[derive(Clone, Debug)]
+struct LogRow {
+    stream: StreamIx,
+    t: TimestampNs,
+    line: Range<u32>,
+    metadata: Range<u32>,
+}
+
+/// Log entries of one request.
+#[derive(Clone, Debug, Default)]
+pub struct LogBatch {
+    labels: LabelArena,
+    rows: Vec<LogRow>,
+    text: String,
+    metadata: Vec<(Range<u32>, Range<u32>)>,
+}
+
+impl LogBatch {
+    /// Adds a stream; `pairs` may come in any order and is scratch space afterwards.
+    pub fn stream(&mut self, pairs: &mut Vec<(&str, &str)>) -> StreamIx {
+        StreamIx(self.labels.push(|out| encode_labels(pairs, out)))
+    }
+
+    /// Adds a stream by its label set.
+    pub fn stream_of(&mut self, labels: &LabelSet) -> StreamIx {
+        StreamIx(self.labels.push(|out| out.extend_from_slice(labels.as_bytes())))
+    }
+
+    /// Adds an entry with its structured metadata. A batch holds less than 4 GiB of text; decoders bound it far lower.
+    pub fn entry<N: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        stream: StreamIx,
+        t: TimestampNs,
+        line: &str,
+        metadata: impl IntoIterator<Item = (N, V)>,
+    ) {
+        let line = self.put(line);
+        let first = self.metadata.len() as u32;
+        for (n, v) in metadata {
+            let pair = (self.put(n.as_ref()), self.put(v.as_ref()));
+            self.metadata.push(pair);
+        }
+        let metadata = first..self.metadata.len() as u32;
+        self.rows.push(LogRow {
+            stream,
+            t,
+            line,
+            metadata,
+        });
+    }
+
+    /// How many streams.
+    pub fn stream_count(&self) -> usize {
+        self.labels.sets.len()
+    }
+
+    /// Encoded label set and hash of a stream.
+    pub fn labels(&self, stream: StreamIx) -> (&[u8], u64) {
+        self.labels.get(stream.0)
+    }
+
+    /// How many entries.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Stream, time and line of the entry at `row`.
+    pub fn row(&self, row: usize) -> (StreamIx, TimestampNs, &str) {
+        let r = &self.rows[row];
+        (r.stream, r.t, self.text(&r.line))
+    }
+
+    /// Structured metadata of the entry at `row`, in the order given.
+    pub fn row_metadata(&self, row: usize) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let r = &self.rows[row].metadata;
+        self.metadata[r.start as usize..r.end as usize]
+            .iter()
+            .map(|(n, v)| (self.text(n), self.text(v)))
+    }
+
+    /// About how many bytes it occupies.
+    pub fn bytes(&self) -> usize {
+        self.labels.bytes.len() + self.text.len() + self.rows.len() * 32 + self.metadata.len() * 16
+    }
+
+    /// Bytes of lines and structured metadata.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Empties it, keeping the buffers.
+    pub fn clear(&mut self) {
+        self.labels.clear();
+        self.rows.clear();
+        self.text.clear();
+        self.metadata.clear();
+    }
+
+    fn put(&mut self, s: &str) -> Range<u32> {
+        let start = self.text.len() as u32;
+        self.text.push_str(s);
+        start..self.text.len() as u32
+    }
+
+    fn text(&self, range: &Range<u32>) -> &str {
+        &self.text[range.start as usize..range.end as usize]
+    }
+}
+
+/// Spans of one request.
+#[derive(Clone, Debug, Default)]
+pub struct SpanBatch {
+    /// The spans, in the order received.
+    pub spans: Vec<Span>,
+}

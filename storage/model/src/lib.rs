@@ -1,0 +1,28 @@
+//! The nouns of the field: labels, time, ids, samples, log entries, spans, and the batches in which they arrive.
+//!
+//! A type lives here when two rooms of the house speak it, it is a noun of the field, and it needs no I/O, clock,
+//! async runtime, wire format or setting.
+
+mod attribute;
+mod batch;
+mod exemplar;
+mod ids;
+mod labels;
+mod log;
+mod matcher;
+mod metadata;
+mod sample;
+mod span;
+mod time;
+
+pub use attribute::{AttributeValue, KeyValue};
+pub use batch::{LogBatch, SampleBatch, SeriesIx, SpanBatch, StreamIx};
+pub use exemplar::Exemplar;
+pub use ids::{BlockId, ParseIdError, SeriesId, Signal, SpanId, StreamId, TraceId};
+pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_labels, hash_labels};
+pub use log::Entry;
+pub use matcher::{BadMatcher, MatchOp, Matcher};
+pub use metadata::{MetricKind, MetricMetadata};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use span::{Event, Link, Resource, Scope, Span, SpanKind, StatusCode};
+pub use time::{DAY_MS, DAY_NS, Day, TimeRangeMs, TimeRangeNs, TimestampMs, TimestampNs};

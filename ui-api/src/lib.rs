@@ -1,0 +1,36 @@
+//! How it answers: the Prometheus, Loki and Tempo HTTP APIs.
+
+use query::Queries;
+
+/// What the APIs say of the process; filled by the server.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Trilobite's version.
+    pub version: String,
+    /// Revision it was built from, possibly empty.
+    pub revision: String,
+    /// Flags and settings as `status/flags` and `status/config` show them: name and value.
+    pub flags: Vec<(String, String)>,
+    /// Retention of metrics as text (`15d`).
+    pub retention: String,
+    /// When the process started, seconds since the epoch.
+    pub start_seconds: f64,
+    /// Whether `/api/v1/admin/*` answers.
+    pub admin_api: bool,
+}
+
+/// The Prometheus HTTP API under `/api/v1/`.
+pub fn prometheus_router(queries: &Queries, about: &About) -> axum::Router {
+    let _ = (queries, about);
+    todo!()
+}
+/// The Loki HTTP API under `/loki/api/v1/`.
+pub fn loki_router(queries: &Queries, about: &About) -> axum::Router {
+    let _ = (queries, about);
+    todo!()
+}
+/// The Tempo HTTP API under `/api/`.
+pub fn tempo_router(queries: &Queries, about: &About) -> axum::Router {
+    let _ = (queries, about);
+    todo!()
+}
