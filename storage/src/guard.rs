@@ -1,0 +1,100 @@
+//! What is refused before it reaches an engine: batches when memory or disk run out. Nothing refused here was
+//! acknowledged, and the protocols answer with a status that makes clients try again.
+
+use std::sync::atomic::Ordering;
+
+use model::{LogBatch, SampleBatch, SpanBatch};
+
+use crate::Storage;
+
+/// Above this share of the memory limit, appends are refused until heads have been cut.
+const PUSH_BACK_AT: f64 = 0.95;
+
+/// Why an append was refused as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// No memory left now: try again later (503 with Retry-After).
+    #[error("{0}")]
+    Overloaded(String),
+    /// The disk is full, or nearly so: try again much later (503 with Retry-After).
+    #[error("{0}")]
+    DiskFull(String),
+    /// It failed; nothing was acknowledged.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Storage {
+    /// Stores samples; returns when they are durable.
+    pub async fn append_samples(&self, batch: &SampleBatch) -> Result<storage_metrics::Appended, AppendError> {
+        self.admit()?;
+        let now = self.now().floor_ms();
+        self.metrics.append(batch, now).await.map_err(|e| match e {
+            storage_metrics::AppendError::Wal(e) => self.wal_refused(e),
+            storage_metrics::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
+            storage_metrics::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
+        })
+    }
+
+    /// Stores entries; returns when they are durable.
+    pub async fn append_logs(&self, batch: &LogBatch) -> Result<storage_logs::Appended, AppendError> {
+        self.admit()?;
+        self.logs.append(batch, self.now()).await.map_err(|e| match e {
+            storage_logs::AppendError::Wal(e) => self.wal_refused(e),
+            storage_logs::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
+            storage_logs::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
+        })
+    }
+
+    /// Stores spans; returns when they are durable.
+    pub async fn append_spans(&self, batch: SpanBatch) -> Result<storage_traces::Appended, AppendError> {
+        self.admit()?;
+        self.traces.append(batch, self.now()).await.map_err(|e| match e {
+            storage_traces::AppendError::Wal(e) => self.wal_refused(e),
+            storage_traces::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
+            storage_traces::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
+        })
+    }
+
+    /// Looks at free space and opens or closes the gate for ingest. Called on every tick.
+    pub(crate) fn look_at_disk(&self) {
+        let Ok(space) = self.disk.space(&self.options.data_dir) else {
+            return;
+        };
+        let full = space.free < self.options.free_disk_reserve;
+        if full != self.disk_full.swap(full, Ordering::Relaxed) {
+            let (free, reserve) = (space.free, self.options.free_disk_reserve);
+            if full {
+                tracing::error!(free, reserve, "disk nearly full: ingest is refused until space returns");
+            } else {
+                tracing::info!(free, reserve, "disk space returned: ingest goes on");
+            }
+        }
+    }
+
+    fn admit(&self) -> Result<(), AppendError> {
+        if self.disk_full.load(Ordering::Relaxed) {
+            return Err(AppendError::DiskFull(format!(
+                "disk full: less than {} bytes free where {} lies (--free-disk-reserve); free space or lower the retention",
+                self.options.free_disk_reserve,
+                self.options.data_dir.display()
+            )));
+        }
+        if self.budget.pressure() > PUSH_BACK_AT {
+            return Err(AppendError::Overloaded(format!(
+                "overloaded: {} of {} bytes of memory in use (--memory-limit); heads are being cut, try again",
+                self.budget.used(),
+                self.budget.limit()
+            )));
+        }
+        Ok(())
+    }
+
+    fn wal_refused(&self, error: storage_wal::WalError) -> AppendError {
+        if let storage_wal::WalError::Io { full: true, .. } = &error {
+            self.disk_full.store(true, Ordering::Relaxed);
+            return AppendError::DiskFull(format!("disk full: {error}"));
+        }
+        AppendError::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,255 @@
+//! The life cycle: [`Storage::tick`] asks the plans and lets the engines do what they say. The server calls it on a
+//! timer from a thread of its own; a test calls it with invented days and lives through a week in a second.
+
+use model::{BlockId, Signal, TimeRangeNs, TimestampMs, TimestampNs};
+use storage_catalogue::{BlockMeta, BlockRef};
+
+use crate::Storage;
+use crate::plan::{CompactionPolicy, CutPolicy, ExpiryPolicy, HeadFigures, plan_compaction, plan_cut, plan_expiry};
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+const MINUTE_NS: i64 = 60_000_000_000;
+
+/// How often compaction and retention are considered, ns; cuts are considered on every tick.
+const SLOW_TICK_NS: i64 = 10 * MINUTE_NS;
+
+/// A WAL longer than this is cut, so that replay after a crash stays well below two seconds.
+const WAL_BYTES_MAX: u64 = 96 << 20;
+
+/// A head larger than this is cut, whatever the memory limit allows.
+const HEAD_BYTES_MAX: u64 = 256 << 20;
+
+/// Heads smaller than this are not worth cutting even when memory is short.
+const HEAD_BYTES_MIN: u64 = 4 << 20;
+
+const COMPACTION: CompactionPolicy = CompactionPolicy {
+    fan_in: 4,
+    bytes_max: 1 << 30,
+    settle_ns: 2 * HOUR_NS,
+};
+
+/// What a tick did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// Blocks cut from heads.
+    pub cut: Vec<BlockId>,
+    /// Blocks made by compaction.
+    pub compacted: Vec<BlockId>,
+    /// Blocks retired.
+    pub expired: Vec<BlockId>,
+}
+
+/// A step of the life cycle that failed; the next tick tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("{step} of {signal}: {message}", signal = .signal.as_str())]
+pub struct TickError {
+    /// `cut`, `compaction`, `retention`.
+    pub step: &'static str,
+    /// Whose.
+    pub signal: Signal,
+    /// The engine's words.
+    pub message: String,
+}
+
+/// When each head was started, and when the slow part ran last.
+#[derive(Debug)]
+pub(crate) struct Life {
+    head_since: [TimestampNs; 3],
+    slow_since: Option<TimestampNs>,
+}
+
+impl Life {
+    pub(crate) fn begin(now: TimestampNs) -> Life {
+        Life {
+            head_since: [now; 3],
+            slow_since: None,
+        }
+    }
+}
+
+impl Storage {
+    /// Lets time pass: looks at the disk, cuts heads that are due, and every ten minutes compacts and expires. Blocks the
+    /// thread while it works; ticks do not overlap. One step failing does not keep the others from running.
+    pub fn tick(&self, now: TimestampNs) -> (Ticked, Vec<TickError>) {
+        let mut life = self.life.lock();
+        let (mut done, mut errors) = (Ticked::default(), Vec::new());
+        self.look_at_disk();
+        for signal in Signal::ALL {
+            let since = &mut life.head_since[signal as usize];
+            let head = self.head_figures(signal, now.0.saturating_sub(since.0));
+            if head.items == 0 {
+                *since = now;
+            } else if plan_cut(&head, self.budget.pressure(), &self.cut_policy(signal)) {
+                match self.cut(signal) {
+                    Ok(blocks) => {
+                        *since = now;
+                        done.cut.extend(blocks);
+                    }
+                    Err(message) => errors.push(TickError {
+                        step: "cut",
+                        signal,
+                        message,
+                    }),
+                }
+            }
+        }
+        if life
+            .slow_since
+            .is_none_or(|t| now.0.saturating_sub(t.0) >= SLOW_TICK_NS || now < t)
+        {
+            life.slow_since = Some(now);
+            self.expire(now, &mut done, &mut errors);
+            self.compact(now, &mut done, &mut errors);
+        }
+        (done, errors)
+    }
+
+    /// Cuts all three heads and returns when their blocks are in the catalogue. Blocks the thread.
+    pub fn flush(&self) -> Result<Vec<BlockId>, TickError> {
+        let mut life = self.life.lock();
+        let mut blocks = Vec::new();
+        for signal in Signal::ALL {
+            blocks.extend(self.cut(signal).map_err(|message| TickError {
+                step: "cut",
+                signal,
+                message,
+            })?);
+            life.head_since[signal as usize] = self.now();
+        }
+        Ok(blocks)
+    }
+
+    /// Syncs what is in the WALs, for a clean stop.
+    pub fn sync(&self) -> Result<(), TickError> {
+        let failed = |signal, e: String| TickError {
+            step: "sync",
+            signal,
+            message: e,
+        };
+        self.metrics
+            .sync()
+            .map_err(|e| failed(Signal::Metrics, e.to_string()))?;
+        self.logs.sync().map_err(|e| failed(Signal::Logs, e.to_string()))?;
+        self.traces.sync().map_err(|e| failed(Signal::Traces, e.to_string()))
+    }
+
+    fn cut(&self, signal: Signal) -> Result<Vec<BlockId>, String> {
+        match signal {
+            Signal::Metrics => self.metrics.cut().map_err(|e| e.to_string()),
+            Signal::Logs => self.logs.cut().map_err(|e| e.to_string()),
+            Signal::Traces => self.traces.cut().map_err(|e| e.to_string()),
+        }
+    }
+
+    fn compact(&self, now: TimestampNs, done: &mut Ticked, errors: &mut Vec<TickError>) {
+        for signal in Signal::ALL {
+            let blocks = self.catalogue.blocks(signal, TimeRangeNs::ALL);
+            let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
+            for job in plan_compaction(&metas, now, &COMPACTION) {
+                let inputs: Vec<BlockRef> = blocks.iter().filter(|b| job.contains(&b.meta().id)).cloned().collect();
+                let result = match signal {
+                    Signal::Metrics => self.metrics.compact(&inputs).map_err(|e| e.to_string()),
+                    Signal::Logs => self.logs.compact(&inputs).map_err(|e| e.to_string()),
+                    Signal::Traces => self.traces.compact(&inputs).map_err(|e| e.to_string()),
+                };
+                match result {
+                    Ok(block) => {
+                        tracing::info!(signal = signal.as_str(), inputs = inputs.len(), block = %block, "compacted");
+                        done.compacted.push(block);
+                    }
+                    Err(message) => errors.push(TickError {
+                        step: "compaction",
+                        signal,
+                        message,
+                    }),
+                }
+            }
+        }
+    }
+
+    fn expire(&self, now: TimestampNs, done: &mut Ticked, errors: &mut Vec<TickError>) {
+        let metas: Vec<BlockMeta> = Signal::ALL
+            .iter()
+            .flat_map(|s| self.catalogue.blocks(*s, TimeRangeNs::ALL))
+            .map(|b| b.meta().clone())
+            .collect();
+        let policy = self.expiry_policy();
+        let old = plan_expiry(&metas, now, &policy);
+        if !old.is_empty() {
+            match self.catalogue.retire(&old) {
+                Ok(()) => {
+                    tracing::info!(blocks = old.len(), "expired");
+                    done.expired = old;
+                }
+                Err(e) => {
+                    errors.push(TickError {
+                        step: "retention",
+                        signal: Signal::Metrics,
+                        message: e.to_string(),
+                    });
+                    return;
+                }
+            }
+        }
+        for signal in Signal::ALL {
+            let before = policy.horizon(signal, now);
+            let result = match signal {
+                Signal::Metrics => self.metrics.expire(before.floor_ms()).map_err(|e| e.to_string()),
+                Signal::Logs => self.logs.expire(before).map_err(|e| e.to_string()),
+                Signal::Traces => self.traces.expire(before).map_err(|e| e.to_string()),
+            };
+            if let Err(message) = result {
+                errors.push(TickError {
+                    step: "retention",
+                    signal,
+                    message,
+                });
+            }
+        }
+    }
+
+    fn head_figures(&self, signal: Signal, age_ns: i64) -> HeadFigures {
+        let (items, bytes, wal) = match signal {
+            Signal::Metrics => {
+                let s = self.metrics.stats();
+                (s.head_samples, s.head_bytes, s.wal)
+            }
+            Signal::Logs => {
+                let s = self.logs.stats();
+                (s.head_entries, s.head_bytes, s.wal)
+            }
+            Signal::Traces => {
+                let s = self.traces.stats();
+                (s.head_spans, s.head_bytes, s.wal)
+            }
+        };
+        HeadFigures {
+            items,
+            bytes,
+            wal_bytes: wal.disk_bytes,
+            age_ns,
+        }
+    }
+
+    fn cut_policy(&self, signal: Signal) -> CutPolicy {
+        CutPolicy {
+            age_ns: match signal {
+                Signal::Metrics => 2 * HOUR_NS,
+                Signal::Logs => HOUR_NS,
+                Signal::Traces => 30 * MINUTE_NS,
+            },
+            bytes: (self.budget.limit() / 6).min(HEAD_BYTES_MAX),
+            wal_bytes: WAL_BYTES_MAX,
+            bytes_under_pressure: HEAD_BYTES_MIN,
+        }
+    }
+
+    fn expiry_policy(&self) -> ExpiryPolicy {
+        ExpiryPolicy {
+            metrics_ns: TimestampMs(self.options.retention_metrics_ms).to_ns().0,
+            logs_ns: self.options.retention_logs_ns,
+            traces_ns: self.options.retention_traces_ns,
+            bytes_max: self.options.retention_size,
+        }
+    }
+}
