@@ -116,6 +116,16 @@ pub struct Row {
     pub labels: LabelSet,
     /// Its values on the grid.
     pub cells: Cells,
+    /// The metric's name is to be taken off when the whole expression is done (PromQL's delayed name removal); false
+    /// in other languages. Aggregations pass it on: one marked member marks the group.
+    pub drop_name: bool,
+}
+
+impl Row {
+    /// A row whose labels are final.
+    pub fn new(labels: LabelSet, cells: Cells) -> Row {
+        Row { labels, cells, drop_name: false }
+    }
 }
 
 /// Rows on one grid: the value of a vector expression over all steps at once.
@@ -134,22 +144,27 @@ pub struct Dialect {
     pub division_by_zero_is_nan: bool,
     /// A leading label names the metric and is dropped by arithmetic and ignored by matching (PromQL).
     pub metric_names: bool,
+    /// Where a name is to be dropped, mark the row (`Row::drop_name`) and leave its labels as they are.
+    pub delayed_name_removal: bool,
 }
 
 /// PromQL's ways.
 pub const PROMQL: Dialect = Dialect {
     division_by_zero_is_nan: false,
     metric_names: true,
+    delayed_name_removal: false,
 };
 /// LogQL's ways.
 pub const LOGQL: Dialect = Dialect {
     division_by_zero_is_nan: true,
     metric_names: false,
+    delayed_name_removal: false,
 };
 /// TraceQL's ways.
 pub const TRACEQL: Dialect = Dialect {
     division_by_zero_is_nan: true,
     metric_names: false,
+    delayed_name_removal: false,
 };
 
 /// Aggregations over rows.
