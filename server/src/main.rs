@@ -1,2 +1,95 @@
-//! x
-fn main() {}
+//! The binary `trilobite`: command line, settings, listeners, clock, timers, self-telemetry.
+//!
+//! The only crate that knows all the others, reads the clock, the environment and the config file. Start reading at
+//! `life.rs`; the table of settings is in `settings.rs`, the table of ports in `listeners.rs`.
+
+mod command_line;
+mod healthcheck;
+mod life;
+mod listeners;
+mod machine;
+mod routes;
+mod settings;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use command_line::Task;
+use settings::{LogFormat, Settings};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Bad settings or usage.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let asked = match command_line::parse(&args) {
+        Ok(asked) => asked,
+        Err(None) => return ExitCode::SUCCESS,
+        Err(Some(e)) => return fail(EXIT_USAGE, &e),
+    };
+    let read = |path: &std::path::Path| std::fs::read_to_string(path);
+    let mut settings = match Settings::gather(&asked.flags, |name| std::env::var(name).ok(), read) {
+        Ok(settings) => settings,
+        Err(e) => return fail(EXIT_USAGE, &e),
+    };
+    settings.warnings.extend(asked.warnings);
+    if let Some(path) = &settings.prometheus_config
+        && let Err(e) = std::fs::metadata(path)
+    {
+        return fail(EXIT_USAGE, &format!("--prometheus-config: {}: {e}", path.display()));
+    }
+    match asked.task {
+        Task::CheckConfig => check_config(&settings),
+        Task::Healthcheck => match healthcheck::ask(&settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => fail(1, &e),
+        },
+        Task::Serve => serve(settings),
+    }
+}
+
+#[allow(clippy::print_stdout)] // the answer of a command
+fn check_config(settings: &Settings) -> ExitCode {
+    for w in &settings.warnings {
+        println!("warning: {w}");
+    }
+    println!("settings are valid");
+    ExitCode::SUCCESS
+}
+
+fn serve(settings: Settings) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match settings.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    for w in &settings.warnings {
+        tracing::warn!("{w}");
+    }
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(life::serve(settings)),
+        Err(e) => Err(e.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(1, &format!("{e:#}")),
+    }
+}
+
+/// One line on stderr, and the exit code.
+fn fail(code: u8, why: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("trilobite: {why}");
+    ExitCode::from(code)
+}

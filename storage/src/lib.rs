@@ -22,4 +22,4 @@ pub use storage_budget::{Budget, OverBudget, Reservation};
 pub use storage_logs::Logs;
 pub use storage_metrics::Metrics;
 pub use storage_traces::Traces;
-pub use storage_wal::SyncMode;
+pub use storage_wal::{Stats as WalStats, SyncMode};

@@ -15,6 +15,9 @@ pub struct About {
     pub retention: String,
     /// When the process started, seconds since the epoch.
     pub start_seconds: f64,
+    /// Whether structured metadata is merged into the stream labels of Loki results for callers that do not ask for
+    /// categorized labels (as Loki 3 does).
+    pub merge_structured_metadata: bool,
     /// Whether `/api/v1/admin/*` answers.
     pub admin_api: bool,
 }

@@ -1,0 +1,208 @@
+//! The command line: subcommands and flags, made from the table in `settings.rs`, and Prometheus' spellings of some.
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::settings::{SETTINGS, SettingsError, env_name};
+
+/// What the process is asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Run.
+    Serve,
+    /// Say whether the settings are valid, without starting.
+    CheckConfig,
+    /// Ask a running process whether it is ready.
+    Healthcheck,
+}
+
+/// The task, the flags by setting name, and what to warn of once logging works.
+#[derive(Debug)]
+pub struct Asked {
+    /// What to do.
+    pub task: Task,
+    /// Flags given, by setting name.
+    pub flags: Vec<(String, String)>,
+    /// Flags that were accepted without effect.
+    pub warnings: Vec<String>,
+}
+
+/// Parses the arguments (without the program's name). `Err(Some)` is a usage error (exit 2); clap's own help and
+/// version outputs come as `Err(None)` after printing (exit 0).
+pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
+    let (args, warnings) = translate(args);
+    let matches = match command().try_get_matches_from(std::iter::once("trilobite".to_owned()).chain(args)) {
+        Ok(m) => m,
+        Err(e)
+            if matches!(
+                e.kind(),
+                clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
+            ) =>
+        {
+            let _ = e.print();
+            return Err(None);
+        }
+        Err(e) => {
+            let text = e.to_string();
+            let line = text
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
+            return Err(Some(SettingsError(format!("{line}; see trilobite --help"))));
+        }
+    };
+    let (task, inner) = match matches.subcommand() {
+        Some(("check-config", m)) => (Task::CheckConfig, m.clone()),
+        Some(("healthcheck", m)) => (Task::Healthcheck, m.clone()),
+        Some((_, m)) => (Task::Serve, m.clone()),
+        None => (Task::Serve, matches.clone()),
+    };
+    let mut flags = Vec::new();
+    for s in SETTINGS {
+        for m in [&matches, &inner] {
+            if s.value.is_empty() {
+                if m.try_get_one::<bool>(s.name).ok().flatten() == Some(&true) {
+                    flags.push((s.name.to_owned(), "on".to_owned()));
+                }
+            } else if let Some(v) = m.try_get_one::<String>(s.name).ok().flatten() {
+                flags.push((s.name.to_owned(), v.clone()));
+            }
+        }
+    }
+    Ok(Asked { task, flags, warnings })
+}
+
+fn command() -> Command {
+    let with_settings = |c: Command| {
+        c.args(SETTINGS.iter().map(|s| {
+            let default = if s.default.is_empty() { "none" } else { s.default };
+            let arg = Arg::new(s.name).long(s.name).help(format!(
+                "{} [default: {default}] [env: {}]",
+                s.help,
+                env_name(s.name)
+            ));
+            if s.value.is_empty() {
+                arg.action(ArgAction::SetTrue)
+            } else {
+                arg.value_name(s.value)
+            }
+        }))
+    };
+    with_settings(Command::new("trilobite"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Metrics, logs and traces in one process; answers the Prometheus, Loki and Tempo HTTP APIs.")
+        .subcommand(with_settings(
+            Command::new("serve").about("Run (also without a subcommand)"),
+        ))
+        .subcommand(with_settings(
+            Command::new("check-config").about("Check the settings without starting"),
+        ))
+        .subcommand(with_settings(
+            Command::new("healthcheck").about("Exit 0 when the process at --prometheus-addr is ready"),
+        ))
+}
+
+/// Prometheus' flags that act, with our name for each.
+const ALIASES: &[(&str, &str)] = &[
+    ("config.file", "prometheus-config"),
+    ("storage.tsdb.path", "data-dir"),
+    ("storage.tsdb.retention.time", "retention-metrics"),
+    ("storage.tsdb.retention.size", "retention-size"),
+];
+
+/// Prometheus' flags that stand without a value.
+const SWITCHES: &[&str] = &[
+    "web.enable-lifecycle",
+    "web.enable-admin-api",
+    "web.enable-remote-write-receiver",
+    "web.enable-otlp-receiver",
+    "storage.tsdb.wal-compression",
+    "storage.tsdb.no-lockfile",
+    "storage.tsdb.allow-overlapping-blocks",
+];
+
+/// Replaces Prometheus' spellings that act, and takes out those that do not, with a warning for each.
+fn translate(args: &[String]) -> (Vec<String>, Vec<String>) {
+    let mut out = Vec::new();
+    let mut warnings = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let Some(flag) = arg
+            .strip_prefix("--")
+            .filter(|f| f.contains('.') && !f.starts_with('='))
+        else {
+            out.push(arg.clone());
+            continue;
+        };
+        let (name, value) = flag
+            .split_once('=')
+            .map_or((flag, None), |(n, v)| (n, Some(v.to_owned())));
+        let plain = name.strip_prefix("no-").unwrap_or(name);
+        if let Some((_, ours)) = ALIASES.iter().find(|(theirs, _)| *theirs == name) {
+            out.push(format!("--{ours}"));
+            out.extend(value);
+        } else if ["web.", "storage.tsdb.", "query.", "rules.", "log."]
+            .iter()
+            .any(|p| plain.starts_with(p))
+        {
+            if value.is_none() && plain == name && !SWITCHES.contains(&name) {
+                rest.next();
+            }
+            warnings.push(format!("--{name} is accepted for Prometheus' sake and has no effect"));
+        } else {
+            out.push(arg.clone());
+        }
+    }
+    (out, warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str) -> Result<Asked, Option<SettingsError>> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn serve_is_the_default_and_flags_stand_on_either_side() {
+        assert_eq!(check("").unwrap().task, Task::Serve);
+        let asked = check("serve --data-dir /x --enable-admin-api").unwrap();
+        assert_eq!(
+            asked.flags,
+            [
+                ("data-dir".to_owned(), "/x".to_owned()),
+                ("enable-admin-api".to_owned(), "on".to_owned())
+            ]
+        );
+        assert_eq!(check("--data-dir=/x").unwrap().flags.len(), 1);
+        assert_eq!(
+            check("healthcheck --prometheus-addr 127.0.0.1:1").unwrap().task,
+            Task::Healthcheck
+        );
+        assert!(
+            check("--no-such-flag")
+                .unwrap_err()
+                .unwrap()
+                .0
+                .contains("--no-such-flag")
+        );
+        assert!(check("--version").unwrap_err().is_none());
+    }
+
+    #[test]
+    fn prometheus_spellings_act_or_warn() {
+        let asked = check(
+            "--config.file=/p.yml --storage.tsdb.path /d --storage.tsdb.retention.time=3d --web.enable-lifecycle \
+             --web.console.templates /t --storage.tsdb.wal-compression --loki-addr off",
+        )
+        .unwrap();
+        let get = |name: &str| asked.flags.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        assert_eq!(get("prometheus-config"), Some("/p.yml"));
+        assert_eq!(get("data-dir"), Some("/d"));
+        assert_eq!(get("retention-metrics"), Some("3d"));
+        assert_eq!(get("loki-addr"), Some("off"));
+        assert_eq!(asked.warnings.len(), 3);
+    }
+}

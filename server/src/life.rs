@@ -1,0 +1,239 @@
+//! From start to stop: bind, replay, open the doors, let time pass, and end cleanly on SIGTERM or SIGINT.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ingest::Ingest;
+use model::TimestampNs;
+use query::{Limits, Queries};
+use storage::Storage;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use ui_api::About;
+
+use crate::listeners::{self, Door, FACES, Face};
+use crate::settings::Settings;
+use crate::telemetry::Telemetry;
+use crate::{machine, routes};
+
+/// How often the life cycle is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often its own metrics are stored.
+const SELF_SCRAPE: Duration = Duration::from_secs(15);
+
+/// Smallest and default free-disk reserve, bytes and share.
+const RESERVE_MAX: u64 = 1 << 30;
+const RESERVE_SHARE: u64 = 20;
+
+/// Runs until a signal says stop. An error is one line for a person; exit code 1.
+pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let start_seconds = machine::now_ns() as f64 / 1e9;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listeners = listeners::bind(&settings).await?;
+    anyhow::ensure!(!listeners.is_empty(), "every listener is off; turn one on");
+    let doors: Vec<Door> = listeners.iter().map(listeners::Listener::door).collect();
+    let (stop, stopping) = watch::channel(false);
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(stopping.clone()));
+    }
+
+    let options = storage_options(&settings);
+    let open = move || Storage::open(options, Arc::new(|| TimestampNs(machine::now_ns())));
+    let (storage, report) = tokio::task::spawn_blocking(open).await??;
+    let storage = Arc::new(storage);
+    tell(&report);
+    let queries = Queries::new(storage.clone(), query_options(&settings));
+    let ingest = Ingest::new(
+        storage.clone(),
+        ingest::Options {
+            body_bytes_max: settings.max_body_size.min(1 << 31) as usize,
+        },
+    );
+    let telemetry = Arc::new(Telemetry {
+        start_seconds,
+        ready_seconds: started.elapsed().as_secs_f64(),
+        instance: instance(&doors),
+        doors: doors.clone(),
+        ingest: ingest.clone(),
+        queries: queries.clone(),
+    });
+    let about = about(&settings, start_seconds);
+    for door in &doors {
+        door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
+    }
+    let ready_ms = started.elapsed().as_millis() as u64;
+    tracing::info!(ready_ms, "ready");
+    summary(&settings, &doors, ready_ms);
+
+    let ticking = std::thread::Builder::new().name("life".to_owned()).spawn({
+        let (storage, stopping) = (storage.clone(), stopping.clone());
+        move || tick_until(&storage, &stopping)
+    })?;
+    let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    let _ = stop.send(true);
+    while serving.join_next().await.is_some() {}
+    let _ = feeding.await;
+    let ending = storage.clone();
+    tokio::task::spawn_blocking(move || {
+        let _ = ticking.join();
+        ending.sync()
+    })
+    .await??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn storage_options(settings: &Settings) -> storage::Options {
+    let ns = |d: Duration| d.as_nanos().min(i64::MAX as u128) as i64;
+    let reserve = settings.free_disk_reserve.unwrap_or_else(|| default_reserve(settings));
+    storage::Options {
+        data_dir: settings.data_dir.clone(),
+        retention_metrics_ms: ns(settings.retention_metrics) / 1_000_000,
+        retention_logs_ns: ns(settings.retention_logs),
+        retention_traces_ns: ns(settings.retention_traces),
+        retention_size: settings.retention_size,
+        memory_limit: machine::memory_limit(settings.memory_limit),
+        free_disk_reserve: reserve,
+        wal_sync: settings.wal_sync,
+    }
+}
+
+/// 1 GiB or 5% of the disk that holds the data directory (or will: then of its nearest parent), the smaller.
+fn default_reserve(settings: &Settings) -> u64 {
+    let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
+    let total = dir
+        .ancestors()
+        .find_map(|d| rustix::fs::statvfs(d).ok())
+        .map(|s| s.f_blocks * s.f_frsize);
+    total.map_or(RESERVE_MAX, |t| (t / RESERVE_SHARE).min(RESERVE_MAX))
+}
+
+fn query_options(settings: &Settings) -> query::Options {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    query::Options {
+        timeout: settings.query_timeout,
+        limits: Limits {
+            samples_max: 50_000_000,
+            series_max: 200_000,
+            bytes_max: 32 << 30,
+        },
+        threads: if settings.query_threads == 0 {
+            cores
+        } else {
+            settings.query_threads
+        },
+        concurrent_max: 20,
+    }
+}
+
+fn about(settings: &Settings, start_seconds: f64) -> About {
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("TRILOBITE_REVISION").unwrap_or("").to_owned(),
+        flags: settings.as_text.clone(),
+        retention: settings
+            .as_text
+            .iter()
+            .find(|(n, _)| n == "retention-metrics")
+            .map(|(_, v)| v.clone())
+            .unwrap_or_default(),
+        start_seconds,
+        merge_structured_metadata: settings.loki_merge_structured_metadata,
+        admin_api: settings.enable_admin_api,
+    }
+}
+
+/// The `instance` of its own series: where its Prometheus door is, or the first door.
+fn instance(doors: &[Door]) -> String {
+    let door = doors.iter().find(|d| d.face == Face::Prometheus).or(doors.first());
+    door.map_or_else(String::new, |d| format!("localhost:{}", d.addr.port()))
+}
+
+fn tell(report: &storage::OpenReport) {
+    if let Some(why) = &report.catalogue.rebuilt {
+        tracing::warn!(why, "the catalogue was rebuilt from blocks and WAL");
+    }
+    if report.catalogue.removed_dirs > 0 {
+        tracing::info!(
+            directories = report.catalogue.removed_dirs,
+            "unfinished blocks of an earlier run were removed"
+        );
+    }
+    for (path, why) in &report.catalogue.unreadable {
+        tracing::error!(path = %path.display(), why, "unreadable block set aside");
+    }
+    for (signal, replay) in &report.replays {
+        for (segment, offset) in &replay.skipped {
+            tracing::error!(signal, segment = %segment.display(), offset, "bad WAL record skipped");
+        }
+        if replay.torn_bytes > 0 {
+            tracing::warn!(signal, bytes = replay.torn_bytes, "torn WAL tail cut");
+        }
+        if replay.records > 0 {
+            tracing::info!(signal, records = replay.records, bytes = replay.bytes, "WAL replayed");
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)] // the start-up summary is for the person at the terminal
+fn summary(settings: &Settings, doors: &[Door], ready_ms: u64) {
+    println!(
+        "Trilobite {} is ready ({ready_ms} ms), data in {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.data_dir.display()
+    );
+    for (face, name, what) in FACES {
+        match doors.iter().find(|d| d.face == face) {
+            Some(door) => println!("  {what:<30} {}", door.addr),
+            None => println!("  {what:<30} off (--{}-addr)", name.replace('_', "-")),
+        }
+    }
+    let of = |name: &str| {
+        settings
+            .as_text
+            .iter()
+            .find(|(n, _)| n == name)
+            .map_or("", |(_, v)| v.as_str())
+    };
+    println!(
+        "  keeps metrics {}, logs {}, traces {}; stop with Ctrl-C",
+        of("retention-metrics"),
+        of("retention-logs"),
+        of("retention-traces")
+    );
+}
+
+/// Ticks the storage once a second, on a thread of its own, until told to stop.
+fn tick_until(storage: &Storage, stopping: &watch::Receiver<bool>) {
+    while !*stopping.borrow() {
+        let (_, errors) = storage.tick(storage.now());
+        for e in errors {
+            tracing::error!(error = %e, "will be tried again");
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+/// Stores its own metrics every 15 s, the first time at once.
+async fn feed(telemetry: Arc<Telemetry>, storage: Arc<Storage>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let batch = telemetry.batch(storage.now().floor_ms());
+        if let Err(e) = storage.append_samples(&batch).await {
+            tracing::warn!(error = %e, "own metrics were not stored");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SELF_SCRAPE) => {}
+            _ = stopping.wait_for(|s| *s) => return,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Which router stands behind which door: the APIs, the receivers, and what every HTTP door answers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use ingest::Ingest;
+use query::Queries;
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use ui_api::About;
+
+use crate::listeners::Face;
+use crate::telemetry::Telemetry;
+
+/// The router of a face.
+pub fn router(face: Face, queries: &Queries, ingest: &Ingest, about: &About, telemetry: &Arc<Telemetry>) -> Router {
+    let compressed = |r: Router| r.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
+    let router = match face {
+        Face::OtlpGrpc => return ingest.otlp_grpc_router().layer(CatchPanicLayer::new()),
+        Face::OtlpHttp => ingest.otlp_http_router(),
+        Face::Prometheus => {
+            let api = ui_api::prometheus_router(queries, about).merge(admin(queries, about.admin_api));
+            compressed(api).merge(ingest.prometheus_router())
+        }
+        Face::Loki => compressed(ui_api::loki_router(queries, about)).merge(ingest.loki_router()),
+        Face::Tempo => compressed(ui_api::tempo_router(queries, about)),
+    };
+    router.merge(for_operators(telemetry)).layer(CatchPanicLayer::new())
+}
+
+/// What every HTTP door answers. The doors are only opened when replay is over, so ready means ready.
+fn for_operators(telemetry: &Arc<Telemetry>) -> Router {
+    Router::new()
+        .route("/ready", get(|| async { "ready\n" }))
+        .route("/-/ready", get(|| async { "Trilobite Server is Ready.\n" }))
+        .route("/-/healthy", get(|| async { "Trilobite Server is Healthy.\n" }))
+        .route("/metrics", get(metrics))
+        .with_state(telemetry.clone())
+}
+
+async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        telemetry.exposition(),
+    )
+        .into_response()
+}
+
+fn admin(queries: &Queries, enabled: bool) -> Router {
+    if !enabled {
+        return Router::new();
+    }
+    Router::new()
+        .route("/api/v1/admin/flush", post(flush))
+        .with_state(queries.clone())
+}
+
+/// Cuts all three heads and answers when their blocks are in the catalogue.
+async fn flush(State(queries): State<Queries>) -> Response {
+    let storage = queries.storage().clone();
+    match tokio::task::spawn_blocking(move || storage.flush()).await {
+        Ok(Ok(_)) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(e)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "flush panicked\n").into_response(),
+    }
+}

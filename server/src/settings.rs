@@ -1,0 +1,487 @@
+//! Settings: one table from which come the command line, the environment variables, the keys of the config file,
+//! `--help` and the table in the README.
+//!
+//! A value given as a flag wins over the environment, that over the config file, that over the default. Everything is
+//! parsed here, at the edge; inside, a [`Settings`] is valid because it exists.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use storage::SyncMode;
+
+/// One setting: its flag without dashes, default as text, and help.
+pub struct Setting {
+    /// `data-dir`; the environment variable is `TRILOBITE_DATA_DIR`, the key in the config file `data-dir` or `data_dir`.
+    pub name: &'static str,
+    /// Shown in help; empty for "none".
+    pub default: &'static str,
+    /// What it does, in one sentence.
+    pub help: &'static str,
+    /// What a value looks like; empty for a switch.
+    pub value: &'static str,
+}
+
+const fn setting(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        default,
+        help,
+        value,
+    }
+}
+
+/// All settings, in the order in which they are documented.
+pub const SETTINGS: &[Setting] = &[
+    setting("data-dir", "DIR", "./trilobite-data", "Everything on disk"),
+    setting(
+        "prometheus-addr",
+        "ADDR",
+        "127.0.0.1:9090",
+        "Prometheus HTTP API, remote write, /api/v1/otlp/v1/metrics, /metrics",
+    ),
+    setting(
+        "loki-addr",
+        "ADDR",
+        "127.0.0.1:3100",
+        "Loki HTTP API, push, tail, /otlp/v1/logs",
+    ),
+    setting("tempo-addr", "ADDR", "127.0.0.1:3200", "Tempo HTTP API"),
+    setting(
+        "otlp-http-addr",
+        "ADDR",
+        "127.0.0.1:4318",
+        "OTLP/HTTP traces, metrics, logs: protobuf and JSON",
+    ),
+    setting(
+        "otlp-grpc-addr",
+        "ADDR",
+        "127.0.0.1:4317",
+        "OTLP/gRPC traces, metrics, logs",
+    ),
+    setting("prometheus-config", "FILE", "", "An existing prometheus.yml"),
+    setting("retention-metrics", "AGE", "15d", "How long metrics are kept"),
+    setting("retention-logs", "AGE", "7d", "How long logs are kept"),
+    setting("retention-traces", "AGE", "48h", "How long traces are kept"),
+    setting(
+        "retention-size",
+        "BYTES",
+        "",
+        "Most bytes of blocks on disk; the oldest day goes first",
+    ),
+    setting(
+        "memory-limit",
+        "BYTES",
+        "75%",
+        "Memory for heads and requests; a share is of the cgroup's or machine's",
+    ),
+    setting(
+        "free-disk-reserve",
+        "BYTES",
+        "1GiB or 5%, the smaller",
+        "Disk space never used; ingest is refused when less is free",
+    ),
+    setting(
+        "wal-sync",
+        "MODE",
+        "always",
+        "When an append is durable: always (group commit), interval (1s), never",
+    ),
+    setting("rules-dir", "DIR", "", "Rule files (PromQL and LogQL)"),
+    setting("enable-admin-api", "", "off", "Answer /api/v1/admin/*"),
+    setting("jaeger-addr", "ADDR", "off", "Jaeger query API"),
+    setting("zipkin-addr", "ADDR", "off", "Zipkin spans in"),
+    setting("jaeger-grpc-addr", "ADDR", "off", "Jaeger spans in, gRPC"),
+    setting("jaeger-thrift-addr", "ADDR", "off", "Jaeger spans in, Thrift over HTTP"),
+    setting(
+        "loki-merge-structured-metadata",
+        "on|off",
+        "on",
+        "Merge structured metadata into the stream labels of Loki results, as Loki 3 does; off: one stream per label set",
+    ),
+    setting("query-timeout", "TIME", "2m", "Longest run of a query"),
+    setting("query-threads", "N", "0", "CPU threads for queries; 0: one per core"),
+    setting(
+        "max-body-size",
+        "BYTES",
+        "64MiB",
+        "Largest request, before and after decompression",
+    ),
+    setting("log-format", "FORMAT", "text", "Log lines on stderr: text or json"),
+    setting("config", "FILE", "", "A YAML file with these settings as keys"),
+];
+
+/// A listen address, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Not listening.
+    Off,
+    /// `host:port`; port 0 picks a free one.
+    At(String),
+}
+
+/// Everything the process is told at start, parsed.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // each field is the setting of the same name in SETTINGS
+pub struct Settings {
+    pub data_dir: PathBuf,
+    pub prometheus_addr: Listen,
+    pub loki_addr: Listen,
+    pub tempo_addr: Listen,
+    pub otlp_http_addr: Listen,
+    pub otlp_grpc_addr: Listen,
+    pub prometheus_config: Option<PathBuf>,
+    pub retention_metrics: Duration,
+    pub retention_logs: Duration,
+    pub retention_traces: Duration,
+    pub retention_size: Option<u64>,
+    pub memory_limit: Share,
+    pub free_disk_reserve: Option<u64>,
+    pub wal_sync: SyncMode,
+    pub enable_admin_api: bool,
+    pub loki_merge_structured_metadata: bool,
+    pub query_timeout: Duration,
+    pub query_threads: usize,
+    pub max_body_size: u64,
+    pub log_format: LogFormat,
+    /// Every setting as text, for `status/flags`.
+    pub as_text: Vec<(String, String)>,
+    /// Things to say once logging works.
+    pub warnings: Vec<String>,
+}
+
+/// Bytes, or a share of what there is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Share {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many hundredths.
+    Percent(f64),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one JSON object per line.
+    Json,
+}
+
+/// A setting that cannot be used; exit code 2.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SettingsError(pub String);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Values by setting name, from one source, with that source's words for messages.
+type Values = BTreeMap<&'static str, (String, String)>;
+
+impl Settings {
+    /// From flags (by setting name), the environment, and the file that `config` names.
+    pub fn gather(
+        flags: &[(String, String)],
+        env: impl Fn(&str) -> Option<String>,
+        read: impl Fn(&Path) -> std::io::Result<String>,
+    ) -> Result<Settings, SettingsError> {
+        let mut values = Values::new();
+        for s in SETTINGS {
+            if let Some(v) = env(&env_name(s.name)) {
+                values.insert(s.name, (v, env_name(s.name)));
+            }
+        }
+        for (name, value) in flags {
+            if let Some(s) = SETTINGS.iter().find(|s| s.name == name) {
+                values.insert(s.name, (value.clone(), format!("--{name}")));
+            }
+        }
+        if let Some((path, source)) = values.get("config").cloned() {
+            let text = read(Path::new(&path)).map_err(|e| SettingsError(format!("{source}: {path}: {e}")))?;
+            for (name, value) in from_file(&path, &text)? {
+                values.entry(name).or_insert(value);
+            }
+        }
+        Settings::parse(values)
+    }
+
+    fn parse(values: Values) -> Result<Settings, SettingsError> {
+        let mut warnings = Vec::new();
+        for (later, what) in [
+            ("rules-dir", "rules are not evaluated by this version"),
+            (
+                "prometheus-config",
+                "scrape_configs and rule_files are not honoured by this version",
+            ),
+        ] {
+            if values.get(later).is_some_and(|(v, _)| !v.is_empty()) {
+                warnings.push(format!("--{later} is accepted, but {what}"));
+            }
+        }
+        for later in ["jaeger-addr", "zipkin-addr", "jaeger-grpc-addr", "jaeger-thrift-addr"] {
+            if let Listen::At(_) = one(&values, later, listen)? {
+                return Err(SettingsError(format!(
+                    "--{later}: this version has no such listener yet; leave it off"
+                )));
+            }
+        }
+        let path = |name| {
+            values
+                .get(name)
+                .filter(|(v, _)| !v.is_empty())
+                .map(|(v, _)| PathBuf::from(v))
+        };
+        let settings = Settings {
+            data_dir: path("data-dir").unwrap_or_else(|| PathBuf::from("./trilobite-data")),
+            prometheus_addr: one(&values, "prometheus-addr", listen)?,
+            loki_addr: one(&values, "loki-addr", listen)?,
+            tempo_addr: one(&values, "tempo-addr", listen)?,
+            otlp_http_addr: one(&values, "otlp-http-addr", listen)?,
+            otlp_grpc_addr: one(&values, "otlp-grpc-addr", listen)?,
+            prometheus_config: path("prometheus-config"),
+            retention_metrics: one(&values, "retention-metrics", age)?,
+            retention_logs: one(&values, "retention-logs", age)?,
+            retention_traces: one(&values, "retention-traces", age)?,
+            retention_size: optional(&values, "retention-size", bytes)?,
+            memory_limit: one(&values, "memory-limit", share)?,
+            free_disk_reserve: optional(&values, "free-disk-reserve", bytes)?,
+            wal_sync: one(&values, "wal-sync", sync_mode)?,
+            enable_admin_api: one(&values, "enable-admin-api", switch)?,
+            loki_merge_structured_metadata: one(&values, "loki-merge-structured-metadata", switch)?,
+            query_timeout: one(&values, "query-timeout", age)?,
+            query_threads: one(&values, "query-threads", |s| {
+                s.parse().map_err(|_| "a whole number".to_owned())
+            })?,
+            max_body_size: one(&values, "max-body-size", bytes)?,
+            log_format: one(&values, "log-format", log_format)?,
+            as_text: SETTINGS
+                .iter()
+                .map(|s| {
+                    let value = values.get(s.name).map_or(s.default, |(v, _)| v.as_str());
+                    (s.name.to_owned(), value.to_owned())
+                })
+                .collect(),
+            warnings,
+        };
+        Ok(settings)
+    }
+}
+
+/// `data-dir` -> `TRILOBITE_DATA_DIR`.
+pub fn env_name(name: &str) -> String {
+    format!("TRILOBITE_{}", name.to_uppercase().replace('-', "_"))
+}
+
+fn one<T>(values: &Values, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, SettingsError> {
+    let default = SETTINGS.iter().find(|s| s.name == name).map_or("", |s| s.default);
+    match values.get(name) {
+        Some((v, source)) => {
+            parse(v).map_err(|want| SettingsError(format!("{source}: {v:?} is not valid; expected {want}")))
+        }
+        None => parse(default).map_err(|want| SettingsError(format!("--{name}: expected {want}"))),
+    }
+}
+
+fn optional<T>(
+    values: &Values,
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, SettingsError> {
+    match values.get(name) {
+        Some((v, _)) if !v.is_empty() && v != "0" => one(values, name, parse).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn from_file(path: &str, text: &str) -> Result<Vec<(&'static str, (String, String))>, SettingsError> {
+    let parsed: Option<BTreeMap<String, serde_json::Value>> =
+        serde_saphyr::from_str(text).map_err(|e| SettingsError(format!("{path}: {e}")))?;
+    let mut out = Vec::new();
+    for (key, value) in parsed.unwrap_or_default() {
+        let line = text
+            .lines()
+            .position(|l| l.trim_start().starts_with(&key))
+            .map_or(1, |i| i + 1);
+        let name = key.replace('_', "-");
+        let Some(s) = SETTINGS.iter().find(|s| s.name == name && s.name != "config") else {
+            return Err(SettingsError(format!(
+                "{path}:{line}: unknown setting {key:?}; see trilobite --help"
+            )));
+        };
+        let text = match value {
+            serde_json::Value::String(s) => s,
+            serde_json::Value::Bool(b) => (if b { "on" } else { "off" }).to_owned(),
+            serde_json::Value::Number(n) => n.to_string(),
+            serde_json::Value::Null => String::new(),
+            _ => return Err(SettingsError(format!("{path}:{line}: {key}: expected a single value"))),
+        };
+        out.push((s.name, (text, format!("{path}:{line}: {key}"))));
+    }
+    Ok(out)
+}
+
+fn listen(s: &str) -> Result<Listen, String> {
+    match s {
+        "off" | "" => Ok(Listen::Off),
+        _ if s.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+            let s = if let Some(port) = s.strip_prefix(':') {
+                format!("0.0.0.0:{port}")
+            } else {
+                s.to_owned()
+            };
+            Ok(Listen::At(s))
+        }
+        _ => Err("host:port, :port, or off".to_owned()),
+    }
+}
+
+/// `15d`, `1h30m`, `500ms`, `2w`, `1y` (365 days); as Prometheus writes durations.
+fn age(s: &str) -> Result<Duration, String> {
+    let want = || "a duration such as 15d, 48h, 1h30m".to_owned();
+    let mut rest = s;
+    let mut total_ms: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let n: u64 = rest[..digits].parse().map_err(|_| want())?;
+        rest = &rest[digits..];
+        let unit_len = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let unit_ms: u64 = match &rest[..unit_len] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            "y" => 31_536_000_000,
+            _ => return Err(want()),
+        };
+        rest = &rest[unit_len..];
+        total_ms = n
+            .checked_mul(unit_ms)
+            .and_then(|ms| total_ms.checked_add(ms))
+            .ok_or_else(want)?;
+    }
+    // A hundred years fit into ns; more is a typing error.
+    (total_ms > 0 && total_ms <= 3_153_600_000_000)
+        .then(|| Duration::from_millis(total_ms))
+        .ok_or_else(want)
+}
+
+/// `512MB`, `1GiB`, `10GB`, `1048576`; as Prometheus, `KB` and `KiB` alike count 1024.
+fn bytes(s: &str) -> Result<u64, String> {
+    let want = || "a size such as 512MiB, 10GB or a number of bytes".to_owned();
+    let digits = s.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let n: f64 = s[..digits].parse().map_err(|_| want())?;
+    let unit = match s[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        _ => return Err(want()),
+    };
+    let total = n * 1024f64.powi(unit);
+    (total.is_finite() && total >= 1.0 && total < 1e18)
+        .then_some(total as u64)
+        .ok_or_else(want)
+}
+
+fn share(s: &str) -> Result<Share, String> {
+    match s.strip_suffix('%') {
+        Some(p) => match p.trim().parse::<f64>() {
+            Ok(p) if p > 0.0 && p <= 100.0 => Ok(Share::Percent(p)),
+            _ => Err("a size, or a share between 1% and 100%".to_owned()),
+        },
+        None => bytes(s).map(Share::Bytes),
+    }
+}
+
+fn sync_mode(s: &str) -> Result<SyncMode, String> {
+    match s {
+        "always" => Ok(SyncMode::Always),
+        "interval" => Ok(SyncMode::Interval(Duration::from_secs(1))),
+        "never" => Ok(SyncMode::Never),
+        _ => Err("always, interval or never".to_owned()),
+    }
+}
+
+fn switch(s: &str) -> Result<bool, String> {
+    match s {
+        "on" | "true" | "1" | "yes" => Ok(true),
+        "off" | "false" | "0" | "no" | "" => Ok(false),
+        _ => Err("on or off".to_owned()),
+    }
+}
+
+fn log_format(s: &str) -> Result<LogFormat, String> {
+    match s {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(flags: &[(&str, &str)], env: &[(&str, &str)], file: &str) -> Result<Settings, String> {
+        let mut flags: Vec<(String, String)> = flags.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        if !file.is_empty() {
+            flags.push(("config".to_owned(), "t.yaml".to_owned()));
+        }
+        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string());
+        Settings::gather(&flags, env, |_| Ok(file.to_owned())).map_err(|e| e.0)
+    }
+
+    #[test]
+    fn flag_beats_env_beats_file_beats_default() {
+        let file = "retention-logs: 1d\nretention_traces: 3h\nloki-addr: off\n";
+        let s = check(&[("retention-logs", "2d")], &[("TRILOBITE_RETENTION_LOGS", "3d")], file).unwrap();
+        assert_eq!(s.retention_logs, Duration::from_secs(2 * 86_400));
+        assert_eq!(s.retention_traces, Duration::from_secs(3 * 3600));
+        assert_eq!(s.retention_metrics, Duration::from_secs(15 * 86_400));
+        assert_eq!(s.loki_addr, Listen::Off);
+        let s = check(&[], &[("TRILOBITE_RETENTION_LOGS", "3d")], file).unwrap();
+        assert_eq!(s.retention_logs, Duration::from_secs(3 * 86_400));
+    }
+
+    #[test]
+    fn bad_values_are_named_with_their_source() {
+        for (result, message) in [
+            (
+                check(&[("wal-sync", "x")], &[], ""),
+                r#"--wal-sync: "x" is not valid; expected always, interval or never"#,
+            ),
+            (
+                check(&[], &[("TRILOBITE_LOKI_ADDR", "nine")], ""),
+                r#"TRILOBITE_LOKI_ADDR: "nine" is not valid; expected host:port, :port, or off"#,
+            ),
+            (
+                check(&[], &[], "data-dir: x\nretention-logs: never\n"),
+                r#"t.yaml:2: retention-logs: "never" is not valid; expected a duration such as 15d, 48h, 1h30m"#,
+            ),
+            (
+                check(&[], &[], "\ncolour: red\n"),
+                r#"t.yaml:2: unknown setting "colour"; see trilobite --help"#,
+            ),
+        ] {
+            assert_eq!(result.unwrap_err(), message);
+        }
+        assert!(check(&[], &[], "a: [").is_err());
+        assert!(check(&[("retention-logs", "99999999999999999999d")], &[], "").is_err());
+    }
+
+    #[test]
+    fn sizes_and_shares() {
+        assert_eq!(bytes("1.5GiB"), Ok(1_610_612_736));
+        assert_eq!(bytes("512MB"), Ok(536_870_912));
+        assert!(bytes("-1").is_err());
+        assert_eq!(share("50%"), Ok(Share::Percent(50.0)));
+        assert!(share("0%").is_err());
+    }
+}

@@ -1,0 +1,508 @@
+//! Its own metrics: gathered from every room on demand, shown at `/metrics`, and fed into the metrics engine as
+//! `job="trilobite"`, so that a fresh start already has `up` and its own figures to query.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use ingest::Ingest;
+use model::{MetricKind, MetricMetadata, SampleBatch, TimestampMs};
+use query::{Language, Queries};
+use storage::Storage;
+
+use crate::listeners::Door;
+use crate::machine;
+
+/// Gathers the process' own metrics.
+pub struct Telemetry {
+    /// When the process started, seconds since the epoch.
+    pub start_seconds: f64,
+    /// How long start-up took until the doors opened, seconds.
+    pub ready_seconds: f64,
+    /// Every door.
+    pub doors: Vec<Door>,
+    /// The receivers.
+    pub ingest: Ingest,
+    /// The queries (and through them the storage).
+    pub queries: Queries,
+    /// `instance` of the stored series.
+    pub instance: String,
+}
+
+/// A metric family with its samples.
+struct Family {
+    name: &'static str,
+    kind: MetricKind,
+    help: &'static str,
+    samples: Vec<(Vec<(&'static str, String)>, f64)>,
+}
+
+impl Telemetry {
+    /// The text exposition, version 0.0.4.
+    pub fn exposition(&self) -> String {
+        let mut out = String::with_capacity(16 << 10);
+        for f in self.gather() {
+            let _ = writeln!(
+                out,
+                "# HELP {} {}\n# TYPE {} {}",
+                f.name,
+                f.help,
+                f.name,
+                type_word(f.kind)
+            );
+            for (labels, value) in f.samples {
+                out.push_str(f.name);
+                for (i, (n, v)) in labels.iter().enumerate() {
+                    let v = v.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                    let _ = write!(out, "{}{n}=\"{v}\"", if i == 0 { "{" } else { "," });
+                }
+                out.push_str(if labels.is_empty() { " " } else { "} " });
+                let _ = writeln!(out, "{value}");
+            }
+        }
+        out
+    }
+
+    /// One self-scrape: every metric plus `up` and the `scrape_*` series, stamped `t`.
+    pub fn batch(&self, t: TimestampMs) -> SampleBatch {
+        let since = Instant::now();
+        let mut batch = SampleBatch::default();
+        let mut count = 0;
+        for f in self.gather() {
+            let help = f.help.to_owned();
+            batch.metadata(
+                f.name,
+                MetricMetadata {
+                    kind: f.kind,
+                    unit: String::new(),
+                    help,
+                },
+            );
+            for (labels, value) in &f.samples {
+                let mut pairs: Vec<(&str, &str)> = labels.iter().map(|(n, v)| (*n, v.as_str())).collect();
+                self.put(&mut batch, f.name, &mut pairs, t, *value);
+                count += 1;
+            }
+        }
+        let seconds = since.elapsed().as_secs_f64();
+        for (name, value) in [
+            ("up", 1.0),
+            ("scrape_samples_scraped", f64::from(count)),
+            ("scrape_samples_post_metric_relabeling", f64::from(count)),
+            ("scrape_duration_seconds", seconds),
+        ] {
+            self.put(&mut batch, name, &mut Vec::new(), t, value);
+        }
+        batch
+    }
+
+    fn put<'a>(
+        &'a self,
+        batch: &mut SampleBatch,
+        name: &'a str,
+        pairs: &mut Vec<(&'a str, &'a str)>,
+        t: TimestampMs,
+        v: f64,
+    ) {
+        pairs.extend([
+            ("__name__", name),
+            ("job", "trilobite"),
+            ("instance", self.instance.as_str()),
+        ]);
+        let series = batch.series(pairs);
+        batch.sample(series, t, v);
+    }
+
+    fn gather(&self) -> Vec<Family> {
+        let mut out = Vec::new();
+        self.process(&mut out);
+        self.http(&mut out);
+        self.ingest(&mut out);
+        storage_families(self.queries.storage(), &mut out);
+        self.queries(&mut out);
+        out
+    }
+
+    fn process(&self, out: &mut Vec<Family>) {
+        let p = machine::process();
+        let version = env!("CARGO_PKG_VERSION");
+        let build = |name| {
+            let labels = vec![("version", version.to_owned())];
+            Family {
+                name,
+                kind: MetricKind::Gauge,
+                help: "Constant 1, labelled with the version.",
+                samples: vec![(labels, 1.0)],
+            }
+        };
+        out.push(build("trilobite_build_info"));
+        out.push(build("prometheus_build_info"));
+        out.push(gauge(
+            "trilobite_ready_seconds",
+            "Time from start until requests were let in.",
+            self.ready_seconds,
+        ));
+        out.push(counter(
+            "process_cpu_seconds_total",
+            "CPU time, user and system.",
+            p.cpu_seconds,
+        ));
+        out.push(gauge(
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            p.resident_bytes as f64,
+        ));
+        out.push(gauge(
+            "process_virtual_memory_bytes",
+            "Virtual memory.",
+            p.virtual_bytes as f64,
+        ));
+        out.push(gauge("process_open_fds", "Open file descriptors.", p.open_fds as f64));
+        out.push(gauge("process_threads", "Threads.", p.threads as f64));
+        out.push(gauge(
+            "process_start_time_seconds",
+            "Start time since the epoch.",
+            self.start_seconds,
+        ));
+    }
+
+    fn http(&self, out: &mut Vec<Family>) {
+        let per_door = |name, kind, help, value: &dyn Fn(&Door) -> f64| Family {
+            name,
+            kind,
+            help,
+            samples: self
+                .doors
+                .iter()
+                .map(|d| (vec![("listener", d.name.to_owned())], value(d)))
+                .collect(),
+        };
+        let responses = self.doors.iter().flat_map(|d| {
+            d.counters().responses.iter().enumerate().map(|(class, n)| {
+                let labels = vec![("listener", d.name.to_owned()), ("code", format!("{}xx", class + 1))];
+                (labels, n.load(Ordering::Relaxed) as f64)
+            })
+        });
+        out.push(Family {
+            name: "trilobite_http_responses_total",
+            kind: MetricKind::Counter,
+            help: "Responses by listener and status class.",
+            samples: responses.collect(),
+        });
+        out.push(per_door(
+            "trilobite_http_seconds_total",
+            MetricKind::Counter,
+            "Time until response heads were ready.",
+            &|d| d.counters().micros.load(Ordering::Relaxed) as f64 / 1e6,
+        ));
+        out.push(per_door(
+            "trilobite_http_in_flight",
+            MetricKind::Gauge,
+            "Requests being answered.",
+            &|d| d.counters().in_flight.load(Ordering::Relaxed) as f64,
+        ));
+    }
+
+    fn ingest(&self, out: &mut Vec<Family>) {
+        let stats = self.ingest.stats();
+        let labels =
+            |r: &ingest::ReceiverStats| vec![("protocol", r.protocol.to_owned()), ("signal", r.signal.to_owned())];
+        let per = |name, help, value: &dyn Fn(&ingest::ReceiverStats) -> u64| Family {
+            name,
+            kind: MetricKind::Counter,
+            help,
+            samples: stats.receivers.iter().map(|r| (labels(r), value(r) as f64)).collect(),
+        };
+        let requests = stats.receivers.iter().flat_map(|r| {
+            [
+                ("ok", r.requests_ok),
+                ("bad", r.requests_bad),
+                ("refused", r.requests_refused),
+            ]
+            .map(|(result, n)| {
+                let mut l = labels(r);
+                l.push(("result", result.to_owned()));
+                (l, n as f64)
+            })
+        });
+        out.push(Family {
+            name: "trilobite_ingest_requests_total",
+            kind: MetricKind::Counter,
+            help: "Requests by result: ok, bad (the client's fault), refused (for now).",
+            samples: requests.collect(),
+        });
+        out.push(per(
+            "trilobite_ingest_wire_bytes_total",
+            "Bytes received, as sent.",
+            &|r| r.wire_bytes,
+        ));
+        out.push(per(
+            "trilobite_ingest_bytes_total",
+            "Bytes received, decompressed.",
+            &|r| r.decoded_bytes,
+        ));
+        out.push(per(
+            "trilobite_ingest_accepted_total",
+            "Samples, entries or spans stored.",
+            &|r| r.items_accepted,
+        ));
+        out.push(per(
+            "trilobite_ingest_rejected_total",
+            "Samples, entries or spans refused.",
+            &|r| r.items_rejected,
+        ));
+        let sum = |signal: &str, value: &dyn Fn(&ingest::ReceiverStats) -> u64| {
+            stats
+                .receivers
+                .iter()
+                .filter(|r| r.signal == signal)
+                .map(value)
+                .sum::<u64>() as f64
+        };
+        // The names that dashboards of the replaced backends look for.
+        for (name, help, value) in [
+            (
+                "loki_distributor_lines_received_total",
+                "Log lines stored.",
+                sum("logs", &|r| r.items_accepted),
+            ),
+            (
+                "loki_distributor_bytes_received_total",
+                "Log bytes received.",
+                sum("logs", &|r| r.decoded_bytes),
+            ),
+            (
+                "tempo_distributor_spans_received_total",
+                "Spans stored.",
+                sum("traces", &|r| r.items_accepted),
+            ),
+            (
+                "tempo_ingester_spans_received_total",
+                "Spans stored.",
+                sum("traces", &|r| r.items_accepted),
+            ),
+        ] {
+            out.push(counter(name, help, value));
+        }
+    }
+
+    fn queries(&self, out: &mut Vec<Family>) {
+        let s = self.queries.stats();
+        let per = |name, help, values: [f64; 3]| Family {
+            name,
+            kind: MetricKind::Counter,
+            help,
+            samples: Language::ALL
+                .iter()
+                .zip(values)
+                .map(|(l, v)| (vec![("language", l.as_str().to_owned())], v))
+                .collect(),
+        };
+        out.push(per("trilobite_queries_total", "Queries run.", s.run.map(|n| n as f64)));
+        out.push(per(
+            "trilobite_queries_given_up_total",
+            "Queries dropped by callers or for want of a place.",
+            s.given_up.map(|n| n as f64),
+        ));
+        out.push(per(
+            "trilobite_query_seconds_total",
+            "Time spent on queries, waiting included.",
+            s.seconds,
+        ));
+        out.push(gauge("trilobite_queries_active", "Queries running.", s.active as f64));
+        out.push(counter(
+            "trilobite_query_samples_total",
+            "Samples read by queries.",
+            s.samples as f64,
+        ));
+        out.push(counter(
+            "trilobite_query_bytes_total",
+            "Bytes decompressed by queries.",
+            s.bytes as f64,
+        ));
+    }
+}
+
+fn storage_families(storage: &Storage, out: &mut Vec<Family>) {
+    let s = storage.stats();
+    let (m, l, t) = (&s.metrics, &s.logs, &s.traces);
+    let per = |name, kind, help, values: [u64; 3]| Family {
+        name,
+        kind,
+        help,
+        samples: ["metrics", "logs", "traces"]
+            .into_iter()
+            .zip(values)
+            .map(|(signal, v)| (vec![("signal", signal.to_owned())], v as f64))
+            .collect(),
+    };
+    let wal =
+        |value: &dyn Fn(&storage::WalStats) -> f64| [value(&m.wal), value(&l.wal), value(&t.wal)].map(|v| v as u64);
+    use MetricKind::{Counter, Gauge};
+    out.push(per(
+        "trilobite_appended_total",
+        Counter,
+        "Samples, entries, spans stored.",
+        [m.appended, l.appended, t.appended],
+    ));
+    out.push(per(
+        "trilobite_head_items",
+        Gauge,
+        "Samples, entries, spans in the head.",
+        [m.head_samples, l.head_entries, t.head_spans],
+    ));
+    out.push(per(
+        "trilobite_head_keys",
+        Gauge,
+        "Series, streams, traces in the head.",
+        [m.head_series, l.head_streams, t.head_traces],
+    ));
+    out.push(per(
+        "trilobite_head_bytes",
+        Gauge,
+        "Memory of the head.",
+        [m.head_bytes, l.head_bytes, t.head_bytes],
+    ));
+    out.push(per(
+        "trilobite_blocks",
+        Gauge,
+        "Blocks on disk.",
+        [m.blocks, l.blocks, t.blocks],
+    ));
+    out.push(per(
+        "trilobite_block_bytes",
+        Gauge,
+        "Bytes of blocks on disk.",
+        [m.block_bytes, l.block_bytes, t.block_bytes],
+    ));
+    out.push(per(
+        "trilobite_cuts_total",
+        Counter,
+        "Heads cut into blocks.",
+        [m.cuts, l.cuts, t.cuts],
+    ));
+    out.push(per(
+        "trilobite_compactions_total",
+        Counter,
+        "Compactions done.",
+        [m.compactions, l.compactions, t.compactions],
+    ));
+    out.push(per(
+        "trilobite_corrupt_chunks_total",
+        Counter,
+        "Chunks that failed their checksum and were skipped.",
+        [m.corrupt_chunks, l.corrupt_chunks, t.corrupt_chunks],
+    ));
+    out.push(per(
+        "trilobite_wal_bytes",
+        Gauge,
+        "Bytes of WAL segments on disk.",
+        wal(&|w| w.disk_bytes as f64),
+    ));
+    out.push(per(
+        "trilobite_wal_segments",
+        Gauge,
+        "WAL segments on disk.",
+        wal(&|w| w.segments as f64),
+    ));
+    out.push(per(
+        "trilobite_wal_records_total",
+        Counter,
+        "WAL records appended.",
+        wal(&|w| w.records as f64),
+    ));
+    out.push(per(
+        "trilobite_wal_syncs_total",
+        Counter,
+        "WAL syncs; records divided by syncs is the size of commit groups.",
+        wal(&|w| w.syncs as f64),
+    ));
+    out.push(per(
+        "trilobite_wal_failures_total",
+        Counter,
+        "WAL appends and syncs that failed.",
+        wal(&|w| w.failures as f64),
+    ));
+    out.push(Family {
+        name: "trilobite_wal_sync_seconds_total",
+        kind: Counter,
+        help: "Time spent in WAL syncs.",
+        samples: [
+            ("metrics", m.wal.sync_seconds),
+            ("logs", l.wal.sync_seconds),
+            ("traces", t.wal.sync_seconds),
+        ]
+        .into_iter()
+        .map(|(signal, v)| (vec![("signal", signal.to_owned())], v))
+        .collect(),
+    });
+    out.push(gauge(
+        "trilobite_memory_budget_used_bytes",
+        "Memory accounted to heads and requests.",
+        s.budget_used as f64,
+    ));
+    out.push(gauge(
+        "trilobite_memory_budget_limit_bytes",
+        "Memory allowed (--memory-limit).",
+        s.budget_limit as f64,
+    ));
+    out.push(gauge(
+        "trilobite_catalogue_bytes",
+        "Bytes of the catalogue's database.",
+        s.catalogue_bytes as f64,
+    ));
+    out.push(gauge(
+        "trilobite_disk_full",
+        "1 while ingest is refused for lack of disk space.",
+        f64::from(u8::from(s.disk_full)),
+    ));
+    if let Some(space) = s.space {
+        out.push(gauge(
+            "trilobite_disk_free_bytes",
+            "Free space where the data lies.",
+            space.free as f64,
+        ));
+    }
+    // The names that dashboards of the replaced backends look for.
+    out.push(gauge(
+        "prometheus_tsdb_storage_blocks_bytes",
+        "Bytes of metrics blocks.",
+        m.block_bytes as f64,
+    ));
+    out.push(gauge(
+        "prometheus_tsdb_head_series",
+        "Series in the head.",
+        m.head_series as f64,
+    ));
+    out.push(counter(
+        "prometheus_tsdb_head_samples_appended_total",
+        "Samples stored.",
+        m.appended as f64,
+    ));
+}
+
+fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+    Family {
+        name,
+        kind: MetricKind::Gauge,
+        help,
+        samples: vec![(Vec::new(), value)],
+    }
+}
+
+fn counter(name: &'static str, help: &'static str, value: f64) -> Family {
+    Family {
+        name,
+        kind: MetricKind::Counter,
+        help,
+        samples: vec![(Vec::new(), value)],
+    }
+}
+
+/// The text format knows fewer kinds than we do.
+fn type_word(kind: MetricKind) -> &'static str {
+    match kind {
+        MetricKind::Counter => "counter",
+        _ => "gauge",
+    }
+}
