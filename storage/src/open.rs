@@ -170,6 +170,16 @@ impl Storage {
         (self.clock)()
     }
 
+    /// The oldest instant whose data is still taken, by the retention of its signal.
+    pub fn horizon(&self, signal: Signal) -> TimestampNs {
+        let retention_ns = match signal {
+            Signal::Metrics => self.options.retention_metrics_ms.saturating_mul(1_000_000),
+            Signal::Logs => self.options.retention_logs_ns,
+            Signal::Traces => self.options.retention_traces_ns,
+        };
+        TimestampNs(self.now().0.saturating_sub(retention_ns))
+    }
+
     /// The metrics engine, for reading.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
