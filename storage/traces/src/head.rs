@@ -1,0 +1,356 @@
+//! The head: spans in memory by trace id, still as compact bytes, queryable at once.
+//!
+//! Sixteen shards, each a map from trace id to its spans behind a mutex that is held for a lookup or an insert only:
+//! readers take shared pointers out and decode outside. A span costs 64 bytes and its body (`span_bytes.rs`); resources
+//! and scopes are kept once each, names in a string table. A span with the trace id, span id and kind of one that is
+//! there replaces it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use model::{Resource, Scope, Span, SpanId, SpanKind, TimestampNs, TraceId};
+use parking_lot::Mutex;
+use rapidhash::RapidHashMap;
+use storage_budget::{Budget, Reservation};
+use storage_codec::Reader;
+
+use crate::record::{resource_key, scope_key};
+use crate::span_bytes::{get_body, put_body};
+use crate::symbols::{SymbolView, Symbols};
+
+const SHARDS: usize = 16;
+
+/// Memory of a span beside its body: its record and the header of the body's allocation.
+const SPAN_BYTES: u64 = 64 + 32;
+/// Memory of a trace beside its spans.
+const TRACE_BYTES: u64 = 96;
+/// Traces with more spans than this get a map from (span id, kind) to place; below it a look at each is faster.
+const INDEX_FROM: usize = 64;
+
+/// Spans by trace id.
+pub(crate) struct Head {
+    shards: Vec<Mutex<Shard>>,
+    symbols: Symbols,
+    resources: Mutex<Interner<Resource>>,
+    scopes: Mutex<Interner<Scope>>,
+    traces: AtomicU64,
+    spans: AtomicU64,
+    bytes: AtomicU64,
+    min: AtomicI64,
+    max: AtomicI64,
+    max_end: AtomicI64,
+    reserved: Mutex<Reservation>,
+}
+
+type Shard = RapidHashMap<u128, Trace>;
+
+#[derive(Default)]
+struct Trace {
+    spans: Vec<HeadSpan>,
+    index: Option<Box<RapidHashMap<(SpanId, SpanKind), u32>>>,
+}
+
+/// A span as the head keeps it.
+#[derive(Clone)]
+pub(crate) struct HeadSpan {
+    /// Its id.
+    pub span_id: SpanId,
+    /// Its kind.
+    pub kind: SpanKind,
+    /// Its start.
+    pub start: TimestampNs,
+    /// Its end.
+    pub end: TimestampNs,
+    resource: Arc<Resource>,
+    scope: Arc<Scope>,
+    body: Arc<[u8]>,
+}
+
+impl HeadSpan {
+    /// The span in full. A body was written by this process, so that it always decodes.
+    pub(crate) fn decode(&self, trace_id: TraceId, symbols: &SymbolView) -> Span {
+        let mut span = Span {
+            trace_id,
+            span_id: self.span_id,
+            kind: self.kind,
+            start: self.start,
+            end: self.end,
+            resource: self.resource.clone(),
+            scope: self.scope.clone(),
+            ..Span::default()
+        };
+        let read = get_body(&mut Reader::new(&self.body), &mut span, symbols);
+        debug_assert!(read.is_ok(), "{read:?}");
+        span
+    }
+}
+
+impl Head {
+    /// Empty; its memory is taken from `budget`.
+    pub(crate) fn new(budget: &Budget) -> Head {
+        Head {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            symbols: Symbols::default(),
+            resources: Mutex::default(),
+            scopes: Mutex::default(),
+            traces: AtomicU64::new(0),
+            spans: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            min: AtomicI64::new(i64::MAX),
+            max: AtomicI64::new(i64::MIN),
+            max_end: AtomicI64::new(i64::MIN),
+            reserved: Mutex::new(budget.take(0)),
+        }
+    }
+
+    /// Puts spans in, in order. Says how many replaced one that was there.
+    pub(crate) fn apply(&self, spans: &[Span]) -> u64 {
+        let mut encoder = Encoder::new(self);
+        spans.iter().filter(|span| encoder.apply(span)).count() as u64
+    }
+
+    /// For putting in spans one by one.
+    pub(crate) fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self)
+    }
+
+    /// The spans of a trace, in no order.
+    pub(crate) fn trace(&self, id: TraceId) -> Vec<HeadSpan> {
+        let shard = self.shard(id).lock();
+        shard.get(&id.0).map(|t| t.spans.clone()).unwrap_or_default()
+    }
+
+    /// Ids from `first` to `last`, both inclusive, rising.
+    pub(crate) fn ids(&self, first: TraceId, last: TraceId) -> Vec<TraceId> {
+        let mut ids = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let inside = shard.keys().filter(|id| (first.0..=last.0).contains(*id));
+            ids.extend(inside.map(|id| TraceId(*id)));
+        }
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The strings that bodies written so far point at.
+    pub(crate) fn symbols(&self) -> SymbolView {
+        self.symbols.view()
+    }
+
+    /// The string table itself.
+    pub(crate) fn symbol_table(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// The resources in use.
+    pub(crate) fn resources(&self) -> Vec<Arc<Resource>> {
+        self.resources.lock().by_key.values().cloned().collect()
+    }
+
+    /// The scopes in use.
+    pub(crate) fn scopes(&self) -> Vec<Arc<Scope>> {
+        self.scopes.lock().by_key.values().cloned().collect()
+    }
+
+    /// Drops spans that ended before `before`.
+    pub(crate) fn expire(&self, before: TimestampNs) {
+        if self.is_empty() || self.min.load(Ordering::Relaxed) >= before.0 {
+            return;
+        }
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let (mut spans, mut bytes, mut traces) = (0, 0, 0);
+            shard.retain(|_, trace| {
+                let had = trace.spans.len();
+                trace.spans.retain(|s| {
+                    let keep = s.end.max(s.start) >= before;
+                    if !keep {
+                        bytes += SPAN_BYTES + s.body.len() as u64;
+                    }
+                    keep
+                });
+                spans += (had - trace.spans.len()) as u64;
+                if trace.spans.len() != had {
+                    trace.index = None;
+                    trace.reindex();
+                }
+                if trace.spans.is_empty() {
+                    traces += 1;
+                    bytes += TRACE_BYTES;
+                }
+                !trace.spans.is_empty()
+            });
+            drop(shard);
+            self.spans.fetch_sub(spans, Ordering::Relaxed);
+            self.traces.fetch_sub(traces, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        self.min.fetch_max(before.0, Ordering::Relaxed);
+        self.account();
+    }
+
+    /// Whether there are no spans.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.spans() == 0
+    }
+
+    /// Spans in it.
+    pub(crate) fn spans(&self) -> u64 {
+        self.spans.load(Ordering::Relaxed)
+    }
+
+    /// Traces in it.
+    pub(crate) fn traces(&self) -> u64 {
+        self.traces.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed) + self.symbols.bytes()
+    }
+
+    /// First and last start of a span.
+    pub(crate) fn range(&self) -> Option<(TimestampNs, TimestampNs)> {
+        let (min, max) = (self.min.load(Ordering::Relaxed), self.max.load(Ordering::Relaxed));
+        (!self.is_empty()).then_some((TimestampNs(min.min(max)), TimestampNs(max)))
+    }
+
+    /// Makes the reservation fit.
+    pub(crate) fn account(&self) {
+        self.reserved.lock().resize(self.bytes());
+    }
+
+    fn shard(&self, id: TraceId) -> &Mutex<Shard> {
+        // Folded with a multiplier, since ids may count up or share their upper half.
+        let mixed = ((id.0 >> 64) as u64 ^ id.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &self.shards[(mixed >> 60) as usize % SHARDS]
+    }
+}
+
+/// Puts spans into a head, with what is worth keeping from one span to the next.
+pub(crate) struct Encoder<'a> {
+    head: &'a Head,
+    body: Vec<u8>,
+    resource: Option<(Arc<Resource>, Arc<Resource>)>,
+    scope: Option<(Arc<Scope>, Arc<Scope>)>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(head: &'a Head) -> Encoder<'a> {
+        Encoder {
+            head,
+            body: Vec::new(),
+            resource: None,
+            scope: None,
+        }
+    }
+
+    /// Puts a span in; whether it replaced one.
+    pub(crate) fn apply(&mut self, span: &Span) -> bool {
+        let head = self.head;
+        let resource = match &self.resource {
+            Some((given, kept)) if Arc::ptr_eq(given, &span.resource) => kept.clone(),
+            _ => {
+                let (kept, bytes) = head.resources.lock().intern(&span.resource, resource_key);
+                head.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.resource = Some((span.resource.clone(), kept.clone()));
+                kept
+            }
+        };
+        let scope = match &self.scope {
+            Some((given, kept)) if Arc::ptr_eq(given, &span.scope) => kept.clone(),
+            _ => {
+                let (kept, bytes) = head.scopes.lock().intern(&span.scope, scope_key);
+                head.bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.scope = Some((span.scope.clone(), kept.clone()));
+                kept
+            }
+        };
+        self.body.clear();
+        put_body(&mut self.body, span, &mut head.symbols.writer());
+        let new = HeadSpan {
+            span_id: span.span_id,
+            kind: span.kind,
+            start: span.start,
+            end: span.end,
+            resource,
+            scope,
+            body: self.body.as_slice().into(),
+        };
+        let mut bytes = SPAN_BYTES + new.body.len() as u64;
+        let mut shard = head.shard(span.trace_id).lock();
+        let trace = shard.entry(span.trace_id.0).or_insert_with(|| {
+            bytes += TRACE_BYTES;
+            head.traces.fetch_add(1, Ordering::Relaxed);
+            Trace::default()
+        });
+        let old = trace.put(new);
+        drop(shard);
+        head.bytes.fetch_add(bytes, Ordering::Relaxed);
+        match &old {
+            Some(old) => {
+                head.bytes.fetch_sub(SPAN_BYTES + old.body.len() as u64, Ordering::Relaxed);
+            }
+            None => {
+                head.spans.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        head.min.fetch_min(span.start.0, Ordering::Relaxed);
+        head.max.fetch_max(span.start.0, Ordering::Relaxed);
+        head.max_end.fetch_max(span.end.0, Ordering::Relaxed);
+        old.is_some()
+    }
+}
+
+impl Trace {
+    fn put(&mut self, new: HeadSpan) -> Option<HeadSpan> {
+        let at = match &self.index {
+            Some(index) => index.get(&(new.span_id, new.kind)).map(|n| *n as usize),
+            None => self.spans.iter().position(|s| s.span_id == new.span_id && s.kind == new.kind),
+        };
+        if let Some(at) = at {
+            return Some(std::mem::replace(&mut self.spans[at], new));
+        }
+        if let Some(index) = &mut self.index {
+            index.insert((new.span_id, new.kind), self.spans.len() as u32);
+        }
+        self.spans.push(new);
+        self.reindex();
+        None
+    }
+
+    fn reindex(&mut self) {
+        if self.index.is_none() && self.spans.len() > INDEX_FROM {
+            let places = self.spans.iter().enumerate();
+            self.index = Some(Box::new(places.map(|(n, s)| ((s.span_id, s.kind), n as u32)).collect()));
+        }
+    }
+}
+
+/// Equal items once, recognised by their bytes.
+struct Interner<T> {
+    by_key: RapidHashMap<Box<[u8]>, Arc<T>>,
+    key: Vec<u8>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Interner {
+            by_key: RapidHashMap::default(),
+            key: Vec::new(),
+        }
+    }
+}
+
+impl<T> Interner<T> {
+    /// The item kept for `item`, and the bytes of memory that this added.
+    fn intern(&mut self, item: &Arc<T>, put_key: impl FnOnce(&mut Vec<u8>, &T)) -> (Arc<T>, u64) {
+        put_key(&mut self.key, item);
+        if let Some(kept) = self.by_key.get(self.key.as_slice()) {
+            return (kept.clone(), 0);
+        }
+        self.by_key.insert(self.key.as_slice().into(), item.clone());
+        // The key, and about four times as much for the decoded attributes.
+        (item.clone(), self.key.len() as u64 * 5 + 128)
+    }
+}

@@ -1,0 +1,180 @@
+//! The WAL record of the traces engine: one batch of spans.
+//!
+//! # Record kind 1, version 1
+//!
+//! Little-endian; the log frames it with length and CRC32C. The parts are drawn in `span_bytes.rs`.
+//!
+//!     version    = u8 1
+//!     strings    = count uv · str*                         what `sym` numbers point at
+//!     resources  = count uv · resource*
+//!     scopes     = count uv · scope*
+//!     spans      = count uv · span*
+//!     span       = trace id [16] · span id [8] · kind u8
+//!                · start - start of the span before iv · end - start iv
+//!                · resource number uv · scope number uv · body
+//!
+//! Differences of times wrap around. Golden file: `testdata/wal_record_v1.bin`.
+
+use std::sync::Arc;
+
+use model::{Resource, Scope, Span, SpanKind, TimestampNs};
+use rapidhash::RapidHashMap;
+use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv};
+
+use crate::span_bytes::{
+    GetSymbols, InPlace, Place, PutSymbols, get_body, get_resource, get_scope, malformed, put_body, put_resource,
+    put_scope, span_id, trace_id,
+};
+
+/// The record kind under which batches of spans lie in the WAL.
+pub(crate) const SPANS: u8 = 1;
+
+const VERSION: u8 = 1;
+
+/// Encodes a batch as one record.
+pub(crate) fn encode(spans: &[Span]) -> Vec<u8> {
+    let mut strings = Strings::default();
+    let mut resources = Shared::default();
+    let mut scopes = Shared::default();
+    let mut rows = Vec::with_capacity(spans.len() * 256);
+    let mut last = 0i64;
+    for span in spans {
+        let resource = resources.number(&span.resource, |out, r| put_resource(out, r, &mut strings));
+        let scope = scopes.number(&span.scope, |out, s| put_scope(out, s, &mut strings));
+        rows.extend_from_slice(&span.trace_id.to_bytes());
+        rows.extend_from_slice(&span.span_id.to_bytes());
+        rows.push(span.kind as u8);
+        put_iv(&mut rows, span.start.0.wrapping_sub(last));
+        put_iv(&mut rows, span.end.0.wrapping_sub(span.start.0));
+        last = span.start.0;
+        put_uv(&mut rows, resource);
+        put_uv(&mut rows, scope);
+        put_body(&mut rows, span, &mut strings);
+    }
+    let tables = strings.list.iter().map(|s| s.len() + 2).sum::<usize>();
+    let mut out = Vec::with_capacity(rows.len() + resources.bytes.len() + scopes.bytes.len() + tables + 32);
+    out.push(VERSION);
+    put_uv(&mut out, strings.list.len() as u64);
+    for text in &strings.list {
+        put_bytes(&mut out, text.as_bytes());
+    }
+    put_uv(&mut out, resources.count);
+    out.extend_from_slice(&resources.bytes);
+    put_uv(&mut out, scopes.count);
+    out.extend_from_slice(&scopes.bytes);
+    put_uv(&mut out, spans.len() as u64);
+    out.extend_from_slice(&rows);
+    out
+}
+
+/// Decodes a record, handing over its spans in order.
+pub(crate) fn decode(record: &[u8], visit: &mut dyn FnMut(Span)) -> Result<(), Malformed> {
+    let mut r = Reader::new(record);
+    if r.u8()? != VERSION {
+        return Err(malformed(&r, "version of a span record"));
+    }
+    let mut strings = Table(Vec::new());
+    for _ in 0..r.count(1)? {
+        strings.0.push(r.str()?);
+    }
+    let mut resources = Vec::new();
+    for _ in 0..r.count(3)? {
+        resources.push(Arc::new(get_resource(&mut r, &strings)?));
+    }
+    let mut scopes = Vec::new();
+    for _ in 0..r.count(5)? {
+        scopes.push(Arc::new(get_scope(&mut r, &strings)?));
+    }
+    let mut last = 0i64;
+    for _ in 0..r.count(16 + 8 + 1)? {
+        let mut span = Span {
+            trace_id: trace_id(&mut r)?,
+            span_id: span_id(&mut r)?,
+            kind: SpanKind::from_number(i32::from(r.u8()?)),
+            ..Span::default()
+        };
+        last = last.wrapping_add(r.iv()?);
+        span.start = TimestampNs(last);
+        span.end = TimestampNs(last.wrapping_add(r.iv()?));
+        span.resource = shared(&mut r, &resources)?;
+        span.scope = shared(&mut r, &scopes)?;
+        get_body(&mut r, &mut span, &strings)?;
+        visit(span);
+    }
+    if !r.is_empty() {
+        return Err(malformed(&r, "bytes after the last span"));
+    }
+    Ok(())
+}
+
+fn shared<T>(r: &mut Reader<'_>, table: &[Arc<T>]) -> Result<Arc<T>, Malformed> {
+    let n = r.uv()?;
+    let found = usize::try_from(n).ok().and_then(|n| table.get(n));
+    found.cloned().ok_or_else(|| malformed(r, "number beyond the table"))
+}
+
+#[derive(Default)]
+struct Strings {
+    numbers: RapidHashMap<Box<str>, u64>,
+    list: Vec<Box<str>>,
+}
+
+impl PutSymbols for Strings {
+    fn number(&mut self, text: &str, _place: Place) -> u64 {
+        if let Some(n) = self.numbers.get(text) {
+            return *n;
+        }
+        let n = self.list.len() as u64 + 1;
+        self.list.push(text.into());
+        self.numbers.insert(text.into(), n);
+        n
+    }
+}
+
+struct Table<'a>(Vec<&'a str>);
+
+impl GetSymbols for Table<'_> {
+    fn text(&self, number: u64) -> Option<&str> {
+        let at = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.0.get(at).copied()
+    }
+}
+
+/// Resources or scopes met so far; spans of one envelope share theirs, so that the address tells equal ones.
+struct Shared<T> {
+    numbers: RapidHashMap<*const T, u64>,
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Shared {
+            numbers: RapidHashMap::default(),
+            bytes: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn number(&mut self, item: &Arc<T>, put: impl FnOnce(&mut Vec<u8>, &T)) -> u64 {
+        *self.numbers.entry(Arc::as_ptr(item)).or_insert_with(|| {
+            put(&mut self.bytes, item);
+            self.count += 1;
+            self.count - 1
+        })
+    }
+}
+
+/// The bytes by which equal resources are recognised.
+pub(crate) fn resource_key(out: &mut Vec<u8>, resource: &Resource) {
+    out.clear();
+    put_resource(out, resource, &mut InPlace);
+}
+
+/// The bytes by which equal scopes are recognised.
+pub(crate) fn scope_key(out: &mut Vec<u8>, scope: &Scope) {
+    out.clear();
+    put_scope(out, scope, &mut InPlace);
+}
