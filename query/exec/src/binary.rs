@@ -1,0 +1,310 @@
+//! Binary operators: scalar with scalar, vector with scalar, vector with vector.
+
+use hashbrown::HashMap;
+use model::{LabelSet, METRIC_NAME};
+
+use crate::matching::MatchGroups;
+use crate::set_operators::set_operator;
+use crate::{Cardinality, Cells, Context, Dialect, ExecError, Grid, Matching, Matrix, Row};
+
+/// Binary operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Eq,
+    Ne,
+    Gt,
+    Lt,
+    Ge,
+    Le,
+    And,
+    Or,
+    Unless,
+}
+
+impl BinaryOp {
+    /// Whether it compares.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Eq | Ne | Gt | Lt | Ge | Le)
+    }
+    /// Whether it is `and`, `or` or `unless`.
+    pub fn is_set(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, And | Or | Unless)
+    }
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Eq => "==",
+            BinaryOp::Ne => "!=",
+            BinaryOp::Gt => ">",
+            BinaryOp::Lt => "<",
+            BinaryOp::Ge => ">=",
+            BinaryOp::Le => "<=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+        }
+    }
+}
+
+/// Vector with vector. `return_bool` for comparisons with `bool`. Errors when matching is ambiguous.
+pub fn binary(
+    context: &Context,
+    op: BinaryOp,
+    matching: &Matching,
+    return_bool: bool,
+    left: Matrix,
+    right: Matrix,
+    dialect: Dialect,
+) -> Result<Matrix, ExecError> {
+    if op.is_set() {
+        return set_operator(context, op, matching, left, right, dialect);
+    }
+    let grid = left.grid;
+    let groups = MatchGroups::of(matching, &left.rows, &right.rows, dialect);
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped {
+        (right.rows, left.rows)
+    } else {
+        (left.rows, right.rows)
+    };
+    let (many_groups, one_groups) = if swapped {
+        (&groups.right, &groups.left)
+    } else {
+        (&groups.left, &groups.right)
+    };
+
+    let mut partners: Vec<Vec<usize>> = vec![Vec::new(); groups.count];
+    for (row, &group) in one_groups.iter().enumerate() {
+        partners[group as usize].push(row);
+    }
+    refuse_duplicates(context, matching, &one, &many, &partners, grid, dialect)?;
+
+    let mut taken = Taken::new(groups.count);
+    let mut out = Matrix::empty(grid);
+    for (row, &group) in many.iter().zip(many_groups) {
+        for &partner in &partners[group as usize] {
+            context.check("expression evaluation")?;
+            let other = &one[partner];
+            let cells = if swapped {
+                combine(op, return_bool, &other.cells, &row.cells, dialect)
+            } else {
+                combine(op, return_bool, &row.cells, &other.cells, dialect)
+            };
+            if cells.all_absent() {
+                continue;
+            }
+            let labels = result_labels(op, matching, &row.labels, &other.labels, dialect);
+            let mut result = Row {
+                labels,
+                cells,
+                drop_name: row.drop_name,
+            };
+            if return_bool {
+                result.remove_name(dialect);
+            }
+            taken.take(matching, group as usize, &result)?;
+            out.rows.push(result);
+        }
+    }
+    out.merge_same_labels()?;
+    Ok(out)
+}
+
+/// Vector with scalar (one value per step); `scalar_left` tells on which side it stands. Comparisons filter unless
+/// `return_bool`.
+pub fn binary_scalar(
+    context: &Context,
+    op: BinaryOp,
+    return_bool: bool,
+    mut vector: Matrix,
+    scalar: &[f64],
+    scalar_left: bool,
+    dialect: Dialect,
+) -> Result<Matrix, ExecError> {
+    let filters = op.is_comparison() && !return_bool;
+    for row in &mut vector.rows {
+        context.check("expression evaluation")?;
+        row.cells.filter_map(|i, v| {
+            let (l, r) = if scalar_left { (scalar[i], v) } else { (v, scalar[i]) };
+            let result = apply(op, l, r, dialect);
+            if filters {
+                (result != 0.0).then_some(v)
+            } else {
+                Some(result)
+            }
+        });
+        if !filters {
+            row.remove_name(dialect);
+        }
+    }
+    vector.drop_absent();
+    if !filters {
+        vector.merge_same_labels()?;
+    }
+    Ok(vector)
+}
+
+/// Scalar with scalar, one step. Comparisons give 0 or 1.
+#[inline]
+pub fn apply(op: BinaryOp, left: f64, right: f64, dialect: Dialect) -> f64 {
+    let truth = |b: bool| f64::from(u8::from(b));
+    match op {
+        BinaryOp::Add => left + right,
+        BinaryOp::Sub => left - right,
+        BinaryOp::Mul => left * right,
+        // Loki answers NaN here where Prometheus answers Inf; Dialect keeps the two apart.
+        BinaryOp::Div | BinaryOp::Mod if right == 0.0 && dialect.division_by_zero_is_nan => f64::NAN,
+        BinaryOp::Div => left / right,
+        BinaryOp::Mod => left % right,
+        BinaryOp::Pow => left.powf(right),
+        BinaryOp::Atan2 => left.atan2(right),
+        BinaryOp::Eq => truth(left == right),
+        BinaryOp::Ne => truth(left != right),
+        BinaryOp::Gt => truth(left > right),
+        BinaryOp::Lt => truth(left < right),
+        BinaryOp::Ge => truth(left >= right),
+        BinaryOp::Le => truth(left <= right),
+        // Set operators look at presence, never at values; of two numbers they have nothing to say.
+        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => f64::NAN,
+    }
+}
+
+fn combine(op: BinaryOp, return_bool: bool, left: &Cells, right: &Cells, dialect: Dialect) -> Cells {
+    let filters = op.is_comparison() && !return_bool;
+    let mut out = left.clone();
+    out.keep(right.words().iter().copied());
+    out.filter_map(|i, l| {
+        let result = apply(op, l, right.get(i)?, dialect);
+        if filters {
+            (result != 0.0).then_some(l)
+        } else {
+            Some(result)
+        }
+    });
+    out
+}
+
+fn result_labels(op: BinaryOp, matching: &Matching, many: &LabelSet, one: &LabelSet, dialect: Dialect) -> LabelSet {
+    let mut labels = many.clone();
+    if dialect.metric_names && !op.is_comparison() {
+        labels = labels.without(&[METRIC_NAME]);
+    }
+    if matching.cardinality == Cardinality::OneToOne {
+        labels = if matching.on {
+            labels.keep(&matching.labels)
+        } else {
+            labels.without(&matching.labels)
+        };
+    }
+    for name in &matching.include {
+        labels = labels.with(name, one.get(name).unwrap_or(""));
+    }
+    labels
+}
+
+/// Fails where two rows of the "one" side share a match group and a step at which the other side has anything.
+fn refuse_duplicates(
+    context: &Context,
+    matching: &Matching,
+    one: &[Row],
+    many: &[Row],
+    partners: &[Vec<usize>],
+    grid: Grid,
+    dialect: Dialect,
+) -> Result<(), ExecError> {
+    let mut asked: Option<Cells> = None;
+    for group in partners.iter().filter(|group| group.len() > 1) {
+        let mut owner: Vec<Option<usize>> = vec![None; grid.len()];
+        for &row in group {
+            context.check("expression evaluation")?;
+            for (i, _) in one[row].cells.iter() {
+                let Some(first) = owner[i].replace(row) else { continue };
+                let asked = asked.get_or_insert_with(|| {
+                    let mut any = Cells::absent(grid.len());
+                    many.iter()
+                        .flat_map(|row| row.cells.iter())
+                        .for_each(|(i, _)| any.set(i, 1.0));
+                    any
+                });
+                if asked.has(i) {
+                    return Err(many_to_many(matching, &one[first].labels, &one[row].labels, dialect));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn many_to_many(matching: &Matching, a: &LabelSet, b: &LabelSet, dialect: Dialect) -> ExecError {
+    let side = if matching.cardinality == Cardinality::OneToMany {
+        "left"
+    } else {
+        "right"
+    };
+    let (first, second) = if a <= b { (a, b) } else { (b, a) };
+    ExecError::Data(format!(
+        "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}]\
+         ;many-to-many matching not allowed: matching labels must be unique on one side",
+        matching.group_of(a, dialect)
+    ))
+}
+
+/// Which steps of a match group have a result already.
+struct Taken {
+    groups: Vec<HashMap<LabelSet, Cells>>,
+}
+
+impl Taken {
+    fn new(groups: usize) -> Taken {
+        Taken {
+            groups: vec![HashMap::new(); groups],
+        }
+    }
+    fn take(&mut self, matching: &Matching, group: usize, result: &Row) -> Result<(), ExecError> {
+        let one_to_one = matching.cardinality == Cardinality::OneToOne;
+        // One to one, a group has room for one result; else for one per label set.
+        let key = if one_to_one {
+            LabelSet::empty()
+        } else {
+            result.labels.clone()
+        };
+        match self.groups[group].entry(key) {
+            hashbrown::hash_map::Entry::Vacant(slot) => {
+                slot.insert(result.cells.clone());
+            }
+            hashbrown::hash_map::Entry::Occupied(mut slot) => {
+                if slot.get().meets(&result.cells) {
+                    return Err(ExecError::Data(
+                        if one_to_one {
+                            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                        } else {
+                            "multiple matches for labels: grouping labels must ensure unique matches"
+                        }
+                        .to_owned(),
+                    ));
+                }
+                for (i, v) in result.cells.iter() {
+                    slot.get_mut().set(i, v);
+                }
+            }
+        }
+        Ok(())
+    }
+}
