@@ -1,0 +1,48 @@
+# Trilobite. `make run` and `make test` do all the set-up they need on a fresh Debian or Ubuntu machine.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+VENV := $(TARGET)/python-clients
+ARGS ?=
+
+.PHONY: run build test check corpus bench setup clients
+
+## run: install what is missing, build the release binary, serve on ./trilobite-data (ARGS="--flag ..." passes flags)
+run: build
+	exec $(TARGET)/release/trilobite serve $(ARGS)
+
+## build: the release binary
+build: setup
+	cargo build --release --locked -p trilobite
+
+## test: everything but the corpora; the same profile as the served binary, so that RocksDB compiles once
+test: build clients
+	TRILOBITE_TEST_PYTHON=$(VENV)/bin/python cargo test --release --locked --workspace
+
+## check: formatting and lints
+check: setup
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+## corpus: the three languages' cases, each with a closing line and a floor that may only rise
+corpus: setup
+	cargo build --release --locked -p trilobite-corpus --bins
+	for language in promql logql traceql; do $(TARGET)/release/corpus-$$language; done
+
+## bench: what it costs
+bench: setup
+	cargo bench --locked -p benches
+
+setup:
+	@deploy/setup.sh build
+
+clients: tests/clients/requirements.txt
+	@deploy/setup.sh test
+	@if ! cmp -s tests/clients/requirements.txt $(VENV)/installed.txt; then \
+	    echo "installing the Python clients that the tests drive"; \
+	    python3 -m venv --clear $(VENV); \
+	    $(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt; \
+	    cp tests/clients/requirements.txt $(VENV)/installed.txt; \
+	fi
