@@ -1,0 +1,482 @@
+//! A chunk: a run of one stream's entries, sorted by time, each once, in compressed columns.
+//!
+//! # Chunk, version 1
+//!
+//! Three parts, each checked and expanded alone. Their lengths, the number of entries and the first time stand in the
+//! chunk's record ([`ChunkMeta`], written by `block.rs`), so a chunk is read in one go.
+//!
+//!     chunk     = times part · lines part · metadata part        (an empty part has length 0)
+//!     part      = encoding u8 (0 plain, 1 zstd) · plain len uv · data · crc u32
+//!
+//!     times     = first delta of each entry after the first, then deltas of deltas: iv* · line length uv*
+//!     lines     = (line · "\n")*
+//!     metadata  = columns uv · (name · values uv · value*)* · shapes uv · (pairs uv · column uv*)* · shape uv*
+//!                 · code uv*
+//!
+//! A *column* is one metadata name with its distinct values in the order of first use; a *shape* is a list of
+//! columns that some entry carries. Each entry names its shape; its codes follow column by column (all codes of the
+//! first column, then of the second), 0 = the value before, 1 = the next value not used so far, 2 + n = value n.
+//! Strings are `len uv · bytes`. A `crc` is the CRC32C of its part so far. Golden file: `testdata/chunk_v1.bin`.
+
+use std::cell::RefCell;
+
+use hashbrown::HashTable;
+use rapidhash::v3::rapidhash_v3;
+use storage_codec::{Malformed, Reader, crc32c, put_bytes, put_iv, put_uv, unzstd_frame, zstd_frame};
+
+use crate::entries::Entries;
+
+/// Compression when a chunk is made in the head: fast, and at this size no worse than level 3.
+pub(crate) const LEVEL_HEAD: i32 = 1;
+/// Compression when a block is compacted: a quarter of the speed for a tenth of the bytes.
+pub(crate) const LEVEL_COMPACT: i32 = 6;
+
+/// No part is larger than this when expanded; a WAL record, which a chunk comes from, is smaller.
+const PART_BYTES_MAX: usize = 1 << 30;
+/// Parts smaller than this are not worth a zstd frame.
+const PLAIN_BYTES_MAX: usize = 48;
+
+/// What is known of a chunk without opening it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChunkMeta {
+    pub stream: u32,
+    pub min: i64,
+    pub max: i64,
+    pub entries: u32,
+    /// Bytes of the lines, without newlines.
+    pub line_bytes: u32,
+    /// Bytes of the names and values of all metadata.
+    pub metadata_bytes: u32,
+    /// Lengths of the three parts.
+    pub parts: [u32; 3],
+    pub levels: Levels,
+}
+
+/// Entries by the value of their structured metadata `detected_level`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Levels(pub [u32; LEVELS]);
+
+/// The values of [`LEVEL_NAME`] that are counted apart; the first stands for entries without it, the last for others.
+pub(crate) const LEVEL_VALUES: [&str; LEVELS] =
+    ["", "trace", "debug", "info", "warn", "error", "critical", "fatal", "unknown", "*"];
+pub(crate) const LEVELS: usize = 10;
+pub(crate) const LEVEL_NAME: &str = "detected_level";
+
+/// A chunk in memory.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub meta: ChunkMeta,
+    pub data: Vec<u8>,
+    /// The needle filter of the chunk alone; see `needle_filter.rs`.
+    pub filter: Vec<u8>,
+}
+
+impl ChunkMeta {
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|&n| n as usize).sum()
+    }
+
+    pub fn raw_bytes(&self) -> u64 {
+        u64::from(self.line_bytes) + u64::from(self.metadata_bytes)
+    }
+}
+
+/// Appends the chunk of `entries` (looked at as a whole: sorted, without duplicates, not empty) to `out`.
+pub(crate) fn encode(stream: u32, entries: &Entries, level: i32, out: &mut Vec<u8>) -> ChunkMeta {
+    let mut meta = ChunkMeta {
+        stream,
+        min: entries.times.first().copied().unwrap_or_default(),
+        max: entries.times.last().copied().unwrap_or_default(),
+        entries: entries.times.len() as u32,
+        line_bytes: (entries.text.len() - entries.times.len()) as u32,
+        ..ChunkMeta::default()
+    };
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        put_times(scratch, entries);
+        meta.parts[0] = put_part(out, scratch, level);
+        meta.parts[1] = put_part(out, entries.text.as_bytes(), level);
+        if entries.has_metadata() {
+            scratch.clear();
+            put_metadata(scratch, entries, &mut meta);
+            meta.parts[2] = put_part(out, scratch, level);
+        } else {
+            meta.levels.0[0] = meta.entries;
+        }
+        if scratch.capacity() > SCRATCH_BYTES_KEPT {
+            *scratch = Vec::new();
+        }
+    });
+    meta
+}
+
+/// Expands a chunk into `out`, whose buffers are used again. Says how many bytes that made.
+pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], out: &mut Entries) -> Result<u64, Malformed> {
+    out.clear();
+    let mut r = Reader::new(data);
+    let parts = [
+        r.take(meta.parts[0] as usize)?,
+        r.take(meta.parts[1] as usize)?,
+        r.take(meta.parts[2] as usize)?,
+    ];
+    if !r.is_empty() {
+        return Err(bad(r.position(), "chunk longer than its parts"));
+    }
+    let mut expanded = 0;
+    let outcome = SCRATCH.with_borrow_mut(|scratch| {
+        read_part(parts[0], scratch)?;
+        expanded += scratch.len();
+        get_times(scratch, meta, out)?;
+        let mut text = std::mem::take(&mut out.text).into_bytes();
+        let read = read_part(parts[1], &mut text);
+        expanded += text.len();
+        out.text = match String::from_utf8(text) {
+            Ok(text) => text,
+            Err(_) => return Err(bad(0, "lines are not UTF-8")),
+        };
+        read?;
+        check_lines(out)?;
+        if !parts[2].is_empty() {
+            read_part(parts[2], scratch)?;
+            expanded += scratch.len();
+            get_metadata(scratch, meta, out)?;
+        }
+        if scratch.capacity() > SCRATCH_BYTES_KEPT {
+            *scratch = Vec::new();
+        }
+        Ok(())
+    });
+    if let Err(e) = outcome {
+        out.clear();
+        return Err(e);
+    }
+    out.widen();
+    Ok(expanded as u64)
+}
+
+/// Which of [`LEVEL_VALUES`] counts this value.
+pub(crate) fn level_index(value: &str) -> usize {
+    LEVEL_VALUES[1..LEVELS - 1]
+        .iter()
+        .position(|&v| v == value)
+        .map_or(LEVELS - 1, |i| i + 1)
+}
+
+const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn bad(at: usize, what: &'static str) -> Malformed {
+    Malformed { at, what }
+}
+
+fn put_part(out: &mut Vec<u8>, plain: &[u8], level: i32) -> u32 {
+    let start = out.len();
+    out.push(1);
+    put_uv(out, plain.len() as u64);
+    let data = out.len();
+    if plain.len() > PLAIN_BYTES_MAX {
+        zstd_frame(out, plain, level);
+    }
+    if plain.len() <= PLAIN_BYTES_MAX || out.len() - data >= plain.len() {
+        out.truncate(data);
+        out.extend_from_slice(plain);
+        out[start] = 0;
+    }
+    let crc = crc32c(&out[start..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+    (out.len() - start) as u32
+}
+
+/// Checks and expands a part into `out`, which is cleared first.
+fn read_part(part: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    out.clear();
+    let split = part.len().checked_sub(4).ok_or(bad(0, "part too short"))?;
+    let (body, crc) = part.split_at(split);
+    if crc32c(body).to_le_bytes() != crc {
+        return Err(bad(split, "part fails its CRC32C"));
+    }
+    let mut r = Reader::new(body);
+    let encoding = r.u8()?;
+    let len = usize::try_from(r.uv()?).ok().filter(|&n| n <= PART_BYTES_MAX);
+    let len = len.ok_or(bad(1, "part too large"))?;
+    match encoding {
+        0 => out.extend_from_slice(r.remaining()),
+        1 => unzstd_frame(r.remaining(), out, len)?,
+        _ => return Err(bad(0, "unknown part encoding")),
+    }
+    if out.len() != len {
+        return Err(bad(1, "part has another length than it says"));
+    }
+    Ok(())
+}
+
+fn put_times(out: &mut Vec<u8>, entries: &Entries) {
+    let mut previous = entries.times.first().copied().unwrap_or_default();
+    let mut delta = 0i64;
+    for &t in entries.times.iter().skip(1) {
+        let d = t.wrapping_sub(previous);
+        put_iv(out, d.wrapping_sub(delta));
+        (previous, delta) = (t, d);
+    }
+    let mut start = 0;
+    for &end in &entries.ends {
+        put_uv(out, u64::from(end - start - 1));
+        start = end;
+    }
+}
+
+fn get_times(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
+    let n = meta.entries as usize;
+    // Every entry takes a byte for its length and, but for the first, one for its time.
+    if n == 0 || plain.len() < 2 * n - 1 {
+        return Err(bad(0, "fewer times than entries"));
+    }
+    let mut r = Reader::new(plain);
+    out.times.reserve(n);
+    out.ends.reserve(n);
+    let (mut t, mut delta) = (meta.min, 0i64);
+    out.times.push(t);
+    for _ in 1..n {
+        delta = delta.wrapping_add(r.iv()?);
+        let next = t.wrapping_add(delta);
+        if next < t {
+            return Err(bad(r.position(), "times fall"));
+        }
+        t = next;
+        out.times.push(t);
+    }
+    let mut end = 0u64;
+    for _ in 0..n {
+        end = end.saturating_add(r.uv()?).saturating_add(1);
+        out.ends
+            .push(u32::try_from(end).map_err(|_| bad(r.position(), "lines too long"))?);
+    }
+    if !r.is_empty() {
+        return Err(bad(r.position(), "more times than entries"));
+    }
+    Ok(())
+}
+
+/// Every line ends in a newline inside the text; that also makes its ends boundaries of characters.
+fn check_lines(out: &Entries) -> Result<(), Malformed> {
+    let text = out.text.as_bytes();
+    let whole = out.ends.last().map_or(0, |&e| e as usize);
+    if whole != text.len() || out.ends.iter().any(|&e| text[e as usize - 1] != b'\n') {
+        return Err(bad(whole.min(text.len()), "lines and lengths disagree"));
+    }
+    Ok(())
+}
+
+/// A metadata name while it is encoded.
+struct Column {
+    name: u32,
+    /// Codes of the distinct values, by first use.
+    values: Vec<u32>,
+    known: HashTable<u32>,
+    last: u32,
+    codes: Vec<u8>,
+}
+
+fn put_metadata(out: &mut Vec<u8>, entries: &Entries, meta: &mut ChunkMeta) {
+    let strings = &entries.metadata.strings;
+    let mut columns: Vec<Column> = Vec::new();
+    let mut shapes: Vec<Vec<u32>> = Vec::new();
+    let mut shapes_known: HashTable<u32> = HashTable::new();
+    let mut rows: Vec<u8> = Vec::new();
+    let mut shape: Vec<u32> = Vec::new();
+    let shape_hash = |s: &[u32]| {
+        s.iter()
+            .fold(s.len() as u64, |h, &c| (h ^ u64::from(c)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+    };
+    // A dictionary joined of several has several codes for one name, so columns are found by code, else by text.
+    let mut column_of: Vec<u32> = vec![u32::MAX; strings.len()];
+    let mut by_name: HashTable<u32> = HashTable::new();
+    for i in 0..entries.times.len() {
+        shape.clear();
+        let mut level = 0;
+        for &(name, value) in &entries.metadata.pairs[entries.metadata.pair_range(i)] {
+            let (name_text, value_text) = (strings.get(name), strings.get(value));
+            meta.metadata_bytes = meta
+                .metadata_bytes
+                .saturating_add((name_text.len() + value_text.len()) as u32);
+            if name_text == LEVEL_NAME {
+                level = level_index(value_text);
+            }
+            let mut column = column_of[name as usize];
+            if column == u32::MAX {
+                let h = rapidhash_v3(name_text.as_bytes());
+                let known = by_name.find(h, |&c| strings.get(columns[c as usize].name) == name_text);
+                column = known.copied().unwrap_or(columns.len() as u32);
+                if known.is_none() {
+                    columns.push(Column::new(name));
+                    by_name.insert_unique(h, column, |&c| {
+                        rapidhash_v3(strings.get(columns[c as usize].name).as_bytes())
+                    });
+                }
+                column_of[name as usize] = column;
+            }
+            shape.push(column);
+            columns[column as usize].put(value_text, value, |v| strings.get(v));
+        }
+        meta.levels.0[level] += 1;
+        let h = shape_hash(&shape);
+        let known = shapes_known.find(h, |&s| shapes[s as usize] == shape).copied();
+        let code = known.unwrap_or_else(|| {
+            let code = shapes.len() as u32;
+            shapes.push(shape.clone());
+            shapes_known.insert_unique(h, code, |&s| shape_hash(&shapes[s as usize]));
+            code
+        });
+        put_uv(&mut rows, u64::from(code));
+    }
+    put_uv(out, columns.len() as u64);
+    for c in &columns {
+        put_bytes(out, strings.get(c.name).as_bytes());
+        put_uv(out, c.values.len() as u64);
+        for &v in &c.values {
+            put_bytes(out, strings.get(v).as_bytes());
+        }
+    }
+    put_uv(out, shapes.len() as u64);
+    for s in &shapes {
+        put_uv(out, s.len() as u64);
+        for &c in s {
+            put_uv(out, u64::from(c));
+        }
+    }
+    out.extend_from_slice(&rows);
+    for c in &columns {
+        out.extend_from_slice(&c.codes);
+    }
+}
+
+impl Column {
+    fn new(name: u32) -> Column {
+        Column {
+            name,
+            values: Vec::new(),
+            known: HashTable::new(),
+            last: u32::MAX,
+            codes: Vec::new(),
+        }
+    }
+
+    fn put<'a>(&mut self, text: &str, value: u32, get: impl Fn(u32) -> &'a str) {
+        let h = rapidhash_v3(text.as_bytes());
+        let values = &self.values;
+        let known = self
+            .known
+            .find(h, |&i| values[i as usize] == value || get(values[i as usize]) == text)
+            .copied();
+        match known {
+            Some(i) if i == self.last => self.codes.push(0),
+            Some(i) => {
+                put_uv(&mut self.codes, u64::from(i) + 2);
+                self.last = i;
+            }
+            None => {
+                let i = self.values.len() as u32;
+                self.values.push(value);
+                let values = &self.values;
+                self.known
+                    .insert_unique(h, i, |&i| rapidhash_v3(get(values[i as usize]).as_bytes()));
+                self.codes.push(1);
+                self.last = i;
+            }
+        }
+    }
+}
+
+/// A metadata name while it is decoded: its values are `first .. first + values` in the dictionary.
+struct ColumnReader {
+    name: u32,
+    first: u32,
+    values: u32,
+    used: u32,
+    last: Option<u32>,
+    /// Where its codes start, then: how many there are.
+    codes: usize,
+}
+
+fn get_metadata(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
+    let mut r = Reader::new(plain);
+    let mut columns: Vec<ColumnReader> = Vec::new();
+    for _ in 0..r.count(2)? {
+        let name = out.metadata.strings.push(r.str()?);
+        let values = r.count(1)? as u32;
+        let first = out.metadata.strings.len() as u32;
+        for _ in 0..values {
+            out.metadata.strings.push(r.str()?);
+        }
+        columns.push(ColumnReader {
+            name,
+            first,
+            values,
+            used: 0,
+            last: None,
+            codes: 0,
+        });
+    }
+    let mut shapes: Vec<Vec<u32>> = Vec::new();
+    for _ in 0..r.count(1)? {
+        let mut shape = Vec::new();
+        for _ in 0..r.count(1)? {
+            let column = r.uv()?;
+            if column >= columns.len() as u64 {
+                return Err(bad(r.position(), "shape names an unknown column"));
+            }
+            shape.push(column as u32);
+        }
+        shapes.push(shape);
+    }
+    // First the shapes say where each pair stands, then each column fills in its own.
+    let n = meta.entries as usize;
+    let mut pairs = 0usize;
+    out.metadata.ends.reserve(n);
+    for _ in 0..n {
+        let shape = usize::try_from(r.uv()?).ok().and_then(|s| shapes.get(s));
+        let shape = shape.ok_or(bad(r.position(), "unknown shape"))?;
+        pairs += shape.len();
+        // Each pair has a code of at least a byte still to come.
+        if pairs > plain.len() {
+            return Err(bad(r.position(), "more pairs than codes"));
+        }
+        for &c in shape {
+            out.metadata.pairs.push((c, 0));
+            columns[c as usize].codes += 1;
+        }
+        out.metadata.ends.push(pairs as u32);
+    }
+    let mut starts = Vec::with_capacity(columns.len());
+    let mut start = 0;
+    for c in &columns {
+        starts.push(start);
+        start += c.codes;
+    }
+    let mut values = Vec::with_capacity(pairs);
+    for c in &mut columns {
+        for _ in 0..c.codes {
+            let i = match r.uv()? {
+                0 => c.last,
+                1 => Some(c.used),
+                n => u32::try_from(n - 2).ok(),
+            };
+            let i = i.filter(|&i| i < c.values).ok_or(bad(r.position(), "unknown value"))?;
+            c.used = c.used.max(i + 1);
+            c.last = Some(i);
+            values.push(c.first + i);
+        }
+    }
+    if !r.is_empty() {
+        return Err(bad(r.position(), "more codes than pairs"));
+    }
+    for pair in &mut out.metadata.pairs {
+        let c = pair.0 as usize;
+        *pair = (columns[c].name, values[starts[c]]);
+        starts[c] += 1;
+    }
+    Ok(())
+}

@@ -1,0 +1,360 @@
+//! Entries in columns: what a chunk holds, open or decoded, and what a reader looks at.
+//!
+//! Lines lie end to end in one text arena, each followed by a newline, so that a search can run over the whole arena
+//! before anything is split. Structured metadata is a list of (name, value) codes into a dictionary of strings; while
+//! no entry carries any, its columns stay empty.
+
+use std::ops::Range;
+
+use hashbrown::HashTable;
+use model::TimestampNs;
+use rapidhash::v3::rapidhash_v3;
+
+/// Entries in columns, rising by time; entries of equal time keep the order of arrival.
+#[derive(Clone, Debug, Default)]
+pub struct Entries {
+    pub(crate) times: Vec<i64>,
+    /// Where each line ends in `text`, after its newline.
+    pub(crate) ends: Vec<u32>,
+    pub(crate) text: String,
+    pub(crate) metadata: Metadata,
+    /// The entries that are looked at; the columns may hold more on both sides.
+    pub(crate) view: Range<usize>,
+}
+
+/// The metadata columns. `ends` is empty while no entry has metadata, and else has one item for each entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metadata {
+    pub(crate) ends: Vec<u32>,
+    pub(crate) pairs: Vec<(u32, u32)>,
+    pub(crate) strings: Strings,
+}
+
+/// Strings by code.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Strings {
+    pub(crate) text: String,
+    pub(crate) ends: Vec<u32>,
+}
+
+/// More text than a run can hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TooMuchText;
+
+/// Text of one set of columns stays below this, so that offsets fit 32 bits.
+const TEXT_BYTES_MAX: usize = u32::MAX as usize;
+
+impl Entries {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.view.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.view.is_empty()
+    }
+
+    /// Time of entry `i`.
+    pub fn t(&self, i: usize) -> TimestampNs {
+        TimestampNs(self.times[self.view.start + i])
+    }
+
+    /// Line of entry `i`.
+    pub fn line(&self, i: usize) -> &str {
+        let i = self.view.start + i;
+        &self.text[self.line_start(i)..self.ends[i] as usize - 1]
+    }
+
+    /// Structured metadata of entry `i`.
+    pub fn metadata(&self, i: usize) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs(self.view.start + i)
+    }
+
+    /// All lines end to end, each followed by a newline: for searching them all at once. A hit may lie across two
+    /// lines when what is looked for holds a newline; see [`Entries::line_range`].
+    pub fn text(&self) -> &str {
+        let end = match self.view.end.checked_sub(1) {
+            Some(last) if !self.view.is_empty() => self.ends[last] as usize,
+            _ => return "",
+        };
+        &self.text[self.line_start(self.view.start)..end]
+    }
+
+    /// Where line `i` lies in [`Entries::text`], without its newline.
+    pub fn line_range(&self, i: usize) -> Range<usize> {
+        let base = self.line_start(self.view.start);
+        let i = self.view.start + i;
+        self.line_start(i) - base..self.ends[i] as usize - 1 - base
+    }
+
+    /// Whether any entry may carry structured metadata.
+    pub fn has_metadata(&self) -> bool {
+        !self.metadata.pairs.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.times.clear();
+        self.ends.clear();
+        self.text.clear();
+        self.metadata.clear();
+        self.view = 0..0;
+    }
+
+    /// Looks at all entries again.
+    pub(crate) fn widen(&mut self) {
+        self.view = 0..self.times.len();
+    }
+
+    /// Looks only at entries of `[min, max]`; the entries must rise by time.
+    pub(crate) fn narrow(&mut self, min: i64, max: i64) {
+        let start = self.times.partition_point(|&t| t < min);
+        let end = self.times.partition_point(|&t| t <= max).max(start);
+        self.view = start..end;
+    }
+
+    /// Adds an entry without metadata; [`Entries::push_pair`] may follow.
+    pub(crate) fn push(&mut self, t: i64, line: &str) {
+        self.times.push(t);
+        self.text.push_str(line);
+        self.text.push('\n');
+        self.ends.push(self.text.len() as u32);
+        if !self.metadata.ends.is_empty() {
+            self.metadata.ends.push(self.metadata.pairs.len() as u32);
+        }
+        self.view.end = self.times.len();
+    }
+
+    /// Adds metadata to the last entry.
+    pub(crate) fn push_pair(&mut self, name: u32, value: u32) {
+        if self.metadata.ends.is_empty() {
+            self.metadata.ends.resize(self.times.len(), 0);
+        }
+        self.metadata.pairs.push((name, value));
+        if let Some(end) = self.metadata.ends.last_mut() {
+            *end = self.metadata.pairs.len() as u32;
+        }
+    }
+
+    /// Adds an entry whose metadata strings get codes in `known`, the table of this dictionary. Says how many raw bytes
+    /// the entry has, and how many bytes of memory its new strings take.
+    pub(crate) fn push_interned<'a>(
+        &mut self,
+        known: &mut HashTable<u32>,
+        t: i64,
+        line: &str,
+        metadata: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> (usize, usize) {
+        self.push(t, line);
+        let (mut raw, mut new) = (line.len(), 0);
+        let mut code = |strings: &mut Strings, s: &str| {
+            raw += s.len();
+            let hash = rapidhash_v3(s.as_bytes());
+            if let Some(&code) = known.find(hash, |&c| strings.get(c) == s) {
+                return code;
+            }
+            new += s.len() + 16;
+            let code = strings.push(s);
+            known.insert_unique(hash, code, |&c| rapidhash_v3(strings.get(c).as_bytes()));
+            code
+        };
+        for (n, v) in metadata {
+            let pair = (
+                code(&mut self.metadata.strings, n),
+                code(&mut self.metadata.strings, v),
+            );
+            self.push_pair(pair.0, pair.1);
+        }
+        (raw, new)
+    }
+
+    pub(crate) fn line_start(&self, i: usize) -> usize {
+        if i == 0 { 0 } else { self.ends[i - 1] as usize }
+    }
+
+    /// Pairs of the entry at column position `i`.
+    pub(crate) fn pairs(&self, i: usize) -> impl Iterator<Item = (&str, &str)> {
+        let range = self.metadata.pair_range(i);
+        self.metadata.pairs[range]
+            .iter()
+            .map(|&(n, v)| (self.metadata.strings.get(n), self.metadata.strings.get(v)))
+    }
+
+    /// Bytes of the metadata of the entry at column position `i`.
+    pub(crate) fn metadata_bytes(&self, i: usize) -> usize {
+        self.pairs(i).map(|(n, v)| n.len() + v.len()).sum()
+    }
+
+    /// Bytes of all lines, and of each metadata string once.
+    pub(crate) fn raw_bytes(&self) -> usize {
+        self.text.len() - self.times.len() + self.metadata.strings.text.len()
+    }
+
+    /// Line of the entry at column position `i`.
+    pub(crate) fn line_at(&self, i: usize) -> &str {
+        &self.text[self.line_start(i)..self.ends[i] as usize - 1]
+    }
+
+    fn same(&self, i: usize, other: &Entries, j: usize) -> bool {
+        self.times[i] == other.times[j]
+            && self.line_at(i) == other.line_at(j)
+            && (self.metadata.ends.is_empty() && other.metadata.ends.is_empty() || self.pairs(i).eq(other.pairs(j)))
+    }
+
+    /// Whether one of the entries is exactly this one.
+    pub(crate) fn contains(&self, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
+        self.times.iter().enumerate().any(|(i, &at)| {
+            at == t && self.line_at(i) == line && self.pairs(i).eq(metadata.iter().copied())
+        })
+    }
+
+    fn hash(&self, i: usize) -> u64 {
+        hash_entry(self.times[i], self.line_at(i), self.pairs(i))
+    }
+
+    /// About how many bytes of memory the columns take.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.times.capacity() * 8
+            + self.ends.capacity() * 4
+            + self.text.capacity()
+            + self.metadata.ends.capacity() * 4
+            + self.metadata.pairs.capacity() * 8
+            + self.metadata.strings.text.capacity()
+            + self.metadata.strings.ends.capacity() * 4
+    }
+
+    /// Makes this the entries of all `sources` that lie in `[min, max]`: sorted by time, entries of equal time in
+    /// the order of the sources, exact duplicates dropped.
+    pub(crate) fn merge(&mut self, sources: &[&Entries], min: i64, max: i64) -> Result<(), TooMuchText> {
+        self.clear();
+        let mut rows: Vec<(i64, u32, u32)> = Vec::new();
+        for (s, source) in sources.iter().enumerate() {
+            let inside = source.times.iter().enumerate().filter(|(_, t)| (min..=max).contains(*t));
+            rows.extend(inside.map(|(i, &t)| (t, s as u32, i as u32)));
+        }
+        if !rows.is_sorted_by_key(|r| r.0) {
+            rows.sort_by_key(|r| r.0);
+        }
+        drop_duplicates(sources, &mut rows);
+        let text: usize = rows
+            .iter()
+            .map(|&(_, s, i)| sources[s as usize].line_at(i as usize).len() + 1)
+            .sum();
+        let strings: usize = sources.iter().map(|s| s.metadata.strings.text.len()).sum();
+        if text > TEXT_BYTES_MAX || strings > TEXT_BYTES_MAX {
+            return Err(TooMuchText);
+        }
+        self.text.reserve(text);
+        self.times.reserve(rows.len());
+        self.ends.reserve(rows.len());
+        // The dictionaries are joined, not merged: a string of two sources has two codes.
+        let mut first_codes = Vec::with_capacity(sources.len());
+        for source in sources {
+            first_codes.push(self.metadata.strings.len() as u32);
+            self.metadata.strings.extend(&source.metadata.strings);
+        }
+        for (t, s, i) in rows {
+            let (source, first, i) = (sources[s as usize], first_codes[s as usize], i as usize);
+            self.push(t, source.line_at(i));
+            for &(n, v) in &source.metadata.pairs[source.metadata.pair_range(i)] {
+                self.push_pair(first + n, first + v);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hash of all that makes an entry one within its stream. In memory only.
+pub(crate) fn hash_entry<'a>(t: i64, line: &str, metadata: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
+    let mut h = rapidhash_v3(line.as_bytes()) ^ (t as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for (n, v) in metadata {
+        h = h.rotate_left(23).wrapping_mul(0xd6e8_feb8_6659_fd93)
+            ^ rapidhash_v3(n.as_bytes())
+            ^ rapidhash_v3(v.as_bytes()).rotate_left(32);
+    }
+    // Tables take their bucket from the low bits and their tag from the high ones.
+    h ^ (h >> 29)
+}
+
+/// Of rows sorted by time keeps the first of each that are exactly the same entry.
+fn drop_duplicates(sources: &[&Entries], rows: &mut Vec<(i64, u32, u32)>) {
+    const SCAN_MAX: usize = 8;
+    if rows.is_sorted_by(|a, b| a.0 < b.0) {
+        return;
+    }
+    let same = |a: (i64, u32, u32), b: (i64, u32, u32)| {
+        sources[a.1 as usize].same(a.2 as usize, sources[b.1 as usize], b.2 as usize)
+    };
+    let mut seen: HashTable<(u64, usize)> = HashTable::new();
+    let mut kept = 0;
+    let mut at = 0;
+    while at < rows.len() {
+        let end = at + rows[at..].iter().take_while(|r| r.0 == rows[at].0).count();
+        let group = kept;
+        let many = end - at > SCAN_MAX;
+        seen.clear();
+        for i in at..end {
+            let row = rows[i];
+            let known = if many {
+                let h = sources[row.1 as usize].hash(row.2 as usize);
+                let known = seen.find(h, |&(_, k)| same(rows[k], row)).is_some();
+                if !known {
+                    seen.insert_unique(h, (h, kept), |&(h, _)| h);
+                }
+                known
+            } else {
+                rows[group..kept].iter().any(|&k| same(k, row))
+            };
+            if !known {
+                rows[kept] = row;
+                kept += 1;
+            }
+        }
+        at = end;
+    }
+    rows.truncate(kept);
+}
+
+impl Metadata {
+    pub(crate) fn clear(&mut self) {
+        self.ends.clear();
+        self.pairs.clear();
+        self.strings.clear();
+    }
+
+    pub(crate) fn pair_range(&self, i: usize) -> Range<usize> {
+        match self.ends.get(i) {
+            None => 0..0,
+            Some(&end) => (if i == 0 { 0 } else { self.ends[i - 1] as usize })..end as usize,
+        }
+    }
+}
+
+impl Strings {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn get(&self, code: u32) -> &str {
+        let i = code as usize;
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.text[start..self.ends[i] as usize]
+    }
+
+    pub(crate) fn push(&mut self, s: &str) -> u32 {
+        self.text.push_str(s);
+        self.ends.push(self.text.len() as u32);
+        (self.ends.len() - 1) as u32
+    }
+
+    fn extend(&mut self, other: &Strings) {
+        let base = self.text.len() as u32;
+        self.text.push_str(&other.text);
+        self.ends.extend(other.ends.iter().map(|e| base + e));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+}

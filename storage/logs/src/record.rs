@@ -1,0 +1,152 @@
+//! What the engine writes into its WAL: definitions of streams, and batches of entries that name streams by id.
+//!
+//! # WAL records, version 1
+//!
+//!     kind 1  define  = stream id uv · day iv · encoded label set (see `model::LabelSet`)
+//!     kind 2  batch   = encoding u8 (0 plain, 1 zstd) · plain len uv · group*
+//!
+//!     group           = stream id uv · entries uv · entry*
+//!     entry           = time iv (less the one before in the record) · line · pairs uv · (name · value)*
+//!
+//! Strings are `len uv · bytes`, times are ns since the epoch. Each generation of the head defines a stream before it
+//! first uses it, so what lies above a checkpoint can be read without what lay below. The log checks the bytes.
+//! Golden file: `testdata/wal_batch_v1.bin`.
+
+use model::{Day, LabelSet};
+use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv, unzstd_frame, zstd_frame};
+
+pub(crate) const KIND_DEFINE: u8 = 1;
+pub(crate) const KIND_BATCH: u8 = 2;
+
+/// Plain bytes at which a record is full and the rest of a batch goes into the next.
+pub(crate) const RECORD_PLAIN_BYTES: usize = 16 << 20;
+/// Smaller records are written as they are: compressing costs more than it saves.
+const COMPRESS_BYTES_MIN: usize = 1 << 10;
+const LEVEL: i32 = 1;
+
+/// A definition: this id has these labels and is in use on `day`.
+pub(crate) fn put_define(out: &mut Vec<u8>, id: u32, day: Day, labels: &[u8]) {
+    put_uv(out, u64::from(id));
+    put_iv(out, i64::from(day.0));
+    out.extend_from_slice(labels);
+}
+
+pub(crate) fn get_define(payload: &[u8]) -> Result<(u32, Day, LabelSet), Malformed> {
+    let mut r = Reader::new(payload);
+    let id = u32::try_from(r.uv()?);
+    let day = i32::try_from(r.iv()?);
+    let at = r.position();
+    let labels = LabelSet::from_encoded(r.remaining()).map_err(|e| Malformed {
+        at: at + e.at,
+        what: e.what,
+    })?;
+    match (id, day) {
+        (Ok(id), Ok(day)) => Ok((id, Day(day), labels)),
+        _ => Err(Malformed {
+            at: 0,
+            what: "id or day out of range",
+        }),
+    }
+}
+
+/// Gathers the groups of a batch record; its buffers are used again.
+#[derive(Default)]
+pub(crate) struct BatchWriter {
+    plain: Vec<u8>,
+    payload: Vec<u8>,
+    time: i64,
+}
+
+impl BatchWriter {
+    pub fn group(&mut self, id: u32, entries: usize) {
+        put_uv(&mut self.plain, u64::from(id));
+        put_uv(&mut self.plain, entries as u64);
+    }
+
+    pub fn entry<'a>(&mut self, t: i64, line: &str, metadata: impl ExactSizeIterator<Item = (&'a str, &'a str)>) {
+        put_iv(&mut self.plain, t.wrapping_sub(self.time));
+        self.time = t;
+        put_bytes(&mut self.plain, line.as_bytes());
+        put_uv(&mut self.plain, metadata.len() as u64);
+        for (n, v) in metadata {
+            put_bytes(&mut self.plain, n.as_bytes());
+            put_bytes(&mut self.plain, v.as_bytes());
+        }
+    }
+
+    pub fn plain_bytes(&self) -> usize {
+        self.plain.len()
+    }
+
+    /// The payload of the record; the next one starts empty.
+    pub fn finish(&mut self) -> &[u8] {
+        self.payload.clear();
+        let compress = self.plain.len() >= COMPRESS_BYTES_MIN;
+        self.payload.push(u8::from(compress));
+        put_uv(&mut self.payload, self.plain.len() as u64);
+        if compress {
+            zstd_frame(&mut self.payload, &self.plain, LEVEL);
+        } else {
+            self.payload.extend_from_slice(&self.plain);
+        }
+        self.plain.clear();
+        self.time = 0;
+        &self.payload
+    }
+
+    /// Frees buffers that one large batch has left behind.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.plain.clear();
+        self.time = 0;
+        self.plain.shrink_to(bytes);
+        self.payload.shrink_to(bytes);
+    }
+}
+
+/// Hands every entry (stream id, time, line, metadata) of a batch record to `entry`; `plain` is scratch space.
+pub(crate) fn get_batch(
+    payload: &[u8],
+    plain: &mut Vec<u8>,
+    mut entry: impl FnMut(u32, i64, &str, &[(&str, &str)]),
+) -> Result<(), Malformed> {
+    let mut r = Reader::new(payload);
+    let encoding = r.u8()?;
+    let len = usize::try_from(r.uv()?).ok().filter(|&n| n <= storage_wal::RECORD_BYTES_MAX);
+    let len = len.ok_or(Malformed {
+        at: 1,
+        what: "batch too large",
+    })?;
+    let plain: &[u8] = match encoding {
+        0 => r.remaining(),
+        1 => {
+            unzstd_frame(r.remaining(), plain, len)?;
+            plain
+        }
+        _ => {
+            return Err(Malformed {
+                at: 0,
+                what: "unknown batch encoding",
+            });
+        }
+    };
+    let mut r = Reader::new(plain);
+    let mut time = 0i64;
+    let mut metadata = Vec::new();
+    while !r.is_empty() {
+        let at = r.position();
+        let id = u32::try_from(r.uv()?).map_err(|_| Malformed {
+            at,
+            what: "stream id out of range",
+        })?;
+        for _ in 0..r.count(3)? {
+            time = time.wrapping_add(r.iv()?);
+            let line = r.str()?;
+            metadata.clear();
+            for _ in 0..r.count(2)? {
+                metadata.push((r.str()?, r.str()?));
+            }
+            entry(id, time, line, &metadata);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,745 @@
+//! Reading: which chunks a query touches, and their entries, merged.
+//!
+//! A [`Snapshot`] holds heads and blocks by reference. [`Snapshot::runs`] asks the label index for streams, walks the
+//! group directories of the blocks, rules groups out by time, stream and needle filter, and plans the chunks that are
+//! left into [`Run`]s: chunks of one stream that overlap in time are read together. Nothing is opened before
+//! [`Run::read`].
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hashbrown::HashMap;
+use model::{BlockId, Day, LabelSet, Matcher, TimeRangeNs, TimestampNs};
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use storage_catalogue::{BlockRef, Catalogue, LabelIndex};
+use storage_disk::Disk;
+
+use crate::BlockError;
+use crate::block::{OpenBlock, corrupt};
+use crate::chunk::{self, ChunkMeta, LEVEL_VALUES, Levels, Sealed};
+use crate::entries::Entries;
+use crate::head::{Head, Part};
+use crate::needle_filter::Question;
+
+/// A run that has this many raw bytes ends as soon as little of it reaches beyond the next chunk's start.
+const RUN_RAW_BYTES: u64 = 1 << 20;
+/// Directories of blocks that stay in memory between queries.
+const OPEN_BYTES_MAX: usize = 4 << 20;
+const OPEN_BLOCKS_MAX: usize = 32;
+/// Buffers for compressed chunks up to this size are kept by each thread.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
+
+/// What readers share with the engine.
+pub(crate) struct Shared {
+    pub disk: Disk,
+    pub catalogue: Catalogue,
+    pub labels: LabelIndex,
+    /// Chunks that failed their checksum.
+    pub corrupt: AtomicU64,
+    open: Mutex<HashMap<BlockId, (Arc<OpenBlock>, u64)>>,
+    opened: AtomicU64,
+}
+
+/// Head views and blocks at one moment.
+pub struct Snapshot {
+    shared: Arc<Shared>,
+    range: TimeRangeNs,
+    heads: Vec<Arc<Head>>,
+    blocks: Vec<BlockRef>,
+}
+
+/// What must stand in a line or its metadata; lets whole chunks be skipped. A filter never loses a line that matches.
+#[derive(Clone, Debug, Default)]
+pub struct Needles {
+    /// Substrings that every wanted line contains.
+    pub contains: Vec<String>,
+    /// Structured metadata that every wanted entry carries.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Chunks of one stream that overlap in time and are read together; runs of one stream do not overlap each other.
+pub struct Run {
+    shared: Arc<Shared>,
+    labels: LabelSet,
+    min: i64,
+    max: i64,
+    chunks: Vec<Chunk>,
+}
+
+/// How much of a stream lies in a range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// The stream.
+    pub labels: LabelSet,
+    /// Chunks touched.
+    pub chunks: u64,
+    /// Entries, estimated by share of time for chunks that the range cuts.
+    pub entries: u64,
+    /// Bytes of lines and metadata, estimated likewise.
+    pub bytes: u64,
+}
+
+/// What a run holds, known without opening it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of their lines, without metadata.
+    pub line_bytes: u64,
+    /// Bytes of names and values of their metadata.
+    pub metadata_bytes: u64,
+    /// Entries by the value of the metadata `detected_level` (empty for entries without it); `None` when there are
+    /// values beyond the usual ones, which are not counted apart.
+    pub levels: Option<Vec<(&'static str, u64)>>,
+}
+
+/// Entries of one stream that lie together.
+#[derive(Clone)]
+struct Chunk {
+    source: Source,
+    min: i64,
+    max: i64,
+    entries: u64,
+    raw_bytes: u64,
+    /// Rises with arrival.
+    order: u32,
+}
+
+#[derive(Clone)]
+enum Source {
+    Open(Arc<Entries>),
+    Sealed(Arc<Sealed>),
+    Block(Arc<HeldBlock>, Box<ChunkMeta>, u64),
+}
+
+/// An open block; as long as it is held, its files stay.
+struct HeldBlock {
+    file: Arc<OpenBlock>,
+    _block: BlockRef,
+}
+
+impl Shared {
+    pub fn new(disk: Disk, catalogue: Catalogue, labels: LabelIndex) -> Shared {
+        Shared {
+            disk,
+            catalogue,
+            labels,
+            corrupt: AtomicU64::new(0),
+            open: Mutex::default(),
+            opened: AtomicU64::new(0),
+        }
+    }
+
+    /// A block's files, opened now or lately.
+    pub fn open(&self, block: &BlockRef) -> Result<Arc<OpenBlock>, BlockError> {
+        let id = block.meta().id;
+        let now = self.opened.fetch_add(1, Relaxed);
+        if let Some((file, used)) = self.open.lock().get_mut(&id) {
+            *used = now;
+            return Ok(file.clone());
+        }
+        let file = Arc::new(OpenBlock::open(&self.disk, block.dir())?);
+        let mut open = self.open.lock();
+        open.insert(id, (file.clone(), now));
+        while open.len() > OPEN_BLOCKS_MAX
+            || open.len() > 1 && open.values().map(|(f, _)| f.heap_bytes()).sum::<usize>() > OPEN_BYTES_MAX
+        {
+            let Some(oldest) = open.iter().min_by_key(|(_, (_, used))| *used).map(|(&id, _)| id) else {
+                break;
+            };
+            open.remove(&oldest);
+        }
+        Ok(file)
+    }
+
+    /// Closes files of blocks that are no more.
+    pub fn close_retired(&self) {
+        let live = self.catalogue.blocks(model::Signal::Logs, TimeRangeNs::ALL);
+        self.open.lock().retain(|id, _| live.iter().any(|b| b.meta().id == *id));
+    }
+
+    /// Damage is said and counted, and the rest is read. Other errors go up.
+    fn skip_damage(&self, error: BlockError, chunks: u64) -> Result<(), BlockError> {
+        match error {
+            BlockError::Corrupt { .. } => {
+                tracing::error!(%error, chunks, "damaged log chunks are skipped");
+                self.corrupt.fetch_add(chunks, Relaxed);
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+}
+
+impl Snapshot {
+    /// `heads` from old to new. A head that stands in `blocks` already is left out.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        range: TimeRangeNs,
+        mut heads: Vec<Arc<Head>>,
+        mut blocks: Vec<BlockRef>,
+    ) -> Snapshot {
+        heads.retain(|head| {
+            let becomes = head.becomes.lock();
+            let published = |b: &BlockRef| {
+                let meta = b.meta();
+                becomes.iter().any(|id| meta.id == *id || meta.replaces.contains(id))
+            };
+            !blocks.iter().any(published)
+        });
+        blocks.sort_by_key(arrival);
+        Snapshot {
+            shared,
+            range,
+            heads,
+            blocks,
+        }
+    }
+
+    /// The runs of streams that pass every matcher, touching `range`, less those that the needles rule out. In no
+    /// particular order; each run knows its time span.
+    pub fn runs(&self, matchers: &[Matcher], range: TimeRangeNs, needles: &Needles) -> Result<Vec<Run>, BlockError> {
+        let Some((range, min, max)) = self.clip(range) else {
+            return Ok(Vec::new());
+        };
+        let ids = self.shared.labels.postings(range.days(), matchers)?;
+        let question = Question::new(&needles.contains, &needles.metadata);
+        let (streams, labels) = self.gather(&ids, range, &question)?;
+        let mut runs = Vec::new();
+        for (id, chunks) in streams {
+            let Some(labels) = labels.get(&id) else { continue };
+            runs.extend(make_runs(&self.shared, labels, &chunks, min, max));
+        }
+        Ok(runs)
+    }
+
+    /// Label sets of streams that pass any of the `selectors` (none: all) and have entries in `range`, sorted.
+    pub fn series(&self, selectors: &[Vec<Matcher>], range: TimeRangeNs) -> Result<Vec<LabelSet>, BlockError> {
+        let Some((ids, _)) = self.ids(selectors, range)? else {
+            return Ok(Vec::new());
+        };
+        let mut sets: Vec<LabelSet> = self
+            .shared
+            .labels
+            .label_sets(&ids)?
+            .into_iter()
+            .map(|(_, labels)| labels)
+            .collect();
+        sets.sort();
+        Ok(sets)
+    }
+
+    /// Names of labels of those streams, sorted.
+    pub fn label_names(&self, selectors: &[Vec<Matcher>], range: TimeRangeNs) -> Result<Vec<String>, BlockError> {
+        match self.ids(selectors, range)? {
+            None => Ok(Vec::new()),
+            Some((ids, days)) => Ok(self.shared.labels.names(days, Some(&ids))?),
+        }
+    }
+
+    /// Values of one label of those streams, sorted.
+    pub fn label_values(
+        &self,
+        name: &str,
+        selectors: &[Vec<Matcher>],
+        range: TimeRangeNs,
+    ) -> Result<Vec<String>, BlockError> {
+        match self.ids(selectors, range)? {
+            None => Ok(Vec::new()),
+            Some((ids, days)) => Ok(self.shared.labels.values(days, name, Some(&ids))?),
+        }
+    }
+
+    /// How much there is, by stream, without opening lines.
+    pub fn volumes(&self, matchers: &[Matcher], range: TimeRangeNs) -> Result<Vec<Volume>, BlockError> {
+        let Some((range, min, max)) = self.clip(range) else {
+            return Ok(Vec::new());
+        };
+        let ids = self.shared.labels.postings(range.days(), matchers)?;
+        let (streams, labels) = self.gather(&ids, range, &Question::default())?;
+        let mut volumes = Vec::new();
+        for (id, chunks) in streams {
+            let Some(labels) = labels.get(&id) else { continue };
+            let mut volume = Volume {
+                labels: labels.clone(),
+                chunks: chunks.len() as u64,
+                entries: 0,
+                bytes: 0,
+            };
+            for chunk in &chunks {
+                let (entries, bytes) = chunk.share(min, max);
+                volume.entries += entries;
+                volume.bytes += bytes;
+            }
+            if volume.entries > 0 {
+                volumes.push(volume);
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// What of `range` lies in the snapshot's, with its first and last instant.
+    fn clip(&self, range: TimeRangeNs) -> Option<(TimeRangeNs, i64, i64)> {
+        let start = range.start.max(self.range.start);
+        let end = range.end.min(self.range.end);
+        (start < end).then_some((TimeRangeNs { start, end }, start.0, end.0 - 1))
+    }
+
+    /// Chunks of the streams `ids` that touch `range` and may hold what is asked for, by stream, and labels.
+    #[allow(clippy::type_complexity)]
+    fn gather(
+        &self,
+        ids: &RoaringBitmap,
+        range: TimeRangeNs,
+        question: &Question,
+    ) -> Result<(BTreeMap<u32, Vec<Chunk>>, HashMap<u32, LabelSet>), BlockError> {
+        let mut streams: BTreeMap<u32, Vec<Chunk>> = BTreeMap::new();
+        let mut labels: HashMap<u32, LabelSet> = HashMap::new();
+        let mut unlabelled = RoaringBitmap::new();
+        let mut order = 0;
+        for block in &self.blocks {
+            self.visit_block(block, ids, range, question, |held, meta, at| {
+                unlabelled.insert(meta.stream);
+                streams.entry(meta.stream).or_default().push(Chunk {
+                    min: meta.min,
+                    max: meta.max,
+                    entries: u64::from(meta.entries),
+                    raw_bytes: meta.raw_bytes(),
+                    order,
+                    source: Source::Block(held.clone(), Box::new(meta), at),
+                });
+                order += 1;
+            })?;
+        }
+        for head in &self.heads {
+            let views = head.streams(|id, _, min, max| {
+                range.overlaps(TimestampNs(min), TimestampNs(max)) && ids.contains(id)
+            });
+            for view in views {
+                labels.entry(view.id).or_insert(view.labels);
+                unlabelled.remove(view.id);
+                for part in view.parts {
+                    let chunk = Chunk::of_head(part, order);
+                    order += 1;
+                    let keep = range.overlaps(TimestampNs(chunk.min), TimestampNs(chunk.max))
+                        && match &chunk.source {
+                            Source::Sealed(s) if !question.is_empty() => question.may_match(&s.filter).unwrap_or(true),
+                            _ => true,
+                        };
+                    if keep {
+                        streams.entry(view.id).or_default().push(chunk);
+                    }
+                }
+            }
+        }
+        labels.extend(self.shared.labels.label_sets(&unlabelled)?);
+        Ok((streams, labels))
+    }
+
+    fn visit_block(
+        &self,
+        block: &BlockRef,
+        ids: &RoaringBitmap,
+        range: TimeRangeNs,
+        question: &Question,
+        mut found: impl FnMut(&Arc<HeldBlock>, ChunkMeta, u64),
+    ) -> Result<(), BlockError> {
+        let meta = block.meta();
+        if !range.overlaps(meta.min, meta.max) {
+            return Ok(());
+        }
+        let file = match self.shared.open(block) {
+            Ok(file) => file,
+            Err(error) => return self.shared.skip_damage(error, 1),
+        };
+        let held = Arc::new(HeldBlock {
+            file: file.clone(),
+            _block: block.clone(),
+        });
+        for group in &file.groups {
+            if !range.overlaps(TimestampNs(group.min), TimestampNs(group.max))
+                || ids.range_cardinality(group.first..=group.last) == 0
+            {
+                continue;
+            }
+            let mut records = match file.records(group) {
+                Ok(records) => records,
+                Err(error) => {
+                    self.shared.skip_damage(error, u64::from(group.chunks))?;
+                    continue;
+                }
+            };
+            records.retain(|(m, _)| ids.contains(m.stream) && range.overlaps(TimestampNs(m.min), TimestampNs(m.max)));
+            if records.is_empty() || !question.is_empty() && file.filter(group).is_some_and(|f| !question.may_match(&f).unwrap_or(true)) {
+                continue;
+            }
+            for (meta, at) in records {
+                found(&held, meta, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The streams that pass any selector and have entries in `range`, and the days to look at. Whole days are
+    /// answered by the label index; the days that the range cuts are looked at chunk by chunk.
+    fn ids(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRangeNs,
+    ) -> Result<Option<(RoaringBitmap, (Day, Day))>, BlockError> {
+        let Some((range, ..)) = self.clip(range) else {
+            return Ok(None);
+        };
+        let index = &self.shared.labels;
+        let select = |days: (Day, Day)| {
+            let mut ids = RoaringBitmap::new();
+            if selectors.is_empty() {
+                return index.postings(days, &[]);
+            }
+            for selector in selectors {
+                ids |= index.postings(days, selector)?;
+            }
+            Ok(ids)
+        };
+        let days = range.days();
+        let mut cut: Vec<Day> = Vec::new();
+        let mut whole = days;
+        if days.0.start_ns() < range.start {
+            cut.push(days.0);
+            whole.0 = Day(days.0.0.saturating_add(1));
+        }
+        let after = Day(days.1.0.saturating_add(1)).start_ns();
+        if range.end < after && range != TimeRangeNs::ALL {
+            if !cut.contains(&days.1) {
+                cut.push(days.1);
+            }
+            whole.1 = Day(days.1.0.saturating_sub(1));
+        }
+        let mut ids = if whole.0 <= whole.1 {
+            select(whole)?
+        } else {
+            RoaringBitmap::new()
+        };
+        for day in cut {
+            let candidates = select((day, day))? - &ids;
+            if candidates.is_empty() {
+                continue;
+            }
+            for head in &self.heads {
+                let _ = head.streams(|id, d, min, max| {
+                    if d == day && candidates.contains(id) && range.overlaps(TimestampNs(min), TimestampNs(max)) {
+                        ids.insert(id);
+                    }
+                    false
+                });
+            }
+            for block in self.blocks.iter().filter(|b| b.meta().day == day) {
+                self.visit_block(block, &candidates, range, &Question::default(), |_, meta, _| {
+                    ids.insert(meta.stream);
+                })?;
+            }
+        }
+        Ok(Some((ids, days)))
+    }
+}
+
+impl Run {
+    /// The stream's labels.
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    /// No entry within the range asked for is older.
+    pub fn min(&self) -> TimestampNs {
+        TimestampNs(self.min)
+    }
+
+    /// No entry within the range asked for is newer.
+    pub fn max(&self) -> TimestampNs {
+        TimestampNs(self.max)
+    }
+
+    /// At most this many entries.
+    pub fn entries_max(&self) -> u64 {
+        self.chunks.iter().map(|c| c.entries).sum()
+    }
+
+    /// About how many bytes of lines and metadata reading it looks at.
+    pub fn bytes_max(&self) -> u64 {
+        self.chunks.iter().map(|c| c.raw_bytes).sum()
+    }
+
+    /// What the run holds, if that is known exactly: when it is one closed chunk that lies within the range asked for.
+    pub fn tally(&self) -> Option<Tally> {
+        let [chunk] = &self.chunks[..] else { return None };
+        if chunk.min < self.min || chunk.max > self.max {
+            return None;
+        }
+        let meta = match &chunk.source {
+            Source::Open(_) => return None,
+            Source::Sealed(s) => &s.meta,
+            Source::Block(_, meta, _) => meta,
+        };
+        Some(Tally {
+            entries: u64::from(meta.entries),
+            line_bytes: u64::from(meta.line_bytes),
+            metadata_bytes: u64::from(meta.metadata_bytes),
+            levels: level_counts(&meta.levels),
+        })
+    }
+
+    /// Reads the entries within the range asked for into `out` (cleared first), exact duplicates removed. A damaged
+    /// chunk is skipped and counted. Says how many bytes were decompressed.
+    pub fn read(&self, out: &mut Entries) -> Result<u64, BlockError> {
+        let shared = &self.shared;
+        read_chunks(&self.chunks, self.min, self.max, out, |error| shared.skip_damage(error, 1))
+    }
+
+    /// Reads like [`Run::read`], but damage is an error.
+    pub(crate) fn read_undamaged(&self, out: &mut Entries) -> Result<u64, BlockError> {
+        read_chunks(&self.chunks, self.min, self.max, out, Err)
+    }
+}
+
+impl Chunk {
+    fn of_head(part: Part, order: u32) -> Chunk {
+        match part {
+            Part::Sealed(s) => Chunk {
+                min: s.meta.min,
+                max: s.meta.max,
+                entries: u64::from(s.meta.entries),
+                raw_bytes: s.meta.raw_bytes(),
+                order,
+                source: Source::Sealed(s),
+            },
+            Part::Open(e) => Chunk {
+                min: e.times.iter().copied().min().unwrap_or(i64::MAX),
+                max: e.times.iter().copied().max().unwrap_or(i64::MIN),
+                entries: e.times.len() as u64,
+                raw_bytes: e.raw_bytes() as u64,
+                order,
+                source: Source::Open(e),
+            },
+        }
+    }
+
+    /// Entries and bytes within `[min, max]`; by share of time if the range cuts a closed chunk.
+    fn share(&self, min: i64, max: i64) -> (u64, u64) {
+        if let Source::Open(e) = &self.source {
+            let inside = (0..e.times.len()).filter(|&i| (min..=max).contains(&e.times[i]));
+            return inside.fold((0, 0), |(n, bytes), i| {
+                (n + 1, bytes + (e.line_at(i).len() + e.metadata_bytes(i)) as u64)
+            });
+        }
+        if min <= self.min && self.max <= max {
+            return (self.entries, self.raw_bytes);
+        }
+        let inside = self.max.min(max).abs_diff(self.min.max(min)) as f64 + 1.0;
+        let share = inside / (self.max.abs_diff(self.min) as f64 + 1.0);
+        let of = |n: u64| (n as f64 * share).ceil() as u64;
+        (of(self.entries), of(self.raw_bytes))
+    }
+
+    /// Expands a closed chunk into `out`.
+    fn expand(&self, out: &mut Entries) -> Result<u64, BlockError> {
+        match &self.source {
+            Source::Open(e) => Ok(e.raw_bytes() as u64),
+            Source::Sealed(s) => chunk::decode(&s.meta, &s.data, out)
+                .map_err(|e| corrupt(std::path::Path::new("head"), e.at as u64, e.what)),
+            Source::Block(held, meta, at) => BUFFER.with_borrow_mut(|buffer| {
+                held.file.chunk(meta, *at, buffer)?;
+                let expanded = chunk::decode(meta, buffer, out)
+                    .map_err(|e| corrupt(held.file.path(), at + e.at as u64, e.what));
+                if buffer.capacity() > BUFFER_BYTES_KEPT {
+                    *buffer = Vec::new();
+                }
+                expanded
+            }),
+        }
+    }
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads chunks of one stream, in order of arrival, and merges what lies in `[min, max]` into `out`.
+fn read_chunks(
+    chunks: &[Chunk],
+    min: i64,
+    max: i64,
+    out: &mut Entries,
+    damage: impl Fn(BlockError) -> Result<(), BlockError>,
+) -> Result<u64, BlockError> {
+    out.clear();
+    let mut bytes = 0;
+    if let [chunk] = chunks
+        && !matches!(chunk.source, Source::Open(_))
+    {
+        match chunk.expand(out) {
+            Ok(expanded) => bytes = expanded,
+            Err(error) => {
+                out.clear();
+                damage(error)?;
+            }
+        }
+        out.narrow(min, max);
+        return Ok(bytes);
+    }
+    let mut expanded: Vec<Entries> = Vec::new();
+    let mut places: Vec<Option<usize>> = Vec::new();
+    for chunk in chunks {
+        if matches!(chunk.source, Source::Open(_)) {
+            bytes += chunk.raw_bytes;
+            places.push(None);
+            continue;
+        }
+        let mut entries = Entries::default();
+        match chunk.expand(&mut entries) {
+            Ok(n) => bytes += n,
+            Err(error) => {
+                entries.clear();
+                damage(error)?;
+            }
+        }
+        places.push(Some(expanded.len()));
+        expanded.push(entries);
+    }
+    let sources: Vec<&Entries> = chunks
+        .iter()
+        .zip(places)
+        .filter_map(|(chunk, place)| match (&chunk.source, place) {
+            (Source::Open(e), _) => Some(&**e),
+            (_, Some(i)) => expanded.get(i),
+            (_, None) => None,
+        })
+        .collect();
+    if out.merge(&sources, min, max).is_err() {
+        out.clear();
+        return Err(corrupt(
+            std::path::Path::new("head and blocks"),
+            0,
+            "overlapping chunks of one stream hold more than 4 GiB of text; compact them or ask for less time",
+        ));
+    }
+    Ok(bytes)
+}
+
+fn level_counts(levels: &Levels) -> Option<Vec<(&'static str, u64)>> {
+    let (others, known) = levels.0.split_last()?;
+    let counts = LEVEL_VALUES.iter().zip(known).filter(|(_, n)| **n > 0);
+    (*others == 0).then(|| counts.map(|(&v, &n)| (v, u64::from(n))).collect())
+}
+
+/// Chunks of one stream from several blocks, in order of arrival, as runs for compaction: oldest first.
+pub(crate) fn runs_of_blocks(
+    shared: &Arc<Shared>,
+    blocks: &[(Arc<OpenBlock>, BlockRef)],
+    labels: &LabelSet,
+    chunks: Vec<(usize, ChunkMeta, u64)>,
+) -> Vec<Run> {
+    let held: Vec<Arc<HeldBlock>> = blocks
+        .iter()
+        .map(|(file, block)| {
+            Arc::new(HeldBlock {
+                file: file.clone(),
+                _block: block.clone(),
+            })
+        })
+        .collect();
+    let chunks: Vec<Chunk> = chunks
+        .into_iter()
+        .enumerate()
+        .map(|(order, (block, meta, at))| Chunk {
+            min: meta.min,
+            max: meta.max,
+            entries: u64::from(meta.entries),
+            raw_bytes: meta.raw_bytes(),
+            order: order as u32,
+            source: Source::Block(held[block].clone(), Box::new(meta), at),
+        })
+        .collect();
+    make_runs(shared, labels, &chunks, i64::MIN, i64::MAX)
+}
+
+fn make_runs(shared: &Arc<Shared>, labels: &LabelSet, chunks: &[Chunk], min: i64, max: i64) -> Vec<Run> {
+    let spans: Vec<(i64, i64, u64)> = chunks
+        .iter()
+        .map(|c| (c.min.max(min), c.max.min(max), c.raw_bytes))
+        .collect();
+    let run = |planned: PlannedRun| {
+        let mut members: Vec<Chunk> = planned.members.iter().map(|&i| chunks[i].clone()).collect();
+        members.sort_by_key(|c| c.order);
+        Run {
+            shared: shared.clone(),
+            labels: labels.clone(),
+            min: planned.min,
+            max: planned.max,
+            chunks: members,
+        }
+    };
+    plan_runs(&spans).into_iter().map(run).collect()
+}
+
+/// Blocks by when their entries arrived, as far as that is known: a compacted block stands where its first input stood.
+pub(crate) fn arrival(block: &BlockRef) -> (BlockId, BlockId) {
+    let meta = block.meta();
+    (meta.replaces.iter().copied().min().unwrap_or(meta.id), meta.id)
+}
+
+/// Chunks (positions) that are read together for the entries of `[min, max]`.
+#[derive(Debug, PartialEq, Eq)]
+struct PlannedRun {
+    members: Vec<usize>,
+    min: i64,
+    max: i64,
+}
+
+/// Groups chunks of one stream, given as (first time, last time, raw bytes) in any order, into runs that do not overlap.
+///
+/// Chunks that overlap are read together. A long chain of chunks that overlap a little is cut where a new chunk
+/// begins, if what reaches beyond the cut, and so is read twice, is less than half of the run.
+fn plan_runs(chunks: &[(i64, i64, u64)]) -> Vec<PlannedRun> {
+    let mut by_start: Vec<usize> = (0..chunks.len()).collect();
+    by_start.sort_by_key(|&i| (chunks[i].0, i));
+    let mut runs = Vec::new();
+    let mut run: Option<PlannedRun> = None;
+    let mut bytes = 0;
+    for i in by_start {
+        let (min, max, size) = chunks[i];
+        let Some(open) = &mut run else {
+            run = Some(PlannedRun {
+                members: vec![i],
+                min,
+                max,
+            });
+            bytes = size;
+            continue;
+        };
+        let carried: Vec<usize> = open.members.iter().copied().filter(|&m| chunks[m].1 >= min).collect();
+        let carried_bytes: u64 = carried.iter().map(|&m| chunks[m].2).sum();
+        let cut = carried.is_empty() || bytes >= RUN_RAW_BYTES && min > open.min && carried_bytes <= bytes / 2;
+        if cut {
+            let next_max = carried.iter().map(|&m| chunks[m].1).max().unwrap_or(max).max(max);
+            let mut members = carried;
+            members.push(i);
+            let next = PlannedRun {
+                members,
+                min,
+                max: next_max,
+            };
+            open.max = open.max.min(min - 1);
+            runs.extend(run.replace(next));
+            bytes = carried_bytes + size;
+        } else {
+            open.members.push(i);
+            open.max = open.max.max(max);
+            bytes += size;
+        }
+    }
+    runs.extend(run);
+    runs
+}
