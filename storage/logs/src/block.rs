@@ -455,7 +455,10 @@ fn get_directory(bytes: &[u8], directory_at: u64) -> Result<Vec<Group>, Malforme
             filter_len,
         });
         stream = last;
-        data_at = data_at.checked_add(data_len).filter(|&e| e <= pages_at).ok_or(bad("chunks overlap pages"))?;
+        data_at = data_at
+            .checked_add(data_len)
+            .filter(|&e| e <= pages_at)
+            .ok_or(bad("chunks overlap pages"))?;
         page_at = page_at
             .checked_add(u64::from(page_len))
             .filter(|&e| e <= directory_at)
@@ -485,7 +488,9 @@ fn put_records(out: &mut Vec<u8>, records: &[ChunkMeta], first: u32, min: i64) {
         for p in m.parts {
             put_uv(out, u64::from(p));
         }
-        let mask = (0..LEVELS).filter(|&i| m.levels.0[i] > 0).fold(0u64, |mask, i| mask | 1 << i);
+        let mask = (0..LEVELS)
+            .filter(|&i| m.levels.0[i] > 0)
+            .fold(0u64, |mask, i| mask | 1 << i);
         put_uv(out, mask);
         for &n in m.levels.0.iter().filter(|&&n| n > 0) {
             put_uv(out, u64::from(n));

@@ -57,8 +57,9 @@ pub(crate) struct ChunkMeta {
 pub(crate) struct Levels(pub [u32; LEVELS]);
 
 /// The values of [`LEVEL_NAME`] that are counted apart; the first stands for entries without it, the last for others.
-pub(crate) const LEVEL_VALUES: [&str; LEVELS] =
-    ["", "trace", "debug", "info", "warn", "error", "critical", "fatal", "unknown", "*"];
+pub(crate) const LEVEL_VALUES: [&str; LEVELS] = [
+    "", "trace", "debug", "info", "warn", "error", "critical", "fatal", "unknown", "*",
+];
 pub(crate) const LEVELS: usize = 10;
 pub(crate) const LEVEL_NAME: &str = "detected_level";
 
@@ -288,8 +289,9 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, meta: &mut ChunkMeta) {
     let mut rows: Vec<u8> = Vec::new();
     let mut shape: Vec<u32> = Vec::new();
     let shape_hash = |s: &[u32]| {
-        s.iter()
-            .fold(s.len() as u64, |h, &c| (h ^ u64::from(c)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29))
+        s.iter().fold(s.len() as u64, |h, &c| {
+            (h ^ u64::from(c)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        })
     };
     // A dictionary joined of several has several codes for one name, so columns are found by code, else by text.
     let mut column_of: Vec<u32> = vec![u32::MAX; strings.len()];

@@ -61,7 +61,10 @@ pub(crate) fn compact(shared: &Arc<Shared>, blocks: &[BlockRef]) -> Result<Block
     let ids: RoaringBitmap = written.streams.iter().copied().collect();
     let labels = shared.labels.label_sets(&ids)?;
     if labels.len() as u64 != ids.len() {
-        return Err(refused(shared, "the label index does not know all streams of these blocks"));
+        return Err(refused(
+            shared,
+            "the label index does not know all streams of these blocks",
+        ));
     }
     let id = staged.id();
     let meta = BlockMeta {

@@ -378,7 +378,7 @@ impl Logs {
             return Ok(Vec::new());
         };
         let mut days: BTreeMap<Day, Vec<StreamView>> = BTreeMap::new();
-        for view in head.streams(|..| true) {
+        for view in head.streams(|_, _, _, _| true) {
             days.entry(view.day).or_default().push(view);
         }
         let blocks = days
@@ -495,7 +495,11 @@ fn write_stream(stream: &StreamView, writer: &mut BlockWriter) -> Result<(), Blo
     }
     let mut rest = Entries::default();
     if rest.merge(&open, i64::MIN, i64::MAX).is_err() {
-        return Err(corrupt(Path::new("head"), 0, "a stream's open chunk holds more than 4 GiB"));
+        return Err(corrupt(
+            Path::new("head"),
+            0,
+            "a stream's open chunk holds more than 4 GiB",
+        ));
     }
     sealed.sort_by_key(|s| s.meta.min);
     let mut rest = rest.times.first().copied().map(|min| (min, rest));
@@ -583,7 +587,9 @@ impl Replayer<'_> {
         if !self.streams.contains_key(&id) {
             // Its definition was in a record that is lost; the index may know it all the same.
             let known = index.label_sets(&RoaringBitmap::from_iter([id]))?;
-            let known = known.into_iter().map(|(id, labels)| (id, (labels.clone(), labels.hash64())));
+            let known = known
+                .into_iter()
+                .map(|(id, labels)| (id, (labels.clone(), labels.hash64())));
             self.streams.extend(known);
         }
         let Some((labels, hash)) = self.streams.get(&id) else {

@@ -159,10 +159,7 @@ impl Entries {
             code
         };
         for (n, v) in metadata {
-            let pair = (
-                code(&mut self.metadata.strings, n),
-                code(&mut self.metadata.strings, v),
-            );
+            let pair = (code(&mut self.metadata.strings, n), code(&mut self.metadata.strings, v));
             self.push_pair(pair.0, pair.1);
         }
         (raw, new)
@@ -203,24 +200,14 @@ impl Entries {
 
     /// Whether one of the entries is exactly this one.
     pub(crate) fn contains(&self, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
-        self.times.iter().enumerate().any(|(i, &at)| {
-            at == t && self.line_at(i) == line && self.pairs(i).eq(metadata.iter().copied())
-        })
+        self.times
+            .iter()
+            .enumerate()
+            .any(|(i, &at)| at == t && self.line_at(i) == line && self.pairs(i).eq(metadata.iter().copied()))
     }
 
     fn hash(&self, i: usize) -> u64 {
         hash_entry(self.times[i], self.line_at(i), self.pairs(i))
-    }
-
-    /// About how many bytes of memory the columns take.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.times.capacity() * 8
-            + self.ends.capacity() * 4
-            + self.text.capacity()
-            + self.metadata.ends.capacity() * 4
-            + self.metadata.pairs.capacity() * 8
-            + self.metadata.strings.text.capacity()
-            + self.metadata.strings.ends.capacity() * 4
     }
 
     /// Makes this the entries of all `sources` that lie in `[min, max]`: sorted by time, entries of equal time in
@@ -229,7 +216,11 @@ impl Entries {
         self.clear();
         let mut rows: Vec<(i64, u32, u32)> = Vec::new();
         for (s, source) in sources.iter().enumerate() {
-            let inside = source.times.iter().enumerate().filter(|(_, t)| (min..=max).contains(*t));
+            let inside = source
+                .times
+                .iter()
+                .enumerate()
+                .filter(|(_, t)| (min..=max).contains(*t));
             rows.extend(inside.map(|(i, &t)| (t, s as u32, i as u32)));
         }
         if !rows.is_sorted_by_key(|r| r.0) {

@@ -97,8 +97,6 @@ pub(crate) struct StreamView {
     pub id: u32,
     pub day: Day,
     pub labels: LabelSet,
-    pub min: i64,
-    pub max: i64,
     pub parts: Vec<Part>,
 }
 
@@ -337,8 +335,6 @@ impl HeadStream {
             id: self.id,
             day: self.day,
             labels: self.labels.clone(),
-            min: self.min,
-            max: self.max,
             parts,
         }
     }
@@ -374,7 +370,13 @@ impl HeadStream {
 
 impl Tail {
     /// Adds an entry; says what [`Entries::push_interned`] does.
-    fn push(&mut self, pieces: &mut Vec<Arc<Entries>>, t: i64, line: &str, metadata: &[(&str, &str)]) -> (usize, usize) {
+    fn push(
+        &mut self,
+        pieces: &mut Vec<Arc<Entries>>,
+        t: i64,
+        line: &str,
+        metadata: &[(&str, &str)],
+    ) -> (usize, usize) {
         if Arc::get_mut(&mut self.entries).is_none() && self.entries.text.len() >= PIECE_BYTES {
             self.set_aside(pieces);
         }

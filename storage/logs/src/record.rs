@@ -111,7 +111,9 @@ pub(crate) fn get_batch(
 ) -> Result<(), Malformed> {
     let mut r = Reader::new(payload);
     let encoding = r.u8()?;
-    let len = usize::try_from(r.uv()?).ok().filter(|&n| n <= storage_wal::RECORD_BYTES_MAX);
+    let len = usize::try_from(r.uv()?)
+        .ok()
+        .filter(|&n| n <= storage_wal::RECORD_BYTES_MAX);
     let len = len.ok_or(Malformed {
         at: 1,
         what: "batch too large",

@@ -315,9 +315,8 @@ impl Snapshot {
             })?;
         }
         for head in &self.heads {
-            let views = head.streams(|id, _, min, max| {
-                range.overlaps(TimestampNs(min), TimestampNs(max)) && ids.contains(id)
-            });
+            let views =
+                head.streams(|id, _, min, max| range.overlaps(TimestampNs(min), TimestampNs(max)) && ids.contains(id));
             for view in views {
                 labels.entry(view.id).or_insert(view.labels);
                 unlabelled.remove(view.id);
@@ -373,7 +372,12 @@ impl Snapshot {
                 }
             };
             records.retain(|(m, _)| ids.contains(m.stream) && range.overlaps(TimestampNs(m.min), TimestampNs(m.max)));
-            if records.is_empty() || !question.is_empty() && file.filter(group).is_some_and(|f| !question.may_match(&f).unwrap_or(true)) {
+            if records.is_empty()
+                || !question.is_empty()
+                    && file
+                        .filter(group)
+                        .is_some_and(|f| !question.may_match(&f).unwrap_or(true))
+            {
                 continue;
             }
             for (meta, at) in records {
@@ -495,7 +499,9 @@ impl Run {
     /// chunk is skipped and counted. Says how many bytes were decompressed.
     pub fn read(&self, out: &mut Entries) -> Result<u64, BlockError> {
         let shared = &self.shared;
-        read_chunks(&self.chunks, self.min, self.max, out, |error| shared.skip_damage(error, 1))
+        read_chunks(&self.chunks, self.min, self.max, out, |error| {
+            shared.skip_damage(error, 1)
+        })
     }
 
     /// Reads like [`Run::read`], but damage is an error.
@@ -551,8 +557,8 @@ impl Chunk {
                 .map_err(|e| corrupt(std::path::Path::new("head"), e.at as u64, e.what)),
             Source::Block(held, meta, at) => BUFFER.with_borrow_mut(|buffer| {
                 held.file.chunk(meta, *at, buffer)?;
-                let expanded = chunk::decode(meta, buffer, out)
-                    .map_err(|e| corrupt(held.file.path(), at + e.at as u64, e.what));
+                let expanded =
+                    chunk::decode(meta, buffer, out).map_err(|e| corrupt(held.file.path(), at + e.at as u64, e.what));
                 if buffer.capacity() > BUFFER_BYTES_KEPT {
                     *buffer = Vec::new();
                 }

@@ -1,7 +1,7 @@
 //! Live tail: accepted entries, handed to whoever listens. Nobody listening costs one load for each batch.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use model::{Entry, LabelSet, Matcher, TimestampNs};
 use parking_lot::RwLock;
