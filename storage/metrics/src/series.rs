@@ -1,0 +1,463 @@
+//! One series in the head: an open chunk that grows in order, closed chunks before it, and a small buffer for what
+//! comes late.
+//!
+//! Closed chunks are sorted and share no instant with each other nor with the open chunk, and none crosses midnight
+//! (UTC), so a cut copies them into the blocks of their days. A late sample waits in a sorted buffer; when that is
+//! full it is merged into the chunks it falls between, so that back-fill of any order costs a few microseconds a
+//! sample. No two samples of a series in one head have the same time: the first one stays.
+
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+
+use model::{Day, Exemplar, LabelSet, TimeRangeMs, TimestampMs};
+use parking_lot::Mutex;
+
+use crate::Samples;
+use crate::chunk::Chunk;
+use crate::exemplar::ExemplarLog;
+use crate::gorilla::OpenChunk;
+
+/// Samples at which an open chunk is closed: an hour at 15 s.
+const CLOSE_AT: usize = 240;
+/// Samples a chunk may have after late ones were merged into it.
+const MERGED_MAX: usize = 360;
+/// Late samples that wait before they are merged.
+const LATE_MAX: usize = 256;
+/// Stands for "no day yet".
+const NO_DAY: i32 = i32::MIN;
+
+/// A series of one head. Appends and readers lock only its own state, and only for a moment.
+pub(crate) struct Cell {
+    pub(crate) id: u32,
+    pub(crate) hash: u64,
+    pub(crate) labels: LabelSet,
+    /// The day last defined in this head's WAL, so that the usual append asks no further.
+    day: AtomicI32,
+    min: AtomicI64,
+    max: AtomicI64,
+    state: Mutex<State>,
+}
+
+/// What became of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Stored,
+    Duplicate,
+    Conflict,
+}
+
+/// What an append changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) stored: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) conflicts: u64,
+    /// Position of the first conflict in what was appended.
+    pub(crate) first_conflict: Option<usize>,
+    /// Growth of memory; negative when a chunk was closed.
+    pub(crate) bytes: i64,
+}
+
+#[derive(Default)]
+struct State {
+    closed: Vec<Chunk>,
+    closed_bytes: usize,
+    open: OpenChunk,
+    late: Option<Box<Vec<(i64, f64)>>>,
+    exemplars: Option<Box<ExemplarLog>>,
+    /// Days defined in this head's WAL beside [`Cell::day`].
+    more_days: Option<Box<Vec<i32>>>,
+}
+
+/// Samples of one series in memory, to be decoded without its lock.
+#[derive(Default)]
+pub(crate) struct View {
+    closed: Vec<Chunk>,
+    open: Option<OpenChunk>,
+    late: Vec<(i64, f64)>,
+}
+
+impl Cell {
+    pub(crate) fn new(id: u32, hash: u64, labels: LabelSet) -> Cell {
+        Cell {
+            id,
+            hash,
+            labels,
+            day: AtomicI32::new(NO_DAY),
+            min: AtomicI64::new(i64::MAX),
+            max: AtomicI64::new(i64::MIN),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Bytes of memory of a series without samples, places in the head's tables included.
+    pub(crate) fn empty_bytes(&self) -> usize {
+        size_of::<Cell>() + 16 + self.labels.as_bytes().len() + 16 + 28
+    }
+
+    /// Whether this head's WAL says already that the series is in use on `day`.
+    pub(crate) fn is_defined_on(&self, day: Day) -> bool {
+        self.day.load(Ordering::Acquire) == day.0
+            || self.state.lock().more_days.as_ref().is_some_and(|days| days.contains(&day.0))
+    }
+
+    /// Notes that this head's WAL says so.
+    pub(crate) fn defined_on(&self, day: Day) {
+        let mut state = self.state.lock();
+        let last = self.day.load(Ordering::Acquire);
+        if last != NO_DAY && last != day.0 {
+            let days = state.more_days.get_or_insert_default();
+            if !days.contains(&last) {
+                days.push(last);
+            }
+        }
+        self.day.store(day.0, Ordering::Release);
+    }
+
+    /// Appends samples in the order given; any time, any value.
+    pub(crate) fn append(&self, t: &[i64], v: &[f64]) -> Change {
+        let mut change = Change::default();
+        let mut state = self.state.lock();
+        let before = state.bytes();
+        let (mut min, mut max) = (i64::MAX, i64::MIN);
+        for (i, (&t, &v)) in t.iter().zip(v).enumerate() {
+            match state.append(t, v) {
+                Outcome::Stored => {
+                    change.stored += 1;
+                    min = min.min(t);
+                    max = max.max(t);
+                }
+                Outcome::Duplicate => change.duplicates += 1,
+                Outcome::Conflict => {
+                    change.conflicts += 1;
+                    change.first_conflict.get_or_insert(i);
+                }
+            }
+        }
+        change.bytes = state.bytes() as i64 - before as i64;
+        if change.stored > 0 {
+            self.min.fetch_min(min, Ordering::Relaxed);
+            self.max.fetch_max(max, Ordering::Relaxed);
+        }
+        change
+    }
+
+    /// Adds an exemplar unless it is the last one again; says how memory grew, `None` if it was there.
+    pub(crate) fn add_exemplar(&self, exemplar: &Exemplar) -> Option<usize> {
+        let mut state = self.state.lock();
+        let log = state.exemplars.get_or_insert_default();
+        let before = log.bytes();
+        log.push(exemplar).then(|| log.bytes() - before)
+    }
+
+    /// Its exemplars, rising by time, each once.
+    pub(crate) fn exemplars(&self) -> Vec<Exemplar> {
+        let log = self.state.lock().exemplars.clone();
+        log.map(|log| log.sorted()).unwrap_or_default()
+    }
+
+    /// Times of the first and last sample, if there are any.
+    pub(crate) fn extent(&self) -> Option<(i64, i64)> {
+        let (min, max) = (self.min.load(Ordering::Relaxed), self.max.load(Ordering::Relaxed));
+        (min <= max).then_some((min, max))
+    }
+
+    /// Whether samples may lie in `range`: exact to a chunk.
+    pub(crate) fn overlaps(&self, range: TimeRangeMs) -> bool {
+        let Some((min, max)) = self.extent() else {
+            return false;
+        };
+        let (min, max) = (TimestampMs(min), TimestampMs(max));
+        if !range.overlaps(min, max) {
+            return false;
+        }
+        if range.contains(min) || range.contains(max) {
+            return true;
+        }
+        // The range lies within: there may be a gap as large as it.
+        let state = self.state.lock();
+        state.closed_in(range).next().is_some()
+            || state.open_in(range)
+            || state.late.as_ref().is_some_and(|late| late.iter().any(|&(t, _)| range.contains(TimestampMs(t))))
+    }
+
+    /// What is needed to read `range`, copied so that the lock is held for a moment only.
+    pub(crate) fn view(&self, range: TimeRangeMs) -> View {
+        let state = self.state.lock();
+        View {
+            closed: state.closed_in(range).cloned().collect(),
+            open: state.open_in(range).then(|| state.open.clone()),
+            late: match &state.late {
+                Some(late) => late.iter().copied().filter(|&(t, _)| range.contains(TimestampMs(t))).collect(),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// All its samples as closed chunks of one day each, rising by time. For a head that takes no more appends.
+    pub(crate) fn seal(&self) -> Vec<Chunk> {
+        let mut state = self.state.lock();
+        state.close();
+        state.merge_late();
+        state.closed.clone()
+    }
+}
+
+impl View {
+    /// Appends the samples in `range` to `out`, rising by time.
+    pub(crate) fn read(&self, range: TimeRangeMs, out: &mut Samples) {
+        let base = out.t.len();
+        for chunk in &self.closed {
+            out.append_within(range, |out| chunk.view().decode(out).is_ok());
+        }
+        if let Some(open) = &self.open {
+            out.append_within(range, |out| open.decode(out).is_ok());
+        }
+        if !self.late.is_empty() {
+            out.merge_from(base, self.late.iter().copied());
+        }
+    }
+}
+
+impl State {
+    fn bytes(&self) -> usize {
+        self.closed_bytes
+            + self.open.bytes()
+            + self.late.as_ref().map_or(0, |late| 24 + late.capacity() * 16)
+            + self.more_days.as_ref().map_or(0, |days| 24 + days.capacity() * 4)
+    }
+
+    /// Time of the newest sample that is not late.
+    fn newest(&self) -> Option<i64> {
+        if self.open.is_empty() {
+            self.closed.last().map(|chunk| chunk.max)
+        } else {
+            Some(self.open.last())
+        }
+    }
+
+    fn append(&mut self, t: i64, v: f64) -> Outcome {
+        match self.newest() {
+            Some(newest) if t < newest => return self.append_late(t, v),
+            Some(newest) if t == newest && !self.open.is_empty() => return same(self.open.last_bits(), v),
+            Some(newest) if t == newest => return self.append_late(t, v),
+            _ => {}
+        }
+        if !self.open.is_empty() && (self.open.count() >= CLOSE_AT || day(self.open.first()) != day(t)) {
+            self.close();
+        }
+        // A late buffer may reach beyond the newest sample only if it was late then; it never does now.
+        self.open.push(t, v);
+        Outcome::Stored
+    }
+
+    fn append_late(&mut self, t: i64, v: f64) -> Outcome {
+        let at = match &self.late {
+            Some(late) => match late.binary_search_by_key(&t, |&(t, _)| t) {
+                Ok(at) => return same(late[at].1.to_bits(), v),
+                Err(at) => at,
+            },
+            None => 0,
+        };
+        if let Some(bits) = self.find(t) {
+            return same(bits, v);
+        }
+        let late = self.late.get_or_insert_default();
+        late.insert(at, (t, v));
+        if late.len() >= LATE_MAX {
+            self.merge_late();
+        }
+        Outcome::Stored
+    }
+
+    /// The value at exactly `t` in the open and closed chunks.
+    fn find(&self, t: i64) -> Option<u64> {
+        let mut samples = Samples::default();
+        if !self.open.is_empty() && t >= self.open.first() {
+            self.open.decode(&mut samples).ok()?;
+        } else {
+            let at = self.closed.partition_point(|chunk| chunk.max < t);
+            let chunk = self.closed.get(at).filter(|chunk| chunk.min <= t)?;
+            chunk.view().decode(&mut samples).ok()?;
+        }
+        let at = samples.t.binary_search(&t).ok()?;
+        Some(samples.v[at].to_bits())
+    }
+
+    fn closed_in(&self, range: TimeRangeMs) -> impl Iterator<Item = &Chunk> {
+        let first = self.closed.partition_point(|chunk| chunk.max < range.start.0);
+        self.closed[first..].iter().take_while(move |chunk| chunk.min <= range.end.0)
+    }
+
+    fn open_in(&self, range: TimeRangeMs) -> bool {
+        !self.open.is_empty() && range.overlaps(TimestampMs(self.open.first()), TimestampMs(self.open.last()))
+    }
+
+    /// Closes the open chunk, if there is one.
+    fn close(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        let mut samples = Samples::default();
+        if !open.is_empty() && open.decode(&mut samples).is_ok() {
+            self.push_closed(Chunk::encode(&samples.t, &samples.v));
+        }
+    }
+
+    fn push_closed(&mut self, chunk: Chunk) {
+        self.closed_bytes += chunk.bytes();
+        self.closed.push(chunk);
+    }
+
+    /// Merges the late samples into the chunks they fall between.
+    fn merge_late(&mut self) {
+        let Some(late) = self.late.take().filter(|late| !late.is_empty()) else {
+            return;
+        };
+        if !self.open.is_empty() && late[late.len() - 1].0 >= self.open.first() {
+            self.close();
+        }
+        let old = std::mem::take(&mut self.closed);
+        self.closed.reserve(old.len() + 2);
+        self.closed_bytes = 0;
+        let mut rest = &late[..];
+        let mut samples = Samples::default();
+        let before = rest.partition_point(|&(t, _)| old.first().is_none_or(|chunk| t < chunk.min));
+        samples.extend(&rest[..before]);
+        self.push_runs(&samples);
+        rest = &rest[before..];
+        for (i, chunk) in old.iter().enumerate() {
+            // A chunk owns the time up to the next one.
+            let owned = rest.partition_point(|&(t, _)| old.get(i + 1).is_none_or(|next| t < next.min));
+            let (own, others) = rest.split_at(owned);
+            rest = others;
+            let inside = own.partition_point(|&(t, _)| t <= chunk.max);
+            samples.clear();
+            if own.is_empty() || (inside == 0 && chunk.count as usize >= CLOSE_AT) {
+                self.push_closed(chunk.clone());
+                samples.extend(own);
+            } else if chunk.view().decode(&mut samples).is_ok() {
+                samples.merge_from(0, own.iter().copied());
+            }
+            self.push_runs(&samples);
+        }
+    }
+
+    /// Closes samples into chunks of one day each and of about even length.
+    fn push_runs(&mut self, samples: &Samples) {
+        let mut start = 0;
+        while start < samples.t.len() {
+            let today = day(samples.t[start]);
+            let len = samples.t[start..].partition_point(|&t| day(t) == today);
+            let pieces = len.div_ceil(MERGED_MAX);
+            for piece in 0..pieces {
+                let (from, to) = (start + len * piece / pieces, start + len * (piece + 1) / pieces);
+                self.push_closed(Chunk::encode(&samples.t[from..to], &samples.v[from..to]));
+            }
+            start += len;
+        }
+    }
+}
+
+fn same(stored: u64, v: f64) -> Outcome {
+    if stored == v.to_bits() {
+        Outcome::Duplicate
+    } else {
+        Outcome::Conflict
+    }
+}
+
+fn day(t: i64) -> Day {
+    TimestampMs(t).day()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::DAY_MS;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const ALL: TimeRangeMs = TimeRangeMs::ALL;
+
+    fn cell() -> Cell {
+        Cell::new(1, 1, LabelSet::empty())
+    }
+
+    fn read(cell: &Cell, range: TimeRangeMs) -> Vec<(i64, u64)> {
+        let mut out = Samples::default();
+        cell.view(range).read(range, &mut out);
+        out.t.iter().zip(&out.v).map(|(&t, v)| (t, v.to_bits())).collect()
+    }
+
+    #[test]
+    fn the_first_value_at_a_time_stays() {
+        let cell = cell();
+        let change = cell.append(&[10, 20, 20, 20, 10, 10, 15, 15, 15], &[1.0, 2.0, 2.0, 3.0, 1.0, 9.0, 5.0, 5.0, 6.0]);
+        assert_eq!((change.stored, change.duplicates, change.conflicts), (3, 3, 3));
+        assert_eq!(change.first_conflict, Some(3));
+        assert_eq!(read(&cell, ALL), [(10, 1f64.to_bits()), (15, 5f64.to_bits()), (20, 2f64.to_bits())]);
+    }
+
+    #[test]
+    fn back_fill_from_new_to_old_is_kept_in_few_chunks() {
+        let cell = cell();
+        for i in (0..5000).rev() {
+            assert_eq!(cell.append(&[i * 1000], &[i as f64]).stored, 1);
+        }
+        assert_eq!(read(&cell, ALL).len(), 5000);
+        assert!(cell.seal().len() < 5000 / 100);
+    }
+
+    #[test]
+    fn no_chunk_crosses_midnight() {
+        let cell = cell();
+        for i in 0..40 {
+            cell.append(&[DAY_MS - 20_000 + i * 1000, DAY_MS * 2 - 500 - i * 10], &[1.0, 2.0]);
+        }
+        for chunk in cell.seal() {
+            assert_eq!(day(chunk.min), day(chunk.max));
+        }
+        assert_eq!(read(&cell, ALL).len(), 80);
+    }
+
+    #[test]
+    fn a_range_in_a_gap_finds_nothing() {
+        let cell = cell();
+        cell.append(&[0, 1000], &[1.0, 1.0]);
+        cell.seal();
+        cell.append(&[50_000], &[1.0]);
+        let range = |a, b| TimeRangeMs {
+            start: TimestampMs(a),
+            end: TimestampMs(b),
+        };
+        assert!(!cell.overlaps(range(2000, 49_000)) && !cell.overlaps(range(50_001, 60_000)));
+        assert!(cell.overlaps(range(1000, 1000)) && cell.overlaps(range(-5, 70_000)));
+    }
+
+    proptest! {
+        /// Any order, any age: what the series says is what a map would say, before and after it is sealed.
+        #[test]
+        fn a_series_is_a_map(steps in proptest::collection::vec((0i64..3000, 0u8..3), 1..900), scale in prop_oneof![Just(1000i64), Just(60_000)],
+                             a in 0i64..3000, b in 0i64..3000) {
+            let cell = cell();
+            let mut model = BTreeMap::new();
+            for (i, &(t, v)) in steps.iter().enumerate() {
+                // Mostly in order, with any number of late ones.
+                let t = if i % 3 == 0 { t } else { i as i64 } * scale;
+                let v = f64::from(v);
+                let change = cell.append(&[t], &[v]);
+                match model.get(&t) {
+                    None => { prop_assert_eq!(change.stored, 1); model.insert(t, v.to_bits()); }
+                    Some(&old) if old == v.to_bits() => prop_assert_eq!(change.duplicates, 1),
+                    Some(_) => prop_assert_eq!(change.conflicts, 1),
+                }
+            }
+            let range = TimeRangeMs { start: TimestampMs(a.min(b) * scale), end: TimestampMs(a.max(b) * scale) };
+            let expected: Vec<(i64, u64)> = model.range(range.start.0..=range.end.0).map(|(&t, &v)| (t, v)).collect();
+            prop_assert_eq!(read(&cell, range), expected.clone());
+            prop_assert!(expected.is_empty() || cell.overlaps(range));
+            let chunks = cell.seal();
+            prop_assert!(chunks.is_sorted_by(|a, b| a.max < b.min));
+            prop_assert_eq!(chunks.iter().map(|c| c.count as usize).sum::<usize>(), model.len());
+            prop_assert_eq!(read(&cell, range), expected);
+        }
+    }
+}
