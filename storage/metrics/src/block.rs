@@ -191,7 +191,9 @@ impl BlockWriter {
     }
 
     fn write_pending(&mut self) -> Result<(), BlockError> {
-        self.file.write_all(&self.pending).map_err(|e| io_error(&self.path, e))?;
+        self.file
+            .write_all(&self.pending)
+            .map_err(|e| io_error(&self.path, e))?;
         self.pending.clear();
         Ok(())
     }
@@ -299,6 +301,12 @@ impl OpenBlock {
             })?);
         }
         Ok(damaged)
+    }
+
+    /// For a reader that cannot go on without a page.
+    pub(crate) fn damaged_page(&self) -> BlockError {
+        let offset = self.directory.first().map_or(0, |page| page.offset);
+        corrupt(&self.path, offset, "a page of the index is damaged")
     }
 
     /// Pages of its index.
@@ -409,7 +417,9 @@ fn parse_page(bytes: &[u8], page_at: u64, each: &mut dyn FnMut(u32, &[ChunkRef])
         let at = reader.position();
         let bad = |what| Malformed { at, what };
         let gap = u32::try_from(reader.uv()?).ok();
-        id = gap.and_then(|gap| id.checked_add(gap)).ok_or(bad("impossible series id"))?;
+        id = gap
+            .and_then(|gap| id.checked_add(gap))
+            .ok_or(bad("impossible series id"))?;
         chunks.clear();
         for _ in 0..reader.count(4)? {
             let min = last.wrapping_add(reader.iv()?);
@@ -491,7 +501,8 @@ fn read_into(path: &Path, file: &ReadFile, offset: u64, bytes: usize, out: &mut 
 pub(crate) fn check_header(path: &Path, file: &ReadFile, magic: [u8; 4], version: u8) -> Result<(), BlockError> {
     let mut header = [0u8; 8];
     let bytes = header.len().min(file.len() as usize);
-    file.read_exact_at(&mut header[..bytes], 0).map_err(|e| io_error(path, e))?;
+    file.read_exact_at(&mut header[..bytes], 0)
+        .map_err(|e| io_error(path, e))?;
     let found = [header[0], header[1], header[2], header[3]];
     if found != magic {
         return Err(BlockError::Foreign {

@@ -448,7 +448,9 @@ mod tests {
 
     #[test]
     fn golden_second_order_decimal_chunk_v1() {
-        let mut samples: Vec<(i64, f64)> = (0..60).map(|i| (i * 1000, (4096 * (i * 1000 + i % 2)) as f64)).collect();
+        let mut samples: Vec<(i64, f64)> = (0..60)
+            .map(|i| (i * 1000, (4096 * (i * 1000 + i % 2)) as f64))
+            .collect();
         samples[7].1 = -0.0;
         check(&samples, 0x01, "chunk_decimal2_v1.bin");
     }
@@ -484,7 +486,13 @@ mod tests {
         ];
         (any::<i32>(), steps).prop_map(|(first, steps)| {
             let mut t = i64::from(first);
-            steps.iter().map(|s| { t += s; t }).collect()
+            steps
+                .iter()
+                .map(|s| {
+                    t += s;
+                    t
+                })
+                .collect()
         })
     }
 

@@ -71,7 +71,11 @@ impl ExemplarLog {
 /// Sorts by time and leaves each exemplar once.
 pub(crate) fn sort_and_dedup(list: &mut Vec<Exemplar>) {
     let key = |e: &Exemplar| (e.t, e.value.to_bits());
-    list.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.labels.as_bytes().cmp(b.labels.as_bytes())));
+    list.sort_by(|a, b| {
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| a.labels.as_bytes().cmp(b.labels.as_bytes()))
+    });
     list.dedup_by(|a, b| key(a) == key(b) && a.labels == b.labels);
 }
 
@@ -185,9 +189,13 @@ fn parse_index(index: &[u8], index_at: u64) -> Result<Vec<(u32, u64, u32)>, Malf
     for _ in 0..reader.count(2)? {
         let at = reader.position();
         let gap = u32::try_from(reader.uv()?).ok();
-        id = gap.and_then(|gap| id.checked_add(gap)).ok_or(bad(at, "impossible series id"))?;
+        id = gap
+            .and_then(|gap| id.checked_add(gap))
+            .ok_or(bad(at, "impossible series id"))?;
         let bytes = u32::try_from(reader.uv()?).map_err(|_| bad(at, "impossible group"))?;
-        let end = offset.checked_add(u64::from(bytes)).filter(|&end| bytes >= 4 && end <= index_at);
+        let end = offset
+            .checked_add(u64::from(bytes))
+            .filter(|&end| bytes >= 4 && end <= index_at);
         groups.push((id, offset, bytes));
         offset = end.ok_or(bad(at, "group beyond the index"))?;
     }

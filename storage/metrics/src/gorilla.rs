@@ -179,7 +179,10 @@ impl ValueState {
         } else {
             self.leading = leading;
             self.width = 64 - leading - trailing;
-            out.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(self.width - 1), 2 + 5 + 6);
+            out.put(
+                0b11 << 11 | u64::from(leading) << 6 | u64::from(self.width - 1),
+                2 + 5 + 6,
+            );
         }
         out.put(differs >> (64 - self.leading - self.width), u32::from(self.width));
     }

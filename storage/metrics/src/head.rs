@@ -58,7 +58,10 @@ impl Head {
 
     /// The series with this id.
     pub(crate) fn get(&self, id: u32) -> Option<Arc<Cell>> {
-        self.id_shard(id).read().find(id_hash(id), |cell| cell.id == id).cloned()
+        self.id_shard(id)
+            .read()
+            .find(id_hash(id), |cell| cell.id == id)
+            .cloned()
     }
 
     /// Adds a series and returns it, or the one that is there. A series of the same labels whose id has died gives
@@ -132,7 +135,10 @@ impl Head {
     }
 
     fn grow(&self, bytes: i64) {
-        let now = self.bytes.fetch_add(bytes as u64, Ordering::Relaxed).wrapping_add(bytes as u64);
+        let now = self
+            .bytes
+            .fetch_add(bytes as u64, Ordering::Relaxed)
+            .wrapping_add(bytes as u64);
         if now.abs_diff(self.reserved.load(Ordering::Relaxed)) >= RESERVE_STEP {
             let mut reservation = self.reservation.lock();
             let now = self.bytes();

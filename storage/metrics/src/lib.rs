@@ -6,12 +6,43 @@
 //!
 //! Not here: PromQL (`query-promql`), push protocols (`ingest`), when to cut (`storage::tick`).
 
-use std::path::PathBuf;
+mod append;
+mod block;
+mod chunk;
+mod compact;
+mod cut;
+mod exemplar;
+mod gorilla;
+mod head;
+mod metadata;
+mod record;
+mod replay;
+mod residual;
+mod samples;
+mod scan;
+mod series;
+#[cfg(test)]
+mod testing;
 
-use model::{BlockId, Exemplar, LabelSet, Matcher, MetricMetadata, SampleBatch, TimeRangeMs, TimestampMs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use model::{BlockId, MetricMetadata, SampleBatch, Signal, TimeRangeMs, TimeRangeNs, TimestampMs};
+use parking_lot::{Mutex, RwLock};
 use storage_budget::Budget;
-use storage_catalogue::{BlockRef, Catalogue};
+use storage_catalogue::{BlockRef, Catalogue, IndexKind, LabelIndex};
 use storage_disk::Disk;
+use storage_wal::{Lsn, Wal};
+
+pub use samples::Samples;
+pub use scan::{Series, Snapshot};
+
+use head::Head;
+use metadata::Families;
+use replay::Replayer;
+use scan::Blocks;
 
 /// What an engine is built from.
 pub struct Parts {
@@ -108,6 +139,12 @@ pub enum BlockError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Only blocks of one day can become one.
+    #[error("compaction asked for blocks that are not of one day: {blocks:?}")]
+    NotOneDay {
+        /// The blocks.
+        blocks: Vec<BlockId>,
+    },
     /// The catalogue said no.
     #[error(transparent)]
     Catalogue(#[from] storage_catalogue::CatalogueError),
@@ -147,118 +184,189 @@ pub struct Stats {
 
 /// The engine; share it behind an `Arc`.
 pub struct Metrics {
-    _inner: (),
+    disk: Disk,
+    catalogue: Catalogue,
+    index: LabelIndex,
+    budget: Budget,
+    wal: Wal,
+    options: Options,
+    families: Families,
+    /// Shared by appends from log to head, alone for the moment of a freeze.
+    gate: RwLock<()>,
+    heads: ArcSwap<Heads>,
+    cutting: Mutex<()>,
+    compacting: Mutex<()>,
+    blocks: Arc<Blocks>,
+    /// Whether the log refuses appends until it is rolled.
+    wal_failed: AtomicBool,
+    /// Start of the first day that has not expired, ms.
+    floor_ms: AtomicI64,
+    appended: AtomicU64,
+    cuts: AtomicU64,
+    compactions: AtomicU64,
+}
+
+/// The head that takes appends and, between a freeze and its blocks, the one before.
+struct Heads {
+    active: Arc<Head>,
+    frozen: Option<Arc<Frozen>>,
+}
+
+/// A head that becomes blocks.
+struct Frozen {
+    head: Arc<Head>,
+    /// Its records lie below.
+    checkpoint: Lsn,
 }
 
 impl Metrics {
     /// Opens or creates the engine and replays its WAL.
     pub fn open(parts: Parts, options: Options) -> Result<(Metrics, storage_wal::Replay), BlockError> {
-        let _ = (parts, options);
-        todo!()
+        let Parts {
+            disk,
+            catalogue,
+            budget,
+            dir,
+            wal,
+        } = parts;
+        disk.create_dir_all(&dir).map_err(|e| block::io_error(&dir, e))?;
+        let families = Families::open(&disk, &dir)?;
+        let index = catalogue.labels(IndexKind::Series);
+        let head = Head::new(&budget);
+        let checkpoint = Lsn(catalogue.checkpoint(Signal::Metrics).unwrap_or(0));
+        let mut replayer = Replayer::new(&head, &index, &families, checkpoint);
+        let (wal, replay) = Wal::open(disk.clone(), &dir.join("wal"), wal, &mut |lsn, kind, payload| {
+            replayer.record(lsn, kind, payload);
+        })?;
+        replayer.finish()?;
+        let metrics = Metrics {
+            blocks: Arc::new(Blocks::new(disk.clone())),
+            disk,
+            catalogue,
+            index,
+            budget,
+            wal,
+            options,
+            families,
+            gate: RwLock::new(()),
+            heads: ArcSwap::from_pointee(Heads {
+                active: Arc::new(head),
+                frozen: None,
+            }),
+            cutting: Mutex::new(()),
+            compacting: Mutex::new(()),
+            wal_failed: AtomicBool::new(false),
+            floor_ms: AtomicI64::new(i64::MIN),
+            appended: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+            compactions: AtomicU64::new(0),
+        };
+        Ok((metrics, replay))
     }
+
     /// Returns when the batch is durable; then no crash loses it. Says which samples were refused, and why.
+    ///
+    /// A sample is compared with those of the heads: the same again counts as duplicate, another value at its time as
+    /// conflict. Against blocks, reading and compaction let the first stored stay.
     pub async fn append(&self, batch: &SampleBatch, now: TimestampMs) -> Result<Appended, AppendError> {
-        let _ = (batch, now);
-        todo!()
+        let (appended, lsn) = self.append_now(batch, now)?;
+        if let Some(lsn) = lsn {
+            self.wal.durable(lsn).await.inspect_err(|_| self.note_wal_failure())?;
+        }
+        Ok(appended)
     }
-    /// What is stored at this moment, for reading in peace.
+
+    /// What is stored at this moment, for reading in peace: blocks and frozen samples stay as they are; samples
+    /// appended later may be seen as well.
     pub fn snapshot(&self, range: TimeRangeMs) -> Snapshot {
-        let _ = range;
-        todo!()
+        let range = TimeRangeMs {
+            start: range.start.max(self.floor()),
+            end: range.end,
+        };
+        // Heads before blocks: what moves from one to the other meanwhile is seen twice, never not at all.
+        let heads = self.heads.load();
+        let frozen = heads.frozen.iter().map(|frozen| frozen.head.clone());
+        let heads = frozen.chain([heads.active.clone()]).collect();
+        let range_ns = TimeRangeNs {
+            start: range.start.to_ns(),
+            end: TimestampMs(range.end.0.saturating_add(1)).to_ns(),
+        };
+        Snapshot {
+            range,
+            blocks: self.catalogue.blocks(Signal::Metrics, range_ns),
+            heads,
+            opener: self.blocks.clone(),
+            index: self.index.clone(),
+        }
     }
+
     /// Freezes the head into blocks (one per day), then lets its WAL segments go. Empty: there was nothing to freeze.
     pub fn cut(&self) -> Result<Vec<BlockId>, BlockError> {
-        todo!()
+        self.cut_now()
     }
+
     /// Merges blocks of one day into one; here late samples and duplicates are resolved. Readers keep the old blocks.
     pub fn compact(&self, blocks: &[BlockRef]) -> Result<BlockId, BlockError> {
-        let _ = blocks;
-        todo!()
+        let _one_at_a_time = self.compacting.lock();
+        self.compact_now(blocks)
     }
-    /// Drops from the label index and the head what ended before `before`. (Blocks are retired by `storage`.)
+
+    /// Drops from the label index and the head what ended before `before`, by whole days. (Blocks are retired by
+    /// `storage`.) Samples of the head are no longer seen at once, and go at the next cut.
     pub fn expire(&self, before: TimestampMs) -> Result<(), BlockError> {
-        let _ = before;
-        todo!()
+        let day = before.day();
+        self.floor_ms.fetch_max(day.start_ms().0, Ordering::AcqRel);
+        self.index.expire(day)?;
+        self.forget_closed_blocks();
+        Ok(())
     }
+
     /// What is known of metric families, by name.
     pub fn metadata(&self) -> Vec<(String, MetricMetadata)> {
-        todo!()
+        self.families.all()
     }
+
     /// Figures for the self-metrics.
     pub fn stats(&self) -> Stats {
-        todo!()
+        let heads = self.heads.load();
+        let frozen = heads.frozen.as_ref().map(|frozen| &frozen.head);
+        let both = || frozen.into_iter().chain([&heads.active]);
+        let blocks = self.catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL);
+        self.blocks.retain(&blocks);
+        Stats {
+            head_series: both().map(|head| head.series()).sum(),
+            head_samples: both().map(|head| head.samples()).sum(),
+            head_bytes: both().map(|head| head.bytes()).sum(),
+            head_min: both().filter_map(|head| Some(TimestampMs(head.extent()?.0))).min(),
+            head_max: both().filter_map(|head| Some(TimestampMs(head.extent()?.1))).max(),
+            appended: self.appended.load(Ordering::Relaxed),
+            blocks: blocks.len() as u64,
+            block_bytes: blocks.iter().map(|block| block.meta().bytes).sum(),
+            wal: self.wal.stats(),
+            corrupt_chunks: self.blocks.damaged(),
+            cuts: self.cuts.load(Ordering::Relaxed),
+            compactions: self.compactions.load(Ordering::Relaxed),
+        }
     }
+
     /// Syncs the WAL for a clean stop.
     pub fn sync(&self) -> Result<(), BlockError> {
-        todo!()
+        Ok(self.wal.sync()?)
     }
-}
 
-/// Head views and blocks at one moment.
-pub struct Snapshot {
-    _inner: (),
-}
+    /// Before it nothing is seen.
+    fn floor(&self) -> TimestampMs {
+        TimestampMs(self.floor_ms.load(Ordering::Acquire))
+    }
 
-/// One series of a selection: its labels, and where its samples are.
-pub struct Series {
-    _inner: (),
-}
+    /// The next cut rolls the log, which heals it.
+    fn note_wal_failure(&self) {
+        self.wal_failed.store(true, Ordering::Release);
+    }
 
-/// Samples in columns, rising by time, one per time.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
-    /// Times, ms.
-    pub t: Vec<i64>,
-    /// Values; staleness markers included.
-    pub v: Vec<f64>,
-}
-
-impl Snapshot {
-    /// The series that pass every matcher and have samples in `range`, sorted by label set.
-    pub fn select(&self, matchers: &[Matcher], range: TimeRangeMs) -> Result<Vec<Series>, BlockError> {
-        let _ = (matchers, range);
-        todo!()
-    }
-    /// Label sets that pass every matcher, sorted: of any of the `selectors` (none: of all series).
-    pub fn series(&self, selectors: &[Vec<Matcher>], range: TimeRangeMs) -> Result<Vec<LabelSet>, BlockError> {
-        let _ = (selectors, range);
-        todo!()
-    }
-    /// Names of labels of those series, sorted.
-    pub fn label_names(&self, selectors: &[Vec<Matcher>], range: TimeRangeMs) -> Result<Vec<String>, BlockError> {
-        let _ = (selectors, range);
-        todo!()
-    }
-    /// Values of one label of those series, sorted.
-    pub fn label_values(
-        &self,
-        name: &str,
-        selectors: &[Vec<Matcher>],
-        range: TimeRangeMs,
-    ) -> Result<Vec<String>, BlockError> {
-        let _ = (name, selectors, range);
-        todo!()
-    }
-    /// Exemplars of those series in `range`, by series, rising by time.
-    pub fn exemplars(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRangeMs,
-    ) -> Result<Vec<(LabelSet, Vec<Exemplar>)>, BlockError> {
-        let _ = (selectors, range);
-        todo!()
-    }
-}
-
-impl Series {
-    /// Its labels.
-    pub fn labels(&self) -> &LabelSet {
-        todo!()
-    }
-    /// Appends its samples in `range` to `out`, rising by time; of several at one time the first stored. A damaged
-    /// chunk is skipped and counted.
-    pub fn read(&self, range: TimeRangeMs, out: &mut Samples) -> Result<(), BlockError> {
-        let _ = (range, out);
-        todo!()
+    /// Closes files of blocks that are gone.
+    fn forget_closed_blocks(&self) {
+        self.blocks
+            .retain(&self.catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL));
     }
 }

@@ -52,7 +52,9 @@ impl Families {
             }
             match decode(&bytes) {
                 Ok(list) => families.extend(list),
-                Err(bad) => tracing::warn!(path = %path.display(), %bad, "metadata of metric families is lost until it is sent again"),
+                Err(bad) => {
+                    tracing::warn!(path = %path.display(), %bad, "metadata of metric families is lost until it is sent again")
+                }
             }
         }
         let state = RwLock::new(State {
@@ -179,7 +181,10 @@ mod tests {
         disk.write_atomic(&dir.join(FILE), &damaged).unwrap();
         assert!(Families::open(&disk, dir).unwrap().all().is_empty());
         disk.write_atomic(&dir.join(FILE), b"TLBM\x02").unwrap();
-        assert!(matches!(Families::open(&disk, dir), Err(BlockError::TooNew { found: 2, .. })));
+        assert!(matches!(
+            Families::open(&disk, dir),
+            Err(BlockError::TooNew { found: 2, .. })
+        ));
     }
 
     #[test]

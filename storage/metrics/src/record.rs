@@ -45,7 +45,12 @@ impl RecordWriter {
     }
 
     /// `series`: id and number of samples, which follow each other in `t` and `v`.
-    pub(crate) fn samples(&mut self, series: impl ExactSizeIterator<Item = (u32, usize)> + Clone, t: &[i64], v: &[f64]) {
+    pub(crate) fn samples(
+        &mut self,
+        series: impl ExactSizeIterator<Item = (u32, usize)> + Clone,
+        t: &[i64],
+        v: &[f64],
+    ) {
         let out = &mut self.out;
         out.reserve(series.len() * 3 + t.len() * 10);
         put_uv(out, series.len() as u64);
@@ -165,7 +170,10 @@ pub(crate) fn put_metadata(out: &mut Vec<u8>, family: &str, metadata: &MetricMet
 /// Reads one family; a kind of a newer build is unknown here.
 pub(crate) fn get_metadata(reader: &mut Reader<'_>) -> Result<(String, MetricMetadata), Malformed> {
     let family = reader.str()?.to_owned();
-    let kind = MetricKind::ALL.get(usize::from(reader.u8()?)).copied().unwrap_or_default();
+    let kind = MetricKind::ALL
+        .get(usize::from(reader.u8()?))
+        .copied()
+        .unwrap_or_default();
     let (unit, help) = (reader.str()?.to_owned(), reader.str()?.to_owned());
     Ok((family, MetricMetadata { kind, unit, help }))
 }

@@ -67,9 +67,7 @@ impl Samples {
 
     /// Merges the run that begins at `second` into the one from `base` to `second`.
     pub(crate) fn merge_tail(&mut self, base: usize, second: usize) {
-        let first_is_before = second == base
-            || second == self.t.len()
-            || self.t[second - 1] < self.t[second];
+        let first_is_before = second == base || second == self.t.len() || self.t[second - 1] < self.t[second];
         if first_is_before {
             return;
         }
@@ -92,7 +90,10 @@ mod tests {
     fn at_equal_times_the_first_run_wins() {
         let mut s = samples(&[(99, 0.0), (1, 1.0), (3, 1.0), (5, 1.0), (2, 2.0), (3, 2.0), (9, 2.0)]);
         s.merge_tail(1, 4);
-        assert_eq!(s, samples(&[(99, 0.0), (1, 1.0), (2, 2.0), (3, 1.0), (5, 1.0), (9, 2.0)]));
+        assert_eq!(
+            s,
+            samples(&[(99, 0.0), (1, 1.0), (2, 2.0), (3, 1.0), (5, 1.0), (9, 2.0)])
+        );
         s.merge_tail(1, 6);
         s.merge_tail(1, 1);
         assert_eq!(s.t.len(), 6);

@@ -6,9 +6,10 @@
 //! full it is merged into the chunks it falls between, so that back-fill of any order costs a few microseconds a
 //! sample. No two samples of a series in one head have the same time: the first one stays.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
-use model::{Day, Exemplar, LabelSet, TimeRangeMs, TimestampMs};
+use model::{DAY_MS, Day, Exemplar, LabelSet, TimeRangeMs, TimestampMs};
 use parking_lot::Mutex;
 
 use crate::Samples;
@@ -97,7 +98,12 @@ impl Cell {
     /// Whether this head's WAL says already that the series is in use on `day`.
     pub(crate) fn is_defined_on(&self, day: Day) -> bool {
         self.day.load(Ordering::Acquire) == day.0
-            || self.state.lock().more_days.as_ref().is_some_and(|days| days.contains(&day.0))
+            || self
+                .state
+                .lock()
+                .more_days
+                .as_ref()
+                .is_some_and(|days| days.contains(&day.0))
     }
 
     /// Notes that this head's WAL says so.
@@ -177,7 +183,10 @@ impl Cell {
         let state = self.state.lock();
         state.closed_in(range).next().is_some()
             || state.open_in(range)
-            || state.late.as_ref().is_some_and(|late| late.iter().any(|&(t, _)| range.contains(TimestampMs(t))))
+            || state
+                .late
+                .as_ref()
+                .is_some_and(|late| late.iter().any(|&(t, _)| range.contains(TimestampMs(t))))
     }
 
     /// What is needed to read `range`, copied so that the lock is held for a moment only.
@@ -187,18 +196,31 @@ impl Cell {
             closed: state.closed_in(range).cloned().collect(),
             open: state.open_in(range).then(|| state.open.clone()),
             late: match &state.late {
-                Some(late) => late.iter().copied().filter(|&(t, _)| range.contains(TimestampMs(t))).collect(),
+                Some(late) => late
+                    .iter()
+                    .copied()
+                    .filter(|&(t, _)| range.contains(TimestampMs(t)))
+                    .collect(),
                 None => Vec::new(),
             },
         }
     }
 
-    /// All its samples as closed chunks of one day each, rising by time. For a head that takes no more appends.
-    pub(crate) fn seal(&self) -> Vec<Chunk> {
+    /// Closes all its samples into chunks of one day each and notes the days. For a head that takes no more appends.
+    pub(crate) fn seal(&self, days: &mut BTreeSet<Day>) {
         let mut state = self.state.lock();
         state.close();
         state.merge_late();
-        state.closed.clone()
+        days.extend(state.closed.iter().map(|chunk| day(chunk.min)));
+    }
+
+    /// The closed chunks of a day, rising by time; all of them once it is sealed.
+    pub(crate) fn closed_on(&self, day: Day) -> Vec<Chunk> {
+        let range = TimeRangeMs {
+            start: day.start_ms(),
+            end: TimestampMs(day.start_ms().0.saturating_add(DAY_MS - 1)),
+        };
+        self.state.lock().closed_in(range).cloned().collect()
     }
 }
 
@@ -285,7 +307,9 @@ impl State {
 
     fn closed_in(&self, range: TimeRangeMs) -> impl Iterator<Item = &Chunk> {
         let first = self.closed.partition_point(|chunk| chunk.max < range.start.0);
-        self.closed[first..].iter().take_while(move |chunk| chunk.min <= range.end.0)
+        self.closed[first..]
+            .iter()
+            .take_while(move |chunk| chunk.min <= range.end.0)
     }
 
     fn open_in(&self, range: TimeRangeMs) -> bool {
@@ -371,11 +395,16 @@ fn day(t: i64) -> Day {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::DAY_MS;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     const ALL: TimeRangeMs = TimeRangeMs::ALL;
+
+    fn sealed(cell: &Cell) -> Vec<Chunk> {
+        let mut days = BTreeSet::new();
+        cell.seal(&mut days);
+        days.iter().flat_map(|&day| cell.closed_on(day)).collect()
+    }
 
     fn cell() -> Cell {
         Cell::new(1, 1, LabelSet::empty())
@@ -390,10 +419,16 @@ mod tests {
     #[test]
     fn the_first_value_at_a_time_stays() {
         let cell = cell();
-        let change = cell.append(&[10, 20, 20, 20, 10, 10, 15, 15, 15], &[1.0, 2.0, 2.0, 3.0, 1.0, 9.0, 5.0, 5.0, 6.0]);
+        let change = cell.append(
+            &[10, 20, 20, 20, 10, 10, 15, 15, 15],
+            &[1.0, 2.0, 2.0, 3.0, 1.0, 9.0, 5.0, 5.0, 6.0],
+        );
         assert_eq!((change.stored, change.duplicates, change.conflicts), (3, 3, 3));
         assert_eq!(change.first_conflict, Some(3));
-        assert_eq!(read(&cell, ALL), [(10, 1f64.to_bits()), (15, 5f64.to_bits()), (20, 2f64.to_bits())]);
+        assert_eq!(
+            read(&cell, ALL),
+            [(10, 1f64.to_bits()), (15, 5f64.to_bits()), (20, 2f64.to_bits())]
+        );
     }
 
     #[test]
@@ -403,7 +438,7 @@ mod tests {
             assert_eq!(cell.append(&[i * 1000], &[i as f64]).stored, 1);
         }
         assert_eq!(read(&cell, ALL).len(), 5000);
-        assert!(cell.seal().len() < 5000 / 100);
+        assert!(sealed(&cell).len() < 5000 / 100);
     }
 
     #[test]
@@ -412,7 +447,7 @@ mod tests {
         for i in 0..40 {
             cell.append(&[DAY_MS - 20_000 + i * 1000, DAY_MS * 2 - 500 - i * 10], &[1.0, 2.0]);
         }
-        for chunk in cell.seal() {
+        for chunk in sealed(&cell) {
             assert_eq!(day(chunk.min), day(chunk.max));
         }
         assert_eq!(read(&cell, ALL).len(), 80);
@@ -422,7 +457,7 @@ mod tests {
     fn a_range_in_a_gap_finds_nothing() {
         let cell = cell();
         cell.append(&[0, 1000], &[1.0, 1.0]);
-        cell.seal();
+        cell.seal(&mut BTreeSet::new());
         cell.append(&[50_000], &[1.0]);
         let range = |a, b| TimeRangeMs {
             start: TimestampMs(a),
@@ -454,7 +489,7 @@ mod tests {
             let expected: Vec<(i64, u64)> = model.range(range.start.0..=range.end.0).map(|(&t, &v)| (t, v)).collect();
             prop_assert_eq!(read(&cell, range), expected.clone());
             prop_assert!(expected.is_empty() || cell.overlaps(range));
-            let chunks = cell.seal();
+            let chunks = sealed(&cell);
             prop_assert!(chunks.is_sorted_by(|a, b| a.max < b.min));
             prop_assert_eq!(chunks.iter().map(|c| c.count as usize).sum::<usize>(), model.len());
             prop_assert_eq!(read(&cell, range), expected);

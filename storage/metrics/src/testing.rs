@@ -11,6 +11,9 @@ pub(crate) fn golden(file: &str, bytes: &[u8]) -> Vec<u8> {
         std::fs::write(&path, bytes).unwrap();
     }
     let stored = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; NEW_GOLDEN=1 creates it", path.display()));
-    assert_eq!(stored, bytes, "{file}: the format changed; it needs a new version and a new file");
+    assert_eq!(
+        stored, bytes,
+        "{file}: the format changed; it needs a new version and a new file"
+    );
     stored
 }

@@ -1,0 +1,239 @@
+//! Appending: a batch is sorted out, logged, then joins the head.
+//!
+//! Everything between finding the series and counting the samples runs under the shared side of the *gate*, so that a
+//! cut, which takes the other side for a moment, never parts a record from the head generation it belongs to. A
+//! definition counts as logged only after the record that carries it was appended: a second append that meets the
+//! series meanwhile defines it again, and no record ever precedes the definition it needs.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::{Day, Exemplar, LabelSet, Sample, SampleBatch, SeriesIx, TimestampMs};
+use storage_catalogue::CatalogueError;
+use storage_wal::Lsn;
+
+use crate::head::Head;
+use crate::record::{KIND_BATCH, RecordWriter};
+use crate::series::{Cell, Change};
+use crate::{AppendError, Appended, Heads, Metrics};
+
+/// What a batch will do, found out before anything is written.
+#[derive(Default)]
+struct Plan<'a> {
+    targets: Vec<Target>,
+    t: Vec<i64>,
+    v: Vec<f64>,
+    definitions: Vec<(Arc<Cell>, Day)>,
+    exemplars: Vec<(Arc<Cell>, &'a Exemplar)>,
+}
+
+/// A series and its samples in the plan's columns.
+struct Target {
+    cell: Arc<Cell>,
+    samples: Range<usize>,
+}
+
+/// Which times are accepted.
+#[derive(Clone, Copy)]
+struct Window {
+    oldest: TimestampMs,
+    newest: TimestampMs,
+}
+
+impl Metrics {
+    /// All of an append but the wait. `None`: nothing was logged.
+    pub(crate) fn append_now(
+        &self,
+        batch: &SampleBatch,
+        now: TimestampMs,
+    ) -> Result<(Appended, Option<Lsn>), AppendError> {
+        let _room = self.budget.reserve(batch.bytes() as u64)?;
+        let mut appended = Appended::default();
+        let window = Window {
+            oldest: TimestampMs(now.0.saturating_sub(self.options.retention_ms)),
+            newest: TimestampMs(now.0.saturating_add(self.options.ahead_ms)),
+        };
+        let order = order(batch.samples());
+
+        let _gate = self.gate.read();
+        let heads = self.heads.load();
+        let plan = self.plan(&heads, batch, order.as_deref(), window, &mut appended)?;
+        let news = self.families.news(batch.all_metadata());
+        if plan.targets.is_empty() && plan.exemplars.is_empty() && news.is_empty() {
+            return Ok((appended, None));
+        }
+
+        let definitions = plan.definitions.iter();
+        let mut record = RecordWriter::new(definitions.map(|(cell, day)| (cell.id, *day, &cell.labels)));
+        let series = plan.targets.iter().map(|target| (target.cell.id, target.samples.len()));
+        record.samples(series, &plan.t, &plan.v);
+        record.exemplars(plan.exemplars.iter().map(|(cell, exemplar)| (cell.id, *exemplar)));
+        let record = record.metadata(&news);
+        let lsn = self
+            .wal
+            .append(KIND_BATCH, &record)
+            .inspect_err(|_| self.note_wal_failure())?;
+
+        for (cell, day) in &plan.definitions {
+            cell.defined_on(*day);
+        }
+        apply(&heads.active, &plan, &mut appended);
+        for (family, metadata) in news {
+            self.families.put(family, metadata);
+        }
+        self.appended.fetch_add(appended.stored, Ordering::Relaxed);
+        Ok((appended, Some(lsn)))
+    }
+
+    /// Finds or makes every series, refuses what lies outside the window.
+    fn plan<'a>(
+        &self,
+        heads: &Heads,
+        batch: &'a SampleBatch,
+        order: Option<&[u32]>,
+        window: Window,
+        appended: &mut Appended,
+    ) -> Result<Plan<'a>, CatalogueError> {
+        let samples = batch.samples();
+        let mut plan = Plan {
+            targets: Vec::with_capacity(batch.series_count()),
+            t: Vec::with_capacity(samples.len()),
+            v: Vec::with_capacity(samples.len()),
+            ..Plan::default()
+        };
+        let mut current: Option<(SeriesIx, Day, Arc<Cell>)> = None;
+        for i in 0..samples.len() {
+            let (series, Sample { t, v }) = samples[order.map_or(i, |order| order[i] as usize)];
+            if t < window.oldest || t > window.newest {
+                refuse(batch, series, t, window, appended);
+                continue;
+            }
+            let day = t.day();
+            let cell = match &current {
+                Some((s, d, cell)) if *s == series && *d == day => cell,
+                _ => {
+                    let cell = self.cell_for(heads, batch, series, day, &mut plan.definitions)?;
+                    &current.insert((series, day, cell)).2
+                }
+            };
+            match plan.targets.last_mut() {
+                Some(target) if Arc::ptr_eq(&target.cell, cell) => target.samples.end += 1,
+                _ => plan.targets.push(Target {
+                    cell: cell.clone(),
+                    samples: plan.t.len()..plan.t.len() + 1,
+                }),
+            }
+            plan.t.push(t.0);
+            plan.v.push(v);
+        }
+        for (series, exemplar) in batch.exemplars() {
+            if exemplar.t >= window.oldest && exemplar.t <= window.newest {
+                let cell = self.cell_for(heads, batch, *series, exemplar.t.day(), &mut plan.definitions)?;
+                plan.exemplars.push((cell, exemplar));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The series in the active head, defined on `day` or to be defined by this record.
+    fn cell_for(
+        &self,
+        heads: &Heads,
+        batch: &SampleBatch,
+        series: SeriesIx,
+        day: Day,
+        definitions: &mut Vec<(Arc<Cell>, Day)>,
+    ) -> Result<Arc<Cell>, CatalogueError> {
+        let (encoded, hash) = batch.labels(series);
+        let known = heads.active.find(hash, encoded);
+        if let Some(cell) = known.as_ref().filter(|cell| cell.is_defined_on(day)) {
+            return Ok(cell.clone());
+        }
+        let id = self.index.intern(day, encoded, hash)?;
+        let cell = match known.filter(|cell| cell.id == id) {
+            Some(cell) => cell,
+            None => {
+                // Labels of a series that was active before the cut are shared with the frozen head.
+                let before = heads.frozen.as_ref().and_then(|frozen| frozen.head.find(hash, encoded));
+                let labels = match before {
+                    Some(cell) => cell.labels.clone(),
+                    // A batch holds canonical encodings only; pairs would be read back from anything else.
+                    None => LabelSet::from_encoded(encoded).unwrap_or_else(|_| LabelSet::empty()),
+                };
+                heads.active.insert(Cell::new(id, hash, labels))
+            }
+        };
+        definitions.push((cell.clone(), day));
+        Ok(cell)
+    }
+}
+
+fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
+    let mut sum = Change::default();
+    let (mut min, mut max) = (i64::MAX, i64::MIN);
+    for target in &plan.targets {
+        let (t, v) = (&plan.t[target.samples.clone()], &plan.v[target.samples.clone()]);
+        let change = target.cell.append(t, v);
+        sum.stored += change.stored;
+        sum.duplicates += change.duplicates;
+        sum.conflicts += change.conflicts;
+        sum.bytes += change.bytes;
+        for &t in t {
+            min = min.min(t);
+            max = max.max(t);
+        }
+        if let Some(at) = change.first_conflict
+            && appended.example.is_none()
+        {
+            appended.example = Some(format!(
+                "duplicate sample for timestamp {}: {} has another value there already, which stays (new value {})",
+                t[at], target.cell.labels, v[at]
+            ));
+        }
+    }
+    head.count(&sum, min, max);
+    for (cell, exemplar) in &plan.exemplars {
+        if let Some(bytes) = cell.add_exemplar(exemplar) {
+            head.count_exemplar(exemplar.t.0, bytes);
+        }
+    }
+    appended.stored = sum.stored;
+    appended.duplicates = sum.duplicates;
+    appended.conflicts = sum.conflicts;
+}
+
+fn refuse(batch: &SampleBatch, series: SeriesIx, t: TimestampMs, window: Window, appended: &mut Appended) {
+    let (count, why, bound) = if t < window.oldest {
+        (
+            &mut appended.too_old,
+            "older than the retention allows; the oldest is",
+            window.oldest,
+        )
+    } else {
+        (
+            &mut appended.too_new,
+            "too far in the future; the newest is",
+            window.newest,
+        )
+    };
+    *count += 1;
+    if appended.example.is_none() {
+        let labels = LabelSet::from_encoded(batch.labels(series).0).unwrap_or_default();
+        appended.example = Some(format!(
+            "out of bounds: {labels} has a sample at {}, {why} {}",
+            t.0, bound.0
+        ));
+    }
+}
+
+/// Positions of the samples by series, then time, those of one time in the order added. `None`: they are so already.
+fn order(samples: &[(SeriesIx, Sample)]) -> Option<Vec<u32>> {
+    let key = |(series, sample): &(SeriesIx, Sample)| (*series, sample.t);
+    if samples.is_sorted_by_key(key) {
+        return None;
+    }
+    let mut order: Vec<u32> = (0..samples.len() as u32).collect();
+    order.sort_by_key(|&i| key(&samples[i as usize]));
+    Some(order)
+}

@@ -1,0 +1,162 @@
+//! Compaction: blocks of one day become one, series by series, with long chunks.
+//!
+//! Inputs are read side by side, one index page and one series at a time, so that memory does not grow with the day.
+//! Of several samples at one time the first stored stays: that of the block with the lowest rank.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use model::{BlockId, Exemplar, Signal, TimeRangeMs};
+use roaring::RoaringBitmap;
+use storage_catalogue::BlockRef;
+
+use crate::block::{BlockWriter, Extent, OpenBlock, corrupt};
+use crate::chunk::Chunk;
+use crate::exemplar::{ExemplarFile, sort_and_dedup};
+use crate::{BlockError, Metrics, Samples};
+
+/// Samples in one chunk of a compacted block, at most.
+const CHUNK_SAMPLES: usize = 960;
+
+/// Walks through the series of one block.
+struct Cursor {
+    block: Arc<OpenBlock>,
+    next_page: usize,
+    series: std::vec::IntoIter<(u32, Extent)>,
+    current: Option<(u32, Extent)>,
+}
+
+impl Metrics {
+    pub(crate) fn compact_now(&self, blocks: &[BlockRef]) -> Result<BlockId, BlockError> {
+        let Some(day) = blocks.first().map(|block| block.meta().day) else {
+            return Err(BlockError::NotOneDay { blocks: Vec::new() });
+        };
+        if blocks.iter().any(|block| block.meta().day != day) {
+            let blocks = blocks.iter().map(|block| block.meta().id).collect();
+            return Err(BlockError::NotOneDay { blocks });
+        }
+        let mut cursors = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            // Straight from the disk: a block that cannot be opened must fail the merge, not be left out of it.
+            let open = Arc::new(OpenBlock::open(&self.disk, block.dir())?);
+            cursors.push(Cursor::new(open, block)?);
+        }
+        cursors.sort_by_key(|cursor| cursor.block.rank());
+        let rank = cursors
+            .iter()
+            .map(|cursor| cursor.block.rank())
+            .min()
+            .unwrap_or_default();
+
+        let staged = self.catalogue.stage(Signal::Metrics)?;
+        let mut writer = BlockWriter::create(&self.disk, staged.dir())?;
+        let mut ids = RoaringBitmap::new();
+        let mut samples = Samples::default();
+        let mut buffer = Vec::new();
+        let mut chunks = Vec::new();
+        while let Some(id) = cursors.iter().filter_map(|c| Some(c.current?.0)).min() {
+            samples.clear();
+            for cursor in &mut cursors {
+                let Some((_, extent)) = cursor.current.filter(|&(series, _)| series == id) else {
+                    continue;
+                };
+                let second = samples.t.len();
+                let damaged = cursor
+                    .block
+                    .read(id, extent, TimeRangeMs::ALL, &mut samples, &mut buffer)?;
+                self.blocks.count_damage(damaged);
+                samples.merge_tail(0, second);
+                cursor.advance()?;
+            }
+            chunks.clear();
+            encode(&samples, &mut chunks);
+            writer.add(id, &chunks)?;
+            ids.insert(id);
+        }
+        let exemplars = self.merged_exemplars(blocks)?;
+        ids.extend(exemplars.iter().map(|(id, _)| *id));
+        let labels = self.index.label_sets(&ids)?;
+        if labels.len() as u64 != ids.len() {
+            let missing = ids.len() - labels.len() as u64;
+            let what = format!("{missing} of its {} series are not in the label index", ids.len());
+            return Err(corrupt(blocks[0].dir(), 0, &what));
+        }
+        let written = writer.finish(rank)?;
+        let level = blocks
+            .iter()
+            .map(|block| block.meta().level)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(1);
+        let replaces = blocks.iter().map(|block| block.meta().id).collect();
+        let block = self.finish_block(staged, day, level, written, &exemplars, labels, replaces)?;
+        let id = block.meta.id;
+        self.catalogue.publish(vec![block], None)?;
+        self.compactions.fetch_add(1, Ordering::Relaxed);
+        self.forget_closed_blocks();
+        Ok(id)
+    }
+
+    fn merged_exemplars(&self, blocks: &[BlockRef]) -> Result<Vec<(u32, Vec<Exemplar>)>, BlockError> {
+        let mut merged: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
+        for block in blocks {
+            let Some(file) = ExemplarFile::open(&self.disk, block.dir())? else {
+                continue;
+            };
+            for id in file.ids() {
+                match file.read(id) {
+                    Ok(list) => merged.entry(id).or_default().extend(list),
+                    Err(error @ BlockError::Corrupt { .. }) => {
+                        tracing::warn!(%error, "exemplars are skipped");
+                        self.blocks.count_damage(1);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        merged.values_mut().for_each(sort_and_dedup);
+        merged.retain(|_, list| !list.is_empty());
+        Ok(merged.into_iter().collect())
+    }
+}
+
+impl Cursor {
+    fn new(block: Arc<OpenBlock>, of: &BlockRef) -> Result<Cursor, BlockError> {
+        let mut cursor = Cursor {
+            block,
+            next_page: 0,
+            series: Vec::new().into_iter(),
+            current: None,
+        };
+        cursor
+            .advance()
+            .inspect_err(|_| tracing::warn!(block = %of.meta().id, "the block cannot be compacted"))?;
+        Ok(cursor)
+    }
+
+    fn advance(&mut self) -> Result<(), BlockError> {
+        loop {
+            self.current = self.series.next();
+            if self.current.is_some() || self.next_page == self.block.pages() {
+                return Ok(());
+            }
+            // What a damaged page leads to may be whole, so the block is kept as it is.
+            let page = self
+                .block
+                .page(self.next_page)?
+                .ok_or_else(|| self.block.damaged_page())?;
+            self.next_page += 1;
+            self.series = page.into_iter();
+        }
+    }
+}
+
+fn encode(samples: &Samples, chunks: &mut Vec<Chunk>) {
+    let len = samples.t.len();
+    let pieces = len.div_ceil(CHUNK_SAMPLES);
+    for piece in 0..pieces {
+        let (from, to) = (len * piece / pieces, len * (piece + 1) / pieces);
+        chunks.push(Chunk::encode(&samples.t[from..to], &samples.v[from..to]));
+    }
+}

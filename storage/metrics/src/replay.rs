@@ -1,0 +1,110 @@
+//! Replay: what the WAL holds and no block does yet comes back into the head.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use storage_catalogue::{CatalogueError, LabelIndex};
+use storage_wal::Lsn;
+
+use crate::head::Head;
+use crate::metadata::Families;
+use crate::record::{KIND_BATCH, Record};
+use crate::series::Cell;
+
+/// Takes records in the order of the log.
+pub(crate) struct Replayer<'a> {
+    pub(crate) head: &'a Head,
+    pub(crate) index: &'a LabelIndex,
+    pub(crate) families: &'a Families,
+    /// Records below are in blocks.
+    pub(crate) checkpoint: Lsn,
+    /// By the ids of the log.
+    cells: HashMap<u32, Arc<Cell>>,
+    undefined: u64,
+    unreadable: u64,
+    failed: Option<CatalogueError>,
+}
+
+impl<'a> Replayer<'a> {
+    pub(crate) fn new(head: &'a Head, index: &'a LabelIndex, families: &'a Families, checkpoint: Lsn) -> Replayer<'a> {
+        Replayer {
+            head,
+            index,
+            families,
+            checkpoint,
+            cells: HashMap::new(),
+            undefined: 0,
+            unreadable: 0,
+            failed: None,
+        }
+    }
+
+    /// Takes one record.
+    pub(crate) fn record(&mut self, lsn: Lsn, kind: u8, payload: &[u8]) {
+        if lsn < self.checkpoint || self.failed.is_some() {
+            return;
+        }
+        let record = match Record::decode(payload) {
+            Ok(record) if kind == KIND_BATCH => record,
+            _ => {
+                self.unreadable += 1;
+                return;
+            }
+        };
+        if let Err(error) = self.apply(&record) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Says what was lost, if anything.
+    pub(crate) fn finish(self) -> Result<(), CatalogueError> {
+        if self.unreadable > 0 || self.undefined > 0 {
+            tracing::warn!(
+                records = self.unreadable,
+                samples = self.undefined,
+                "the WAL of metrics holds records that cannot be read, or samples of series it does not define; they are left out"
+            );
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn apply(&mut self, record: &Record) -> Result<(), CatalogueError> {
+        for (id, day, labels) in &record.definitions {
+            let actual = self.index.define(*id, *day, labels)?;
+            let cell = match self.head.get(actual) {
+                Some(cell) => cell,
+                None => self.head.insert(Cell::new(actual, labels.hash64(), labels.clone())),
+            };
+            // Under another id it is not defined in this log, so the next append must define it.
+            if actual == *id {
+                cell.defined_on(*day);
+            }
+            self.cells.insert(*id, cell);
+        }
+        let mut start = 0;
+        for &(id, samples) in &record.series {
+            let (t, v) = (&record.t[start..start + samples], &record.v[start..start + samples]);
+            start += samples;
+            match self.cells.get(&id) {
+                Some(cell) => {
+                    let (min, max) = (t.iter().min().copied(), t.iter().max().copied());
+                    let change = cell.append(t, v);
+                    self.head
+                        .count(&change, min.unwrap_or(i64::MAX), max.unwrap_or(i64::MIN));
+                }
+                None => self.undefined += samples as u64,
+            }
+        }
+        for (id, exemplar) in &record.exemplars {
+            if let Some(cell) = self.cells.get(id)
+                && let Some(bytes) = cell.add_exemplar(exemplar)
+            {
+                self.head.count_exemplar(exemplar.t.0, bytes);
+            }
+        }
+        for (family, metadata) in &record.metadata {
+            self.families.put(family, metadata);
+        }
+        Ok(())
+    }
+}
