@@ -1,11 +1,33 @@
 //! The write-ahead log: what was appended and synced survives a crash. It does not know what a record means.
+//!
+//! [`Wal::append`] gives a record its place ([`Lsn`]) and puts it into a buffer; one thread takes whatever has gathered there,
+//! writes it, syncs once for all of it, and wakes those who wait in [`Wal::durable`] (*group commit*). Nobody is delayed on
+//! purpose: an append that comes alone costs one fdatasync, and what comes meanwhile shares the next.
+//!
+//! The log is a row of segment files. [`Wal::roll`] starts a new one, [`Wal::truncate`] deletes those whose records are in
+//! blocks by now, and [`Wal::open`] hands over what is left: a torn tail is cut with a warning, damage in the middle is
+//! reported and stepped over.
+//!
+//! When the disk refuses a write or a sync, nothing can be said about what it kept. All who wait get the error, what they
+//! appended is cut off, and appends are refused until [`Wal::roll`] succeeds in starting a new segment, as it does once a
+//! full disk has room again.
 
+mod group_commit;
+mod queue;
+mod replay;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use storage_disk::Disk;
+use group_commit::Shared;
 
-/// A place in the log: rises with every record, also across segments and restarts.
+/// A place in the log: rises with every record, also across segments and restarts. The first record has 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
@@ -14,9 +36,9 @@ pub struct Lsn(pub u64);
 pub enum SyncMode {
     /// After fdatasync, shared by all appends that wait (group commit).
     Always,
-    /// At once; fdatasync runs on this period.
+    /// Once the operating system has it; fdatasync follows within this period.
     Interval(Duration),
-    /// At once; the operating system decides.
+    /// Once the operating system has it; when it reaches the disk is left to the system.
     Never,
 }
 
@@ -60,7 +82,7 @@ pub struct Stats {
 }
 
 /// Why the log could not be opened or written.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WalError {
     /// The disk said no. After a failed write or sync the log refuses further appends until it is rolled.
     #[error("{path}: {message}")]
@@ -80,6 +102,16 @@ pub enum WalError {
         /// The limit.
         max: usize,
     },
+    /// The disk cannot keep up: [`BUFFER_BYTES_MAX`] bytes wait to be written. Nothing is broken.
+    #[error("{dir}: the disk is behind, {buffered} bytes of WAL wait to be written (limit {max}); retry later")]
+    Behind {
+        /// The log.
+        dir: PathBuf,
+        /// Bytes that wait.
+        buffered: usize,
+        /// The limit.
+        max: usize,
+    },
     /// A segment of a newer format.
     #[error("{path}: WAL version {found}, this build reads up to {newest}; start the newer trilobite")]
     TooNew {
@@ -95,47 +127,28 @@ pub enum WalError {
 /// Largest payload of one record.
 pub const RECORD_BYTES_MAX: usize = 256 << 20;
 
-/// An open log; share it behind an `Arc`.
+/// What may wait to be written; beyond it appends are refused, except a single large record when nothing else waits.
+pub const BUFFER_BYTES_MAX: usize = 32 << 20;
+
+/// An open log; share it behind an `Arc`. Dropping it writes and syncs what is buffered.
 pub struct Wal {
-    _inner: (),
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
-impl Wal {
-    /// Opens or creates the log in `dir` and hands every record (place, kind, payload) to `replay`, in order.
-    pub fn open(
-        disk: Disk,
-        dir: &Path,
-        options: Options,
-        replay: &mut dyn FnMut(Lsn, u8, &[u8]),
-    ) -> Result<(Wal, Replay), WalError> {
-        let _ = (disk, dir, options, replay);
-        todo!()
+impl std::fmt::Debug for Wal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wal({})", self.shared.dir.display())
     }
-    /// Appends one record; the place says what to wait for. Never waits for a sync.
-    pub fn append(&self, kind: u8, payload: &[u8]) -> Result<Lsn, WalError> {
-        let _ = (kind, payload);
-        todo!()
-    }
-    /// Returns when the record at `lsn` is durable by the sync mode.
-    pub async fn durable(&self, lsn: Lsn) -> Result<(), WalError> {
-        let _ = lsn;
-        todo!()
-    }
-    /// Starts a new segment; all records so far lie below the returned place, all later ones at or above it.
-    pub fn roll(&self) -> Result<Lsn, WalError> {
-        todo!()
-    }
-    /// Deletes the segments that lie wholly below `before`.
-    pub fn truncate(&self, before: Lsn) -> Result<(), WalError> {
-        let _ = before;
-        todo!()
-    }
-    /// Syncs what is buffered, whatever the mode. For a clean stop.
-    pub fn sync(&self) -> Result<(), WalError> {
-        todo!()
-    }
-    /// Counters.
-    pub fn stats(&self) -> Stats {
-        todo!()
+}
+
+impl WalError {
+    pub(crate) fn io(path: &Path, error: io::Error) -> WalError {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        WalError::Io {
+            path: path.to_path_buf(),
+            message: error.to_string(),
+            full,
+        }
     }
 }
