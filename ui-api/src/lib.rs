@@ -1,5 +1,10 @@
 //! How it answers: the Prometheus, Loki and Tempo HTTP APIs.
 
+mod form;
+mod number;
+mod prometheus;
+
+pub use prometheus::router as prometheus_router;
 use query::Queries;
 
 /// What the APIs say of the process; filled by the server.
@@ -22,11 +27,6 @@ pub struct About {
     pub admin_api: bool,
 }
 
-/// The Prometheus HTTP API under `/api/v1/`.
-pub fn prometheus_router(queries: &Queries, about: &About) -> axum::Router {
-    let _ = (queries, about);
-    todo!()
-}
 /// The Loki HTTP API under `/loki/api/v1/`.
 pub fn loki_router(queries: &Queries, about: &About) -> axum::Router {
     let _ = (queries, about);

@@ -1,0 +1,213 @@
+//! How the APIs print and read numbers: values as Prometheus prints floats, times as seconds, durations.
+
+use std::fmt::Write;
+
+/// Appends a value as Prometheus prints it: the shortest text that parses back, plain unless it is below 1e-6 or at
+/// least 1e21; `NaN`, `+Inf`, `-Inf`.
+pub(crate) fn push_value(out: &mut String, v: f64) {
+    if v.is_nan() {
+        out.push_str("NaN");
+    } else if v.is_infinite() {
+        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
+    } else if v != 0.0 && (v.abs() < 1e-6 || v.abs() >= 1e21) {
+        let text = format!("{v:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
+        let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
+    } else {
+        let _ = write!(out, "{v}");
+    }
+}
+
+/// Appends milliseconds as seconds: no fraction when it is zero, otherwise exactly three digits.
+pub(crate) fn push_seconds(out: &mut String, ms: i64) {
+    let (whole, rest) = ((ms / 1000).unsigned_abs(), (ms % 1000).unsigned_abs());
+    if ms < 0 {
+        out.push('-');
+    }
+    let _ = if rest == 0 {
+        write!(out, "{whole}")
+    } else {
+        write!(out, "{whole}.{rest:03}")
+    };
+}
+
+/// Appends a JSON string.
+pub(crate) fn push_json(out: &mut String, s: &str) {
+    out.push('"');
+    let mut plain = 0;
+    for (i, b) in s.bytes().enumerate() {
+        let escape = match b {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..0x20 => "",
+            _ => continue,
+        };
+        out.push_str(&s[plain..i]);
+        if escape.is_empty() {
+            let _ = write!(out, "\\u{b:04x}");
+        } else {
+            out.push_str(escape);
+        }
+        plain = i + 1;
+    }
+    out.push_str(&s[plain..]);
+    out.push('"');
+}
+
+/// Nanoseconds of a time: decimal Unix seconds (fraction, sign and exponent allowed) or RFC 3339. `None` if it is
+/// neither. Far-away times saturate.
+pub(crate) fn time_ns(text: &str) -> Option<i64> {
+    if let Some(seconds) = finite(text) {
+        // Split, so that whole seconds stay exact to the nanosecond.
+        let whole = seconds.trunc();
+        let ns = (whole as i128) * 1_000_000_000 + ((seconds - whole) * 1e9).round() as i128;
+        return Some(ns.clamp(i64::MIN as i128, i64::MAX as i128) as i64);
+    }
+    rfc3339_ns(text)
+}
+
+/// Milliseconds of a time, rounded; formats as [`time_ns`], and Prometheus' two strings for the ends of time.
+pub(crate) fn time_ms(text: &str) -> Option<i64> {
+    if let Some(seconds) = finite(text) {
+        return Some((seconds * 1000.0).round() as i64);
+    }
+    match text {
+        "-292273086-05-16T16:47:06Z" => Some(i64::MIN / 1000),
+        "292277025-08-18T07:12:54.999999999Z" => Some(i64::MAX / 1000),
+        _ => rfc3339_ms(text),
+    }
+}
+
+fn finite(text: &str) -> Option<f64> {
+    let looks_numeric = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'));
+    text.parse::<f64>().ok().filter(|v| looks_numeric && v.is_finite())
+}
+
+/// RFC 3339 in ns; outside of the years 1677 to 2262 it saturates.
+pub(crate) fn rfc3339_ns(text: &str) -> Option<i64> {
+    let t: jiff::Timestamp = text.parse().ok()?;
+    Some(t.as_nanosecond().clamp(i64::MIN as i128, i64::MAX as i128) as i64)
+}
+
+fn rfc3339_ms(text: &str) -> Option<i64> {
+    let t: jiff::Timestamp = text.parse().ok()?;
+    Some(t.as_nanosecond().div_euclid(1_000_000) as i64)
+}
+
+/// Nanoseconds of a duration as Prometheus writes them: decimal seconds, or `1h30m`, `15s`, `500ms`, each unit once, in
+/// order.
+pub(crate) fn prometheus_duration_ns(text: &str) -> Option<i64> {
+    if let Some(seconds) = finite(text) {
+        let ns = seconds * 1e9;
+        return (ns.abs() < 9.2e18).then_some(ns.round() as i64);
+    }
+    const UNITS: [(&str, i64); 7] = [
+        ("y", 31_536_000_000_000_000),
+        ("w", 604_800_000_000_000),
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+    ];
+    let mut rest = text;
+    let mut next_unit = 0;
+    let mut total: i64 = 0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let n: i64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let at = UNITS
+            .iter()
+            .position(|(u, _)| *u == &rest[..letters])
+            .filter(|at| *at >= next_unit)?;
+        next_unit = at + 1;
+        rest = &rest[letters..];
+        total = n.checked_mul(UNITS[at].1).and_then(|ns| total.checked_add(ns))?;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(v: f64) -> String {
+        let mut s = String::new();
+        push_value(&mut s, v);
+        s
+    }
+
+    #[test]
+    fn values_print_as_prometheus_prints_them() {
+        for (v, text) in [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (-0.0, "-0"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1.5e21, "1.5e+21"),
+            (1e-6, "0.000001"),
+            (1e-7, "1e-07"),
+            (-2.5e-300, "-2.5e-300"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (f64::NAN, "NaN"),
+            (123456789.125, "123456789.125"),
+        ] {
+            assert_eq!(value(v), text);
+        }
+    }
+
+    #[test]
+    fn seconds_have_no_fraction_or_three_digits() {
+        for (ms, text) in [
+            (0, "0"),
+            (1_700_000_000_500, "1700000000.500"),
+            (-1500, "-1.500"),
+            (-2000, "-2"),
+            (7, "0.007"),
+        ] {
+            let mut s = String::new();
+            push_seconds(&mut s, ms);
+            assert_eq!(s, text);
+        }
+    }
+
+    #[test]
+    fn times_and_durations_parse() {
+        assert_eq!(time_ms("1.0005"), Some(1001));
+        assert_eq!(time_ms("1e3"), Some(1_000_000));
+        assert_eq!(time_ms("2026-01-01T00:00:00Z"), Some(1_767_225_600_000));
+        assert_eq!(time_ms("2026-01-01T01:00:00+01:00"), Some(1_767_225_600_000));
+        assert_eq!(
+            time_ns("2026-01-01T00:00:00.000000001Z"),
+            Some(1_767_225_600_000_000_001)
+        );
+        assert_eq!(time_ms("inf"), None);
+        assert_eq!(time_ms("NaN"), None);
+        assert_eq!(prometheus_duration_ns("1h30m"), Some(5_400_000_000_000));
+        assert_eq!(prometheus_duration_ns("0.5"), Some(500_000_000));
+        assert_eq!(prometheus_duration_ns("30m1h"), None);
+        assert_eq!(prometheus_duration_ns("1m1m"), None);
+        assert_eq!(prometheus_duration_ns(""), None);
+        assert_eq!(prometheus_duration_ns("x"), None);
+    }
+
+    #[test]
+    fn json_strings_are_escaped() {
+        let mut s = String::new();
+        push_json(&mut s, "a\"b\\c\nd\u{1}é");
+        assert_eq!(s, "\"a\\\"b\\\\c\\nd\\u0001é\"");
+    }
+}
