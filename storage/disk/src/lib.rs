@@ -9,6 +9,8 @@ mod backend;
 mod faulty;
 mod os;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
