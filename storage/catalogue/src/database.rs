@@ -109,7 +109,9 @@ impl Database {
         };
         let options = db_options().map_err(|e| OpenFailure::Refused(e.to_string()))?;
         let families = std::iter::once(ColumnFamilyDescriptor::new("default", family_options(None, &cache))).chain(
-            Family::ALL.iter().map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(Some(*f), &cache))),
+            Family::ALL
+                .iter()
+                .map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(Some(*f), &cache))),
         );
         let db = DB::open_cf_descriptors(&options, path, families).map_err(|e| {
             let message = e.to_string();
@@ -181,11 +183,6 @@ impl Database {
         }
     }
 
-    /// Whether something was written since the last flush.
-    pub(crate) fn is_dirty(&self) -> bool {
-        self.dirty.load(Ordering::Acquire)
-    }
-
     /// Makes all that was written durable, all families at one point.
     pub(crate) fn flush(&self) -> Result<(), CatalogueError> {
         if !self.dirty.swap(false, Ordering::AcqRel) {
@@ -222,10 +219,12 @@ impl Database {
     }
 
     fn family(&self, family: Family) -> Result<Arc<BoundColumnFamily<'_>>, CatalogueError> {
-        self.db.cf_handle(family.name()).ok_or_else(|| CatalogueError::Database {
-            path: self.path.clone(),
-            message: format!("column family {} is missing; {REBUILD}", family.name()),
-        })
+        self.db
+            .cf_handle(family.name())
+            .ok_or_else(|| CatalogueError::Database {
+                path: self.path.clone(),
+                message: format!("column family {} is missing; {REBUILD}", family.name()),
+            })
     }
 
     fn failed(&self, e: &rocksdb::Error) -> CatalogueError {
@@ -311,11 +310,6 @@ impl Batch<'_> {
         self.inner.is_empty()
     }
 
-    /// How many bytes it would write.
-    pub(crate) fn bytes(&self) -> usize {
-        self.inner.size_in_bytes()
-    }
-
     /// Writes it: visible at once, durable after the next flush.
     pub(crate) fn write(self) -> Result<(), CatalogueError> {
         let Batch { inner, database } = self;
@@ -336,7 +330,10 @@ fn db_options() -> Result<Options, rocksdb::Error> {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(WRITE_BUFFERS_BYTES_MAX, false));
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
+        WRITE_BUFFERS_BYTES_MAX,
+        false,
+    ));
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_file_opening_threads(1);
@@ -346,10 +343,13 @@ fn db_options() -> Result<Options, rocksdb::Error> {
     options.set_skip_stats_update_on_db_open(true);
     options.set_max_manifest_file_size(1 << 20);
     options.set_manifest_preallocation_size(64 << 10);
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, message| match level {
-        LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
-        _ => tracing::warn!(target: "rocksdb", "{message}"),
-    }));
+    options.set_info_logger(InfoLogger::new_callback_logger(
+        LogLevel::Warn,
+        |level, message| match level {
+            LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
+            _ => tracing::warn!(target: "rocksdb", "{message}"),
+        },
+    ));
     Ok(options)
 }
 

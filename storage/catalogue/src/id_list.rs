@@ -2,8 +2,10 @@
 //!
 //! # Id list (a value in the `post` and `hash` families, and every merge operand)
 //!
-//!     few   = tag u8 0 · (id u32)*            little-endian; rising in stored values, any order in operands
-//!     many  = tag u8 1 · Roaring bitmap       the portable serialisation, run-optimised
+//! ```text
+//! few   = tag u8 0 · (id u32)*            little-endian; rising in stored values, any order in operands
+//! many  = tag u8 1 · Roaring bitmap       the portable serialisation, run-optimised
+//! ```
 //!
 //! Both forms are legal everywhere, so that full and partial merges are one function. Derived data: a build that
 //! changes this raises `database::FORMAT`, and the database is rebuilt.
@@ -70,7 +72,7 @@ pub(crate) fn add_to(into: &mut RoaringBitmap, bytes: &[u8]) -> Option<()> {
 
 /// RocksDB's merge: the union of what is there and all operands. `None` (malformed bytes) makes the read or the
 /// compaction fail with a corruption error.
-pub(crate) fn union<'a>(existing: Option<&[u8]>, operands: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+pub(crate) fn union<'a>(existing: Option<&'a [u8]>, operands: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let mut set = RoaringBitmap::new();
     let mut loose: Vec<u32> = Vec::new();
     for bytes in existing.into_iter().chain(operands) {

@@ -171,13 +171,16 @@ impl Index {
     pub(crate) fn warm(&self) -> Result<(), CatalogueError> {
         let newest: Vec<Day> = {
             let days = self.days.read();
-            let Some(last) = days.last().copied() else { return Ok(()) };
+            let Some(last) = days.last().copied() else {
+                return Ok(());
+            };
             days.range(Day(last.0.saturating_sub(1))..=last).copied().collect()
         };
         for day in newest {
             let ids = self.ids_of(&post_key::all(day))?;
             self.each_label_set(&ids, |id, labels| {
-                self.active.note(self.active.key(labels.as_bytes(), labels.hash64()), id, day);
+                self.active
+                    .note(self.active.key(labels.as_bytes(), labels.hash64()), id, day);
             })?;
         }
         Ok(())
@@ -316,7 +319,11 @@ impl Index {
         };
         let end = (u64::from(max) + 1).to_be_bytes();
         // The end of the last id's key range: five bytes, so that it exists above `u32::MAX` too.
-        let end = if max == u32::MAX { vec![0xff; 5] } else { end[4..].to_vec() };
+        let end = if max == u32::MAX {
+            vec![0xff; 5]
+        } else {
+            end[4..].to_vec()
+        };
         let mut cursor = self
             .database
             .cursor(Family::Labels(self.kind), &min.to_be_bytes(), &end)?;

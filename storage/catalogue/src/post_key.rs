@@ -1,9 +1,11 @@
 //! Keys of the postings: all that belongs to a day lies together, so that a day can be dropped as one range.
 //!
-//!     all     = day · u8 0                                         every id in use on the day
-//!     name    = day · u8 1 · name                                  ids that have the label
-//!     value   = day · u8 2 · name len u32 · name · value           ids that have the label with the value
-//!     day     = i32 + 2^31 as u32; all numbers big-endian, so that byte order is number order
+//! ```text
+//! all     = day · u8 0                                         every id in use on the day
+//! name    = day · u8 1 · name                                  ids that have the label
+//! value   = day · u8 2 · name len u32 · name · value           ids that have the label with the value
+//! day     = i32 + 2^31 as u32; all numbers big-endian, so that byte order is number order
+//! ```
 
 use model::Day;
 
@@ -47,7 +49,11 @@ pub(crate) fn names(day: Day) -> Vec<u8> {
 
 /// The key of the ids that have a label with a value.
 pub(crate) fn value(day: Day, name: &str, value: &str) -> Vec<u8> {
-    with(day, VALUE, &[&(name.len() as u32).to_be_bytes(), name.as_bytes(), value.as_bytes()])
+    with(
+        day,
+        VALUE,
+        &[&(name.len() as u32).to_be_bytes(), name.as_bytes(), value.as_bytes()],
+    )
 }
 
 /// Before all [`value`] keys of a label; they are this and the value.
@@ -87,7 +93,10 @@ mod tests {
         for pair in days.windows(2) {
             let (a, b) = (Day(pair[0]), Day(pair[1]));
             assert!(day_start(a) < all(a) && all(a) < name(a, "") && name(a, "zzz") < value(a, "a", ""));
-            assert!(value(a, "z", "\u{10ffff}") < day_end(a) && day_end(a) <= day_start(b), "{a:?}");
+            assert!(
+                value(a, "z", "\u{10ffff}") < day_end(a) && day_end(a) <= day_start(b),
+                "{a:?}"
+            );
             assert_eq!(day_of(&value(a, "n", "v")), Some(a));
         }
         assert!(value(Day(i32::MAX), "z", "z") < day_end(Day(i32::MAX)));

@@ -86,7 +86,9 @@ impl Index {
             return Ok(values.into_iter().collect());
         }
         for day in self.days_in(days) {
-            self.texts_with_ids(&post_key::values(day, name), "", ids, |value| insert(&mut values, value))?;
+            self.texts_with_ids(&post_key::values(day, name), "", ids, |value| {
+                insert(&mut values, value)
+            })?;
         }
         Ok(values.into_iter().collect())
     }

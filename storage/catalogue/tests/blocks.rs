@@ -1,0 +1,338 @@
+//! Blocks from the outside: what was published is there after any crash, what was not is gone, and a catalogue that
+//! lost its database is made anew from the blocks.
+
+use std::path::{Path, PathBuf};
+
+use model::{BlockId, Day, LabelSet, Matcher, Signal, TimeRangeNs, TimestampNs};
+use storage_catalogue::{BlockMeta, BlockRef, Catalogue, IndexKind, NewBlock, Opened};
+use storage_disk::Disk;
+
+const DAY: Day = Day(20_000);
+
+fn open(dir: &Path) -> (Catalogue, Opened) {
+    Catalogue::open(Disk::real(), dir).unwrap()
+}
+
+fn new_block(catalogue: &Catalogue, signal: Signal, replaces: &[BlockId], labels: &[(u32, LabelSet)]) -> NewBlock {
+    let staged = catalogue.stage(signal).unwrap();
+    std::fs::write(staged.dir().join("data"), staged.id().to_string()).unwrap();
+    let meta = BlockMeta {
+        id: staged.id(),
+        signal,
+        day: DAY,
+        min: DAY.start_ns(),
+        max: TimestampNs(DAY.start_ns().0 + 1_000),
+        level: u8::from(!replaces.is_empty()),
+        items: 10,
+        keys: labels.len() as u64,
+        bytes: 0,
+        replaces: replaces.to_vec(),
+    };
+    NewBlock {
+        staged,
+        meta,
+        labels: labels.to_vec(),
+    }
+}
+
+fn publish(catalogue: &Catalogue, signal: Signal, replaces: &[BlockId], checkpoint: Option<u64>) -> BlockRef {
+    let block = new_block(catalogue, signal, replaces, &[]);
+    catalogue.publish(vec![block], checkpoint).unwrap().remove(0)
+}
+
+fn ids(catalogue: &Catalogue, signal: Signal) -> Vec<BlockId> {
+    let blocks = catalogue.blocks(signal, TimeRangeNs::ALL);
+    for block in &blocks {
+        assert_eq!(
+            std::fs::read_to_string(block.dir().join("data")).unwrap(),
+            block.meta().id.to_string()
+        );
+        assert_eq!(
+            Disk::real().size(block.dir()).unwrap(),
+            block.meta().bytes,
+            "bytes counts all files"
+        );
+    }
+    blocks.iter().map(|b| b.meta().id).collect()
+}
+
+fn dirs(dir: &Path, signal: Signal) -> Vec<String> {
+    let blocks = dir.join(signal.as_str()).join("blocks");
+    let names = Disk::real().list(&blocks).unwrap();
+    names.into_iter().map(|(name, _)| name).collect()
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn published_blocks_are_there_after_a_crash_and_staged_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, opened) = open(dir.path());
+    assert_eq!(opened.rebuilt, None);
+    let a = publish(&catalogue, Signal::Metrics, &[], Some(7)).meta().clone();
+    let b = publish(&catalogue, Signal::Traces, &[], None).meta().clone();
+    let staged = catalogue.stage(Signal::Metrics).unwrap();
+    let staged_dir = staged.dir().to_owned();
+    std::mem::forget(staged);
+    drop(catalogue);
+
+    let (catalogue, opened) = open(dir.path());
+    assert_eq!((opened.rebuilt, opened.removed_dirs), (None, 1));
+    assert!(!staged_dir.exists());
+    assert_eq!(catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL)[0].meta(), &a);
+    assert_eq!(catalogue.blocks(Signal::Traces, TimeRangeNs::ALL)[0].meta(), &b);
+    assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(7));
+    assert_eq!(catalogue.checkpoint(Signal::Traces), None);
+    assert!(
+        catalogue.stage(Signal::Logs).unwrap().id() > b.id,
+        "ids are never given twice"
+    );
+}
+
+#[test]
+fn blocks_are_listed_by_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let id = publish(&catalogue, Signal::Logs, &[], None).meta().id;
+    let start = DAY.start_ns().0;
+    for (from, to, expected) in [
+        (start, start + 1, vec![id]),
+        (start + 1_000, start + 1_001, vec![id]),
+        (start + 1_001, start + 2_000, vec![]),
+        (start - 10, start, vec![]),
+    ] {
+        let range = TimeRangeNs {
+            start: TimestampNs(from),
+            end: TimestampNs(to),
+        };
+        let found: Vec<_> = catalogue
+            .blocks(Signal::Logs, range)
+            .iter()
+            .map(|b| b.meta().id)
+            .collect();
+        assert_eq!(found, expected, "{from}..{to}");
+    }
+}
+
+#[test]
+fn a_replaced_block_stays_until_its_last_reader_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let a = publish(&catalogue, Signal::Metrics, &[], Some(3));
+    let b = publish(&catalogue, Signal::Metrics, &[], Some(9));
+    let (a_id, b_id, b_dir) = (a.meta().id, b.meta().id, b.dir().to_owned());
+    drop(b);
+    let c = publish(&catalogue, Signal::Metrics, &[a_id, b_id], None);
+    assert_eq!(ids(&catalogue, Signal::Metrics), [c.meta().id]);
+    assert!(a.dir().join("data").exists() && !b_dir.exists());
+    let a_dir = a.dir().to_owned();
+    drop(a);
+    assert!(!a_dir.exists());
+    assert_eq!(
+        catalogue.checkpoint(Signal::Metrics),
+        Some(9),
+        "compaction keeps the checkpoint"
+    );
+
+    catalogue.retire(&[c.meta().id, BlockId(999)]).unwrap();
+    assert_eq!(ids(&catalogue, Signal::Metrics), []);
+    drop(c);
+    assert_eq!(dirs(dir.path(), Signal::Metrics), Vec::<String>::new());
+    drop(catalogue);
+    let (catalogue, opened) = open(dir.path());
+    assert_eq!((ids(&catalogue, Signal::Metrics), opened.removed_dirs), (vec![], 0));
+    assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(9));
+}
+
+#[test]
+fn a_lost_database_is_rebuilt_from_the_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let up = LabelSet::from_pairs([("__name__", "up"), ("job", "node")]);
+    let labels = catalogue.labels(IndexKind::Series);
+    let id = labels.intern(DAY, up.as_bytes(), up.hash64()).unwrap();
+    let block = new_block(&catalogue, Signal::Metrics, &[], &[(id, up.clone())]);
+    catalogue.publish(vec![block], Some(5)).unwrap();
+    let old = publish(&catalogue, Signal::Logs, &[], Some(6));
+    // Its reader never leaves: the directory is still there when the process dies.
+    let old_id = old.meta().id;
+    std::mem::forget(old);
+    let new = publish(&catalogue, Signal::Logs, &[old_id], None).meta().id;
+    // The replacing block goes, too; what it replaced must still not come back.
+    let newest = publish(&catalogue, Signal::Logs, &[new], None).meta().id;
+    assert_eq!(dirs(dir.path(), Signal::Logs), [old_id.to_string(), newest.to_string()]);
+    let before: Vec<BlockMeta> = Signal::ALL
+        .iter()
+        .flat_map(|s| catalogue.blocks(*s, TimeRangeNs::ALL))
+        .map(|b| b.meta().clone())
+        .collect();
+    drop((labels, catalogue));
+    std::fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+
+    for round in 0..2 {
+        let (catalogue, opened) = open(dir.path());
+        assert_eq!(opened.rebuilt.is_some(), round == 0, "{opened:?}");
+        assert_eq!(
+            (opened.removed_dirs, opened.unreadable),
+            (usize::from(round == 0), vec![])
+        );
+        let after: Vec<BlockMeta> = Signal::ALL
+            .iter()
+            .flat_map(|s| catalogue.blocks(*s, TimeRangeNs::ALL))
+            .map(|b| b.meta().clone())
+            .collect();
+        assert_eq!(after, before);
+        assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(5));
+        assert_eq!(catalogue.checkpoint(Signal::Logs), Some(6));
+        let labels = catalogue.labels(IndexKind::Series);
+        let found = labels.postings((DAY, DAY), &[Matcher::equal("job", "node")]).unwrap();
+        assert_eq!(labels.label_sets(&found).unwrap(), [(id, up.clone())]);
+        assert_eq!(labels.intern(DAY, up.as_bytes(), up.hash64()).unwrap(), id);
+        let other = LabelSet::from_pairs([("a", "b")]);
+        assert!(labels.intern(DAY, other.as_bytes(), other.hash64()).unwrap() > id);
+        assert!(catalogue.stage(Signal::Logs).unwrap().id() > newest);
+    }
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_and_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let id = publish(&catalogue, Signal::Metrics, &[], Some(5)).meta().id;
+    drop(catalogue);
+    for round in 1..=2 {
+        let database = dir.path().join("catalogue");
+        let tables: Vec<PathBuf> = std::fs::read_dir(&database)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "sst") || p.to_string_lossy().contains("MANIFEST"))
+            .collect();
+        assert!(!tables.is_empty());
+        for table in tables {
+            let len = std::fs::metadata(&table).unwrap().len() as usize;
+            std::fs::write(&table, vec![0x5a; len]).unwrap();
+        }
+        let (catalogue, opened) = open(dir.path());
+        assert!(opened.rebuilt.unwrap().contains("set aside"));
+        assert_eq!(ids(&catalogue, Signal::Metrics), [id]);
+        assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(5));
+        let aside: Vec<String> = Disk::real()
+            .list(dir.path())
+            .unwrap()
+            .into_iter()
+            .map(|(n, _)| n)
+            .collect();
+        assert_eq!(
+            aside,
+            [
+                "catalogue".to_owned(),
+                format!("catalogue.damaged-{round}"),
+                "logs".into(),
+                "metrics".into(),
+                "traces".into()
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_database_in_use_is_not_taken_for_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    publish(&catalogue, Signal::Metrics, &[], None);
+    assert!(Catalogue::open(Disk::real(), dir.path()).is_err());
+    assert_eq!(ids(&catalogue, Signal::Metrics).len(), 1);
+    assert!(!dir.path().join("catalogue.damaged-1").exists());
+}
+
+#[test]
+fn a_rebuild_sets_unreadable_blocks_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let a = publish(&catalogue, Signal::Metrics, &[], None).meta().id;
+    let b = publish(&catalogue, Signal::Metrics, &[], None);
+    let b_id = b.meta().id;
+    std::mem::forget(b);
+    let c = publish(&catalogue, Signal::Metrics, &[b_id], None);
+    std::fs::write(c.dir().join("labels"), b"TLBL nonsense").unwrap();
+    let c_dir = c.dir().to_owned();
+    drop((c, catalogue));
+    std::fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+
+    let (catalogue, opened) = open(dir.path());
+    // The block that replaced `b` cannot be read, so `b` is what is left of the data.
+    assert_eq!(ids(&catalogue, Signal::Metrics), [a, b_id]);
+    assert_eq!(opened.unreadable.len(), 1);
+    assert_eq!(opened.unreadable[0].0, c_dir.with_extension("unreadable"));
+    assert!(opened.unreadable[0].0.join("data").exists());
+    assert!(
+        opened.unreadable[0].1.contains("labels file"),
+        "{:?}",
+        opened.unreadable
+    );
+}
+
+#[test]
+fn a_block_without_its_directory_is_reported_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let a = publish(&catalogue, Signal::Metrics, &[], None).meta().id;
+    let b = publish(&catalogue, Signal::Metrics, &[], None).dir().to_owned();
+    drop(catalogue);
+    std::fs::remove_dir_all(&b).unwrap();
+    let (catalogue, opened) = open(dir.path());
+    assert_eq!(ids(&catalogue, Signal::Metrics), [a]);
+    assert_eq!(opened.unreadable.iter().map(|u| &u.0).collect::<Vec<_>>(), [&b]);
+    drop(catalogue);
+    let (_, opened) = open(dir.path());
+    assert!(opened.unreadable.is_empty());
+}
+
+/// A crash between the rename and the catalogue's write: the directory is there, the database does not know it.
+#[test]
+fn a_directory_that_was_never_entered_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let a_block = publish(&catalogue, Signal::Metrics, &[], Some(1));
+    let a = a_block.meta().id;
+    // Keeps the directory, as the crash does: the write that forgets `a` never became durable.
+    std::mem::forget(a_block);
+    let saved = tempfile::tempdir().unwrap();
+    copy_dir(&dir.path().join("catalogue"), saved.path());
+    let b_dir = publish(&catalogue, Signal::Metrics, &[a], Some(2)).dir().to_owned();
+    drop(catalogue);
+    std::fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+    copy_dir(saved.path(), &dir.path().join("catalogue"));
+
+    let (catalogue, opened) = open(dir.path());
+    assert_eq!((opened.rebuilt, opened.removed_dirs), (None, 1));
+    assert_eq!(ids(&catalogue, Signal::Metrics), [a]);
+    assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(1));
+    assert!(!b_dir.exists());
+}
+
+#[test]
+fn a_staged_block_that_is_given_up_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let mut block = new_block(&catalogue, Signal::Metrics, &[], &[]);
+    assert_eq!(dirs(dir.path(), Signal::Metrics).len(), 1);
+    block.meta.id = BlockId(77);
+    assert!(catalogue.publish(vec![block], None).is_err(), "meta of another block");
+    let labels = [(2, LabelSet::empty()), (1, LabelSet::empty())];
+    let first = new_block(&catalogue, Signal::Metrics, &[], &[]);
+    let second = new_block(&catalogue, Signal::Metrics, &[], &labels);
+    assert!(catalogue.publish(vec![first, second], None).is_err(), "ids must rise");
+    assert_eq!(dirs(dir.path(), Signal::Metrics), Vec::<String>::new());
+    assert_eq!(ids(&catalogue, Signal::Metrics), []);
+}
