@@ -1,6 +1,8 @@
 //! Blocks from the outside: what was published is there after any crash, what was not is gone, and a catalogue that
 //! lost its database is made anew from the blocks.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
 use std::path::{Path, PathBuf};
 
 use model::{BlockId, Day, LabelSet, Matcher, Signal, TimeRangeNs, TimestampNs};
