@@ -8,25 +8,29 @@
 //!
 //! Little-endian, uv = LEB128, iv = zigzag LEB128. Times in ns since the epoch. A `crc` is the CRC32C of its row so far.
 //!
-//!     0    header     = magic "TLLC" · version u8 = 1 · zero [3]
-//!     8    chunk*     = see `chunk.rs`; they follow one another in the order of their records
-//!     p    page*      = record* · crc u32                  (one for each group)
-//!     d    directory  = pages offset uv · groups uv · group* · crc u32
-//!     -24  footer     = directory offset u64 · directory length u32 · zero u32 · magic "TLLC" · crc u32
+//! ```text
+//! 0    header     = magic "TLLC" · version u8 = 1 · zero [3]
+//! 8    chunk*     = see `chunk.rs`; they follow one another in the order of their records
+//! p    page*      = record* · crc u32                  (one for each group)
+//! d    directory  = pages offset uv · groups uv · group* · crc u32
+//! -24  footer     = directory offset u64 · directory length u32 · zero u32 · magic "TLLC" · crc u32
 //!
-//!     group    = chunks uv · chunk bytes uv · page bytes uv · filter bytes uv
-//!                · first stream uv (less the last of the group before) · last stream uv (less the first)
-//!                · first time iv · last time uv (less the first)
-//!     record   = stream uv (less the one before) · first time iv (less the one before; the first: less the group's)
-//!                · last time uv (less the first) · entries uv · line bytes uv · metadata bytes uv
-//!                · length of part uv [3] · level mask uv · count uv*
+//! group    = chunks uv · chunk bytes uv · page bytes uv · filter bytes uv
+//!            · first stream uv (less the last of the group before) · last stream uv (less the first)
+//!            · first time iv · last time uv (less the first)
+//! record   = stream uv (less the one before) · first time iv (less the one before; the first: less the group's)
+//!            · last time uv (less the first) · entries uv · line bytes uv · metadata bytes uv
+//!            · length of part uv [3] · level mask uv · count uv*
+//! ```
 //!
 //! The level mask has a bit for each item of `chunk::LEVEL_VALUES` that any entry has; their counts follow.
 //!
 //! # Needle file `needles`, version 1
 //!
-//!     0    header     = magic "TLLN" · version u8 = 1 · zero [3]
-//!     8    filter*    = see `needle_filter.rs` · crc u32   (one for each group)
+//! ```text
+//! 0    header     = magic "TLLN" · version u8 = 1 · zero [3]
+//! 8    filter*    = see `needle_filter.rs` · crc u32   (one for each group)
+//! ```
 //!
 //! A missing or damaged filter rules nothing out. A reader refuses versions it does not know and never trusts a length.
 //! Golden files: `testdata/chunks_v1.bin`, `testdata/needles_v1.bin`.
@@ -551,4 +555,140 @@ fn small(r: &mut Reader<'_>) -> Result<u32, Malformed> {
         at,
         what: "number exceeds 32 bits",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::LEVEL_HEAD;
+    use crate::entries::tests::{Row, columns, rows};
+    use crate::golden::golden;
+    use crate::needle_filter::Question;
+    use proptest::prelude::*;
+
+    fn lines(stream: u32) -> Vec<Row> {
+        let pair = |v: &str| vec![("detected_level".to_owned(), v.to_owned())];
+        (0..4)
+            .map(|i| {
+                (
+                    i64::from(stream) * 1000 + i,
+                    format!("stream {stream} line {i}"),
+                    pair(["warn", "odd"][i as usize % 2]),
+                )
+            })
+            .collect()
+    }
+
+    /// A block of many small streams and one with a chunk of its own.
+    fn write(dir: &Path) -> Written {
+        let mut writer = BlockWriter::create(&Disk::real(), dir).unwrap();
+        for stream in 0..300 {
+            writer.add(stream, &columns(&lines(stream)), LEVEL_HEAD).unwrap();
+        }
+        let entries = columns(&lines(900));
+        let mut data = Vec::new();
+        let meta = chunk::encode(900, &entries, LEVEL_HEAD, &mut data);
+        let (mut builder, mut filter) = (FilterBuilder::default(), Vec::new());
+        builder.add(&entries);
+        builder.finish(&mut filter);
+        writer.add_sealed(&Sealed { meta, data, filter }).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn check(dir: &Path) {
+        let block = OpenBlock::open(&Disk::real(), dir).unwrap();
+        let (mut buffer, mut entries, mut seen) = (Vec::new(), Entries::default(), Vec::new());
+        for group in &block.groups {
+            assert!(
+                Question::new(&[" line ".into()], &[])
+                    .may_match(&block.filter(group).unwrap())
+                    .unwrap()
+            );
+            for (meta, at) in block.records(group).unwrap() {
+                assert!(group.first <= meta.stream && meta.stream <= group.last);
+                assert!(group.min <= meta.min && meta.max <= group.max);
+                block.chunk(&meta, at, &mut buffer).unwrap();
+                chunk::decode(&meta, &buffer, &mut entries).unwrap();
+                assert_eq!(rows(&entries), lines(meta.stream));
+                assert_eq!(meta.levels.0, [0, 0, 0, 0, 2, 0, 0, 0, 0, 2]);
+                seen.push(meta.stream);
+            }
+        }
+        assert_eq!(seen, (0..300).chain([900]).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn golden_block_v1() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = write(dir.path());
+        assert_eq!(
+            (written.min, written.max, written.entries, written.chunks),
+            (0, 900_003, 1204, 301)
+        );
+        check(dir.path());
+        let old = tempfile::tempdir().unwrap();
+        for (name, file) in [("chunks_v1.bin", CHUNKS), ("needles_v1.bin", NEEDLES)] {
+            let fresh = std::fs::read(dir.path().join(file)).unwrap();
+            std::fs::write(old.path().join(file), golden(name, &fresh)).unwrap();
+        }
+        check(old.path());
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path());
+        let path = dir.path().join(CHUNKS);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[4] = 9;
+        std::fs::write(&path, &bytes).unwrap();
+        let open = || OpenBlock::open(&Disk::real(), dir.path()).err().unwrap();
+        assert!(matches!(open(), BlockError::TooNew { found: 9, .. }));
+        std::fs::write(&path, b"PAR1....").unwrap();
+        assert!(matches!(open(), BlockError::Foreign { .. }));
+        std::fs::write(&path, b"").unwrap();
+        assert!(matches!(open(), BlockError::Corrupt { .. }));
+    }
+
+    #[test]
+    fn without_needle_file_nothing_is_ruled_out() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path());
+        std::fs::remove_file(dir.path().join(NEEDLES)).unwrap();
+        let block = OpenBlock::open(&Disk::real(), dir.path()).unwrap();
+        assert!(block.filter(&block.groups[0]).is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damage_anywhere_is_an_error_or_harmless(at in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<bool>()) {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path());
+            let path = dir.path().join(CHUNKS);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] = with }
+            std::fs::write(&path, &bytes).unwrap();
+            let Ok(block) = OpenBlock::open(&Disk::real(), dir.path()) else { return Ok(()) };
+            let (mut buffer, mut entries) = (Vec::new(), Entries::default());
+            for group in &block.groups {
+                for (meta, at) in block.records(group).unwrap_or_default() {
+                    block.chunk(&meta, at, &mut buffer).unwrap();
+                    if chunk::decode(&meta, &buffer, &mut entries).is_ok() {
+                        prop_assert_eq!(rows(&entries), lines(meta.stream));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(prop_oneof![0u8..9, any::<u8>()], 0..80), chunks in 0u32..9) {
+            let _ = get_directory(&bytes, 100);
+            let group = Group {
+                chunks, first: 0, last: 9, min: 0, max: 9, data_at: 8, data_len: 5, page_at: 0, page_len: 0, filter_at: 0, filter_len: 0,
+            };
+            let _ = get_records(&bytes, &group);
+        }
+    }
 }

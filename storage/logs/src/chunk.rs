@@ -5,13 +5,15 @@
 //! Three parts, each checked and expanded alone. Their lengths, the number of entries and the first time stand in the
 //! chunk's record ([`ChunkMeta`], written by `block.rs`), so a chunk is read in one go.
 //!
-//!     chunk     = times part · lines part · metadata part        (an empty part has length 0)
-//!     part      = encoding u8 (0 plain, 1 zstd) · plain len uv · data · crc u32
+//! ```text
+//! chunk     = times part · lines part · metadata part        (an empty part has length 0)
+//! part      = encoding u8 (0 plain, 1 zstd) · plain len uv · data · crc u32
 //!
-//!     times     = first delta of each entry after the first, then deltas of deltas: iv* · line length uv*
-//!     lines     = (line · "\n")*
-//!     metadata  = columns uv · (name · values uv · value*)* · shapes uv · (pairs uv · column uv*)* · shape uv*
-//!                 · code uv*
+//! times     = first delta of each entry after the first, then deltas of deltas: iv* · line length uv*
+//! lines     = (line · "\n")*
+//! metadata  = columns uv · (name · values uv · value*)* · shapes uv · (pairs uv · column uv*)* · shape uv*
+//!             · code uv*
+//! ```
 //!
 //! A *column* is one metadata name with its distinct values in the order of first use; a *shape* is a list of
 //! columns that some entry carries. Each entry names its shape; its codes follow column by column (all codes of the
@@ -481,4 +483,103 @@ fn get_metadata(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(),
         starts[c] += 1;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::tests::{Row, any_rows, columns, distinct, rows};
+    use crate::golden::golden;
+    use proptest::prelude::*;
+
+    fn encoded(all: &[Row]) -> (ChunkMeta, Vec<u8>) {
+        let mut data = Vec::new();
+        let meta = encode(7, &columns(all), LEVEL_HEAD, &mut data);
+        (meta, data)
+    }
+
+    fn sample_rows() -> Vec<Row> {
+        let pair = |n: &str, v: String| (n.to_owned(), v);
+        (0..60i64)
+            .map(|i| {
+                let mut metadata = Vec::new();
+                if i % 3 != 0 {
+                    metadata.push(pair(
+                        "trace_id",
+                        format!("{:032x}", (i as u128 / 6 + 1) * 0x1234_5678_9abc_def1),
+                    ));
+                    metadata.push(pair("detected_level", ["info", "error"][i as usize % 2].to_owned()));
+                }
+                let t = 1_700_000_000_000_000_000 + i * 1_000_003;
+                (t, format!("GET /api/items/{i} 200 in {} ms", i * 7 % 40), metadata)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn golden_chunk_v1() {
+        let all = sample_rows();
+        let (meta, data) = encoded(&all);
+        // The lengths of the parts come first, as they would stand in a record.
+        let mut file: Vec<u8> = meta.parts.iter().flat_map(|p| p.to_le_bytes()).collect();
+        file.extend_from_slice(&data);
+        let file = golden("chunk_v1.bin", &file);
+        let (lengths, old) = file.split_at(12);
+        let parts = [0, 4, 8].map(|i| u32::from_le_bytes(lengths[i..i + 4].try_into().unwrap()));
+        let old_meta = ChunkMeta { parts, ..meta.clone() };
+        let mut out = Entries::default();
+        decode(&old_meta, old, &mut out).unwrap();
+        assert_eq!(rows(&out), all);
+        assert_eq!(meta.levels.0, [20, 0, 0, 20, 0, 20, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed() {
+        let (meta, data) = encoded(&sample_rows());
+        let mut out = Entries::default();
+        for at in 0..data.len() {
+            let mut bad = data.clone();
+            bad[at] ^= 1 << (at % 8);
+            assert!(decode(&meta, &bad, &mut out).is_err(), "byte {at}");
+            assert!(out.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_returns_what_it_was_given(all in any_rows(60)) {
+            let all = distinct(all);
+            prop_assume!(!all.is_empty());
+            let (meta, data) = encoded(&all);
+            let mut out = Entries::default();
+            decode(&meta, &data, &mut out).unwrap();
+            prop_assert_eq!(rows(&out), &all[..]);
+            prop_assert_eq!(meta.line_bytes as usize, all.iter().map(|r| r.1.len()).sum::<usize>());
+            let metadata = all.iter().flat_map(|r| &r.2).map(|(n, v)| n.len() + v.len());
+            prop_assert_eq!(meta.metadata_bytes as usize, metadata.sum::<usize>());
+            prop_assert_eq!(meta.levels.0.iter().sum::<u32>(), meta.entries);
+        }
+
+        /// A checksum can be right and the bytes below still be foreign.
+        #[test]
+        fn garbage_never_panics(
+            times in proptest::collection::vec(any::<u8>(), 0..40),
+            text in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..40),
+            metadata in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60),
+            entries in 0u32..12,
+        ) {
+            let mut data = Vec::new();
+            let parts = [&times, &text, &metadata].map(|p| put_part(&mut data, p, LEVEL_HEAD));
+            let meta = ChunkMeta { entries, parts, ..ChunkMeta::default() };
+            let mut out = Entries::default();
+            if decode(&meta, &data, &mut out).is_ok() {
+                prop_assert_eq!(rows(&out).len(), entries as usize);
+            }
+            out.clear();
+            if get_metadata(&metadata, &meta, &mut out).is_ok() {
+                prop_assert_eq!(out.metadata.ends.len(), entries as usize);
+            }
+            let _ = read_part(&metadata, &mut Vec::new());
+        }
+    }
 }

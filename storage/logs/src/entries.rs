@@ -349,3 +349,89 @@ impl Strings {
         self.ends.clear();
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Time, line and metadata of one entry.
+    pub(crate) type Row = (i64, String, Vec<(String, String)>);
+
+    /// Columns of the rows, in the order given.
+    pub(crate) fn columns(rows: &[Row]) -> Entries {
+        let mut entries = Entries::default();
+        let mut known = HashTable::new();
+        for (t, line, metadata) in rows {
+            let pairs = metadata.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            entries.push_interned(&mut known, *t, line, pairs);
+        }
+        entries
+    }
+
+    /// What a reader sees.
+    pub(crate) fn rows(entries: &Entries) -> Vec<Row> {
+        let row = |i| {
+            let metadata = entries.metadata(i).map(|(n, v)| (n.to_owned(), v.to_owned()));
+            (entries.t(i).0, entries.line(i).to_owned(), metadata.collect())
+        };
+        (0..entries.len()).map(row).collect()
+    }
+
+    /// Sorted by time, each once, the first of equals kept.
+    pub(crate) fn distinct(mut all: Vec<Row>) -> Vec<Row> {
+        all.sort_by_key(|r| r.0);
+        let mut out: Vec<Row> = Vec::new();
+        for row in all {
+            let equals = out.iter().rev().take_while(|r| r.0 == row.0);
+            if !equals.into_iter().any(|r| *r == row) {
+                out.push(row);
+            }
+        }
+        out
+    }
+
+    /// Rows with few distinct times, lines and names, so that duplicates and ties happen.
+    pub(crate) fn any_rows(max: usize) -> impl Strategy<Value = Vec<Row>> {
+        let pair = ("[a-c]{1,2}", "[x-z]{0,2}");
+        let metadata = prop_oneof![3 => Just(vec![]), 2 => proptest::collection::vec(pair, 0..4)];
+        let line = prop_oneof![4 => "[ab]{0,2}", 1 => ".{0,40}", 1 => "[\\nä☃a]{0,5}"];
+        let t = prop_oneof![8 => 0i64..12, 1 => any::<i64>()];
+        proptest::collection::vec((t, line, metadata), 0..max)
+    }
+
+    #[test]
+    fn the_text_of_a_narrowed_view_is_what_its_lines_say() {
+        let all: Vec<Row> = (0..5).map(|t| (t, format!("line {t}"), vec![])).collect();
+        let mut entries = columns(&all);
+        entries.narrow(1, 3);
+        assert_eq!(entries.text(), "line 1\nline 2\nline 3\n");
+        assert_eq!(&entries.text()[entries.line_range(1)], "line 2");
+        entries.narrow(9, 9);
+        assert_eq!((entries.text(), entries.len()), ("", 0));
+    }
+
+    /// Many lines in one instant must not cost the square of their number.
+    #[test]
+    fn a_hundred_thousand_entries_of_one_instant_merge() {
+        let all: Vec<Row> = (0..100_000).map(|i| (7, (i % 50_000).to_string(), vec![])).collect();
+        let entries = columns(&all);
+        let mut out = Entries::default();
+        out.merge(&[&entries], i64::MIN, i64::MAX).unwrap();
+        assert_eq!(out.len(), 50_000);
+    }
+
+    proptest! {
+        /// Sorted, each once, equal times in order of arrival: the promise of `Run::read`.
+        #[test]
+        fn merging_is_sorting_and_dropping_duplicates(
+            a in any_rows(40), b in any_rows(40), min in -1i64..12, len in 0i64..14,
+        ) {
+            let (x, y) = (columns(&a), columns(&b));
+            let mut out = Entries::default();
+            out.merge(&[&x, &y], min, min + len).unwrap();
+            let inside = a.into_iter().chain(b).filter(|r| (min..=min + len).contains(&r.0)).collect();
+            prop_assert_eq!(rows(&out), distinct(inside));
+        }
+    }
+}

@@ -11,6 +11,8 @@ mod chunk;
 mod compact;
 mod engine;
 mod entries;
+#[cfg(test)]
+mod golden;
 mod head;
 mod needle_filter;
 mod record;

@@ -12,8 +12,10 @@
 //!
 //! # Needle filter, version 1
 //!
-//!     filter    = tokens bloom · ids bloom              (ids: grams and pairs)
-//!     bloom     = probes u8 · bytes uv · bits [bytes]   (no bytes: knows nothing, rules nothing out)
+//! ```text
+//! filter    = tokens bloom · ids bloom              (ids: grams and pairs)
+//! bloom     = probes u8 · bytes uv · bits [bytes]   (no bytes: knows nothing, rules nothing out)
+//! ```
 //!
 //! A key's 64-bit hash is rapidhash v3 of its bytes; a gram's is that, xor [`GRAM_SALT`]; a pair's is
 //! [`pair_hash`]. Probe `i` of hash `h` looks at bit `(lo(h) + i * (hi(h) | 1)) mod 2^32 * bits >> 32`, where bit `b`
@@ -76,7 +78,7 @@ impl FilterBuilder {
         let metadata: usize = (0..entries.metadata.ends.len())
             .map(|i| entries.metadata_bytes(i))
             .sum();
-        self.raw_bytes += text.len() + metadata;
+        self.raw_bytes += text.len() - entries.times.len() + metadata;
     }
 
     /// Bytes of lines and metadata so far.
@@ -264,5 +266,150 @@ impl<'a> Bloom<'a> {
     fn may_hold(&self, h: u64) -> bool {
         self.bits.is_empty()
             || probe_bits(h, self.probes, self.bits.len() * 8).all(|b| self.bits[b / 8] & (1 << (b % 8)) != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::tests::{Row, columns};
+    use crate::golden::golden;
+    use proptest::prelude::*;
+
+    fn filter_of(rows: &[Row]) -> Vec<u8> {
+        let mut builder = FilterBuilder::default();
+        builder.add(&columns(rows));
+        let mut out = Vec::new();
+        builder.finish(&mut out);
+        out
+    }
+
+    fn asks(needle: &str) -> Question {
+        Question::new(&[needle.to_owned()], &[])
+    }
+
+    /// Ids that look random and are the same in every run.
+    fn id(n: u64) -> String {
+        let a = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!(
+            "{:016x}{:016x}",
+            a ^ a >> 29,
+            a.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ a >> 17
+        )
+    }
+
+    /// Lines of a service, with a trace id that changes with every sixth.
+    fn service_lines(first: u64, n: u64) -> Vec<Row> {
+        (first..first + n)
+            .map(|i| {
+                let line = format!(
+                    "{{\"ts\":\"2026-01-02T03:04:{:02}.{:03}Z\",\"level\":\"info\",\"msg\":\"request done\",\"path\":\"/api/v1/items/{}\",\"status\":200,\"duration_ms\":{},\"trace_id\":\"{}\"}}",
+                    i % 60, i * 7 % 1000, i * 31 % 5000, i * 13 % 900, id(i / 6)
+                );
+                (i as i64, line, vec![("trace_id".to_owned(), id(i / 6))])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_a_needle_asks_for() {
+        let check = |needle: &str, tokens: usize, ids: usize| {
+            let q = asks(needle);
+            assert_eq!(q.tokens.len(), tokens, "{needle}");
+            assert_eq!(q.ids.len() >= ids.min(1), ids > 0 || q.ids.is_empty(), "{needle}");
+        };
+        check("error", 0, 0);
+        check(" error ", 1, 0);
+        check("a b c", 1, 0);
+        check("4bf92f3577b34da6a3ce929d0e0e4736", 0, 1);
+        check("trace_id=4bf92f3577b34da6a3ce929d0e0e4736", 1, 1);
+        check("4bf92f3577b34da6a3ce929", 0, 0);
+        check("", 0, 0);
+    }
+
+    #[test]
+    fn absent_ids_skip_nearly_all_and_present_ones_none() {
+        let chunks: Vec<(u64, Vec<u8>)> = (0..40)
+            .map(|c| (c * 300, filter_of(&service_lines(c * 300, 300))))
+            .collect();
+        let mut skipped = 0;
+        for n in 0..50 {
+            let absent = id(1_000_000 + n);
+            skipped += chunks
+                .iter()
+                .filter(|(_, f)| !asks(&absent).may_match(f).unwrap())
+                .count();
+        }
+        assert!(skipped > 40 * 50 * 95 / 100, "{skipped} of 2000");
+        for (first, filter) in &chunks {
+            let there = id(first / 6 + 1);
+            assert!(asks(&there).may_match(filter).unwrap());
+            // Also from the middle of the id on, and with its surroundings.
+            assert!(asks(&there[3..28]).may_match(filter).unwrap());
+            assert!(asks(&format!("\"trace_id\":\"{there}\"")).may_match(filter).unwrap());
+            let pair = Question::new(&[], &[("trace_id".into(), there.clone())]);
+            assert!(pair.may_match(filter).unwrap());
+        }
+        let pair = |n| Question::new(&[], &[("trace_id".into(), id(2_000_000 + n as u64))]);
+        let skipped = (0..50).flat_map(|n| chunks.iter().map(move |(_, f)| !pair(n).may_match(f).unwrap()));
+        assert!(skipped.filter(|s| *s).count() > 40 * 50 * 95 / 100);
+    }
+
+    #[test]
+    fn a_filter_takes_at_most_three_percent() {
+        for lines in [
+            service_lines(0, 1000),
+            (0..1000).map(|i| (i, id(i as u64), vec![])).collect(),
+        ] {
+            let raw: usize = lines
+                .iter()
+                .map(|r| r.1.len() + r.2.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>())
+                .sum();
+            let filter = filter_of(&lines);
+            assert!(filter.len() * 100 <= raw * 3, "{} of {raw}", filter.len());
+        }
+    }
+
+    #[test]
+    fn golden_needle_filter_v1() {
+        let filter = filter_of(&service_lines(0, 50));
+        assert_eq!(golden("needle_filter_v1.bin", &filter), filter);
+    }
+
+    proptest! {
+        /// A needle that stands in a line is never ruled out, wherever it starts.
+        #[test]
+        fn no_substring_is_ruled_out(
+            lines in proptest::collection::vec("([a-f0-9]{1,60}|[a-z]{1,6}|[ =/:\\-\"]|é|\\n){0,12}", 1..20),
+            pick in any::<prop::sample::Index>(), from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(),
+        ) {
+            let rows: Vec<Row> = lines.iter().enumerate().map(|(t, l)| (t as i64, l.clone(), vec![])).collect();
+            let filter = filter_of(&rows);
+            let line = pick.get(&lines);
+            let bounds: Vec<usize> = line.char_indices().map(|(i, _)| i).chain([line.len()]).collect();
+            let (a, b) = (*from.get(&bounds), *to.get(&bounds));
+            let needle = &line[a.min(b)..a.max(b)];
+            prop_assert!(asks(needle).may_match(&filter).unwrap(), "{:?} in {:?}", needle, line);
+        }
+
+        /// The same for lines long enough to give the filter room, and ids cut out of longer runs.
+        #[test]
+        fn no_part_of_a_long_run_is_ruled_out(
+            runs in proptest::collection::vec("[a-z0-9]{24,200}", 1..60), pick in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(), len in 24usize..60,
+        ) {
+            let rows: Vec<Row> = runs.iter().enumerate().map(|(t, l)| (t as i64, format!("id={l};"), vec![])).collect();
+            let filter = filter_of(&rows);
+            let run = pick.get(&runs);
+            let start = at.index(run.len() - 23);
+            let needle = &run[start..(start + len).min(run.len())];
+            prop_assert!(asks(needle).may_match(&filter).unwrap());
+            prop_assert!(!asks(needle).is_empty());
+        }
+
+        #[test]
+        fn garbage_never_panics(filter in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = asks("4bf92f3577b34da6a3ce929d0e0e4736").may_match(&filter);
+        }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! # WAL records, version 1
 //!
-//!     kind 1  define  = stream id uv · day iv · encoded label set (see `model::LabelSet`)
-//!     kind 2  batch   = encoding u8 (0 plain, 1 zstd) · plain len uv · group*
+//! ```text
+//! kind 1  define  = stream id uv · day iv · encoded label set (see `model::LabelSet`)
+//! kind 2  batch   = encoding u8 (0 plain, 1 zstd) · plain len uv · group*
 //!
-//!     group           = stream id uv · entries uv · entry*
-//!     entry           = time iv (less the one before in the record) · line · pairs uv · (name · value)*
+//! group           = stream id uv · entries uv · entry*
+//! entry           = time iv (less the one before in the record) · line · pairs uv · (name · value)*
+//! ```
 //!
 //! Strings are `len uv · bytes`, times are ns since the epoch. Each generation of the head defines a stream before it
 //! first uses it, so what lies above a checkpoint can be read without what lay below. The log checks the bytes.
@@ -151,4 +153,76 @@ pub(crate) fn get_batch(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entries::tests::{Row, any_rows};
+    use crate::golden::golden;
+    use proptest::prelude::*;
+
+    fn written(groups: &[(u32, Vec<Row>)]) -> Vec<u8> {
+        let mut writer = BatchWriter::default();
+        for (id, rows) in groups {
+            writer.group(*id, rows.len());
+            for (t, line, metadata) in rows {
+                writer.entry(*t, line, metadata.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+            }
+        }
+        writer.finish().to_vec()
+    }
+
+    fn read(payload: &[u8]) -> Result<Vec<(u32, Row)>, Malformed> {
+        let mut rows = Vec::new();
+        get_batch(payload, &mut Vec::new(), |id, t, line, metadata| {
+            let metadata = metadata.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+            rows.push((id, (t, line.to_owned(), metadata)));
+        })?;
+        Ok(rows)
+    }
+
+    #[test]
+    fn golden_wal_batch_v1() {
+        let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
+        let rows: Vec<Row> = (0..4)
+            .map(|i| {
+                (
+                    1_700_000_000_000_000_000 - i,
+                    format!("line {i}"),
+                    vec![pair("trace_id", "ab"); i as usize % 2],
+                )
+            })
+            .collect();
+        let groups = [(3, rows.clone()), (900, rows)];
+        let payload = golden("wal_batch_v1.bin", &written(&groups));
+        let flat: Vec<(u32, Row)> = groups
+            .iter()
+            .flat_map(|(id, rows)| rows.iter().map(|r| (*id, r.clone())))
+            .collect();
+        assert_eq!(read(&payload).unwrap(), flat);
+        assert_eq!(written(&groups), payload);
+    }
+
+    #[test]
+    fn a_definition_returns() {
+        let labels = LabelSet::from_pairs([("app", "x"), ("env", "ü")]);
+        let mut out = Vec::new();
+        put_define(&mut out, 70_000, Day(-3), labels.as_bytes());
+        assert_eq!(get_define(&out).unwrap(), (70_000, Day(-3), labels));
+        assert!(get_define(&out[..out.len() - 1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_returns(groups in proptest::collection::vec((any::<u32>(), any_rows(30)), 0..6)) {
+            let flat: Vec<(u32, Row)> = groups.iter().flat_map(|(id, rows)| rows.iter().map(|r| (*id, r.clone()))).collect();
+            prop_assert_eq!(read(&written(&groups)).unwrap(), flat);
+        }
+
+        #[test]
+        fn garbage_never_panics(payload in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60)) {
+            let _ = (read(&payload), get_define(&payload));
+        }
+    }
 }

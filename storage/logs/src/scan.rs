@@ -749,3 +749,44 @@ fn plan_runs(chunks: &[(i64, i64, u64)]) -> Vec<PlannedRun> {
     runs.extend(run);
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn chunks_that_overlap_are_read_together() {
+        let check = |chunks: &[(i64, i64, u64)], expected: &[(&[usize], i64, i64)]| {
+            let runs: Vec<_> = plan_runs(chunks);
+            let seen: Vec<(&[usize], i64, i64)> = runs.iter().map(|r| (&r.members[..], r.min, r.max)).collect();
+            assert_eq!(seen, expected);
+        };
+        check(&[], &[]);
+        check(&[(5, 9, 1), (0, 4, 1)], &[(&[1], 0, 4), (&[0], 5, 9)]);
+        check(&[(0, 5, 1), (5, 9, 1)], &[(&[0, 1], 0, 9)]);
+        check(&[(0, 9, 1), (2, 3, 1), (12, 13, 1)], &[(&[0, 1], 0, 9), (&[2], 12, 13)]);
+        // A chain of large chunks is cut; what reaches beyond the cut is read twice.
+        const M: u64 = 1 << 20;
+        check(
+            &[(0, 11, M), (10, 21, M), (20, 31, M)],
+            &[(&[0, 1], 0, 19), (&[1, 2], 20, 31)],
+        );
+    }
+
+    proptest! {
+        /// Each chunk's instants lie in exactly one run that has the chunk as a member.
+        #[test]
+        fn every_instant_is_in_one_run(chunks in proptest::collection::vec((0i64..60, 0i64..20, 0u64..(2 << 20)), 0..20)) {
+            let chunks: Vec<(i64, i64, u64)> = chunks.into_iter().map(|(t, n, b)| (t, t + n, b)).collect();
+            let runs = plan_runs(&chunks);
+            for (i, &(min, max, _)) in chunks.iter().enumerate() {
+                for t in min..=max {
+                    let inside: Vec<_> = runs.iter().filter(|r| (r.min..=r.max).contains(&t)).collect();
+                    prop_assert_eq!(inside.len(), 1);
+                    prop_assert!(inside[0].members.contains(&i));
+                }
+            }
+        }
+    }
+}
