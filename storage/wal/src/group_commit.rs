@@ -61,6 +61,8 @@ struct Committer {
     failed: Option<WalError>,
     /// After a failure: whether the segment's lost records are still in it.
     to_cut: bool,
+    /// A segment whose creation failed halfway, to be removed.
+    leftover: Option<Lsn>,
 }
 
 /// A buffer larger than this is not kept for reuse.
@@ -109,6 +111,7 @@ impl Wal {
             unsynced: false,
             failed: None,
             to_cut: false,
+            leftover: None,
         };
         let spawned = std::thread::Builder::new()
             .name("wal".to_owned())
@@ -371,16 +374,17 @@ impl Committer {
             }
             self.settle(first);
         }
+        // The segment that grows, if it is the one to be started again, stays: its name remembers the next place.
+        self.leftover = (first != self.first).then_some(first);
+        self.file = create_segment(&self.shared.disk, &self.shared.dir, first)?;
+        self.leftover = None;
         {
-            // Listed before it exists, so that what a failure leaves of it is truncated in time.
             let mut segments = self.shared.segments.lock();
             segments.retain(|&(known, _)| known != first);
-            segments.push((first, 0));
+            segments.push((first, self.file.len()));
         }
-        self.file = create_segment(&self.shared.disk, &self.shared.dir, first)?;
         self.first = first;
         self.kept_bytes = self.file.len();
-        self.measure(self.kept_bytes);
         self.unsynced = true;
         self.failed = None;
         Ok(())
@@ -449,8 +453,17 @@ impl Committer {
         answer(more_answers, &Err(error));
     }
 
-    /// Cuts off what was lost, so that no replay brings it back after its client was told.
+    /// Cuts off what was lost, so that no replay brings it back after its client was told; half a segment goes as well.
     fn cut(&mut self) -> Result<(), WalError> {
+        if let Some(first) = self.leftover {
+            let path = self.shared.dir.join(file_name(first));
+            let remove = || {
+                self.shared.disk.remove_file(&path)?;
+                self.shared.disk.sync_dir(&self.shared.dir)
+            };
+            remove().map_err(|e| WalError::io(&path, e))?;
+            self.leftover = None;
+        }
         if self.to_cut {
             let path = self.shared.dir.join(file_name(self.first));
             let cut = || {

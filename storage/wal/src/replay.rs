@@ -79,11 +79,7 @@ pub(crate) fn create_segment(disk: &Disk, dir: &Path, first: Lsn) -> Result<Writ
         disk.sync_dir(dir)?;
         Ok(file)
     };
-    create().map_err(|e| {
-        // Half a header would be reported as damage; if it cannot be removed either, so be it.
-        let _ = disk.remove_file(&path);
-        WalError::io(&path, e)
-    })
+    create().map_err(|e| WalError::io(&path, e))
 }
 
 fn replay_segment(
