@@ -55,6 +55,9 @@ impl Metrics {
             newest: TimestampMs(now.0.saturating_add(self.options.ahead_ms)),
         };
         let order = order(batch.samples());
+        if self.wal_failed.load(Ordering::Acquire) {
+            self.heal_wal()?;
+        }
 
         let _gate = self.gate.read();
         let heads = self.heads.load();
@@ -73,7 +76,7 @@ impl Metrics {
         let lsn = self
             .wal
             .append(KIND_BATCH, &record)
-            .inspect_err(|_| self.note_wal_failure())?;
+            .inspect_err(|error| self.note_wal_failure(error))?;
 
         for (cell, day) in &plan.definitions {
             cell.defined_on(*day);
@@ -155,7 +158,11 @@ impl Metrics {
             Some(cell) => cell,
             None => {
                 // Labels of a series that was active before the cut are shared with the frozen head.
-                let before = heads.frozen.as_ref().and_then(|frozen| frozen.head.find(hash, encoded));
+                let before = heads
+                    .frozen
+                    .iter()
+                    .rev()
+                    .find_map(|frozen| frozen.head.find(hash, encoded));
                 let labels = match before {
                     Some(cell) => cell.labels.clone(),
                     // A batch holds canonical encodings only; pairs would be read back from anything else.

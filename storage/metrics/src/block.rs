@@ -540,3 +540,179 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> BlockError {
 pub(crate) fn rank_of(id: BlockId) -> u64 {
     id.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::golden;
+    use proptest::prelude::*;
+    use storage_disk::FaultyDisk;
+
+    const DIR: &str = "/b";
+
+    fn disk() -> Disk {
+        let disk = FaultyDisk::new().disk();
+        disk.create_dir_all(Path::new(DIR)).unwrap();
+        disk
+    }
+
+    fn chunk(first: i64, values: &[f64]) -> Chunk {
+        let t: Vec<i64> = (0..values.len() as i64).map(|i| first + i * 1000).collect();
+        Chunk::encode(&t, values)
+    }
+
+    fn write(disk: &Disk, series: &[(u32, Vec<Chunk>)]) -> Written {
+        let mut writer = BlockWriter::create(disk, Path::new(DIR)).unwrap();
+        for (id, chunks) in series {
+            writer.add(*id, chunks).unwrap();
+        }
+        writer.finish(7).unwrap()
+    }
+
+    /// Everything a block holds, by series, and how much of it is damaged.
+    fn read_all(block: &OpenBlock, range: TimeRangeMs) -> Result<(Vec<(u32, Samples)>, u64), BlockError> {
+        let mut extents = Vec::new();
+        let ids = block.ids()?;
+        let mut damaged = block.find(&ids, range, &mut |id, extent| extents.push((id, extent)))?;
+        let mut all = Vec::new();
+        for (id, extent) in extents {
+            let mut out = Samples::default();
+            damaged += block.read(id, extent, range, &mut out, &mut Vec::new())?;
+            all.push((id, out));
+        }
+        Ok((all, damaged))
+    }
+
+    fn three_series() -> Vec<(u32, Vec<Chunk>)> {
+        vec![
+            (1, vec![chunk(0, &[1.0; 20]), chunk(60_000, &[2.5, 3.25])]),
+            (5, vec![chunk(-500, &[0.1])]),
+            (70_000, vec![chunk(10_000, &[1.0, 1.0 / 3.0, f64::NAN, 7.0])]),
+        ]
+    }
+
+    #[test]
+    fn golden_chunks_v1() {
+        let disk = disk();
+        let written = write(&disk, &three_series());
+        assert_eq!(
+            (written.series, written.samples, written.min, written.max),
+            (3, 27, -500, 61_000)
+        );
+        let path = Path::new(DIR).join(FILE);
+        let stored = golden("chunks_v1.bin", &disk.read(&path).unwrap());
+        disk.write_atomic(&path, &stored).unwrap();
+        let block = OpenBlock::open(&disk, Path::new(DIR)).unwrap();
+        assert_eq!(block.rank(), 7);
+        let (all, damaged) = read_all(&block, TimeRangeMs::ALL).unwrap();
+        assert_eq!(damaged, 0);
+        assert_eq!(
+            all.iter().map(|(id, s)| (*id, s.t.len())).collect::<Vec<_>>(),
+            [(1, 22), (5, 1), (70_000, 4)]
+        );
+        assert_eq!((all[0].1.t[21], all[0].1.v[21]), (61_000, 3.25));
+    }
+
+    #[test]
+    fn only_chunks_of_the_range_are_found() {
+        let disk = disk();
+        write(&disk, &three_series());
+        let block = OpenBlock::open(&disk, Path::new(DIR)).unwrap();
+        let range = TimeRangeMs {
+            start: TimestampMs(13_000),
+            end: TimestampMs(60_000),
+        };
+        let (all, _) = read_all(&block, range).unwrap();
+        assert_eq!(
+            all.iter().map(|(id, s)| (*id, s.t.len())).collect::<Vec<_>>(),
+            [(1, 8), (70_000, 1)]
+        );
+    }
+
+    #[test]
+    fn many_series_take_many_pages() {
+        let disk = disk();
+        let series: Vec<_> = (0..1000u32)
+            .map(|id| (id * 3, vec![chunk(i64::from(id), &[f64::from(id)])]))
+            .collect();
+        write(&disk, &series);
+        let block = OpenBlock::open(&disk, Path::new(DIR)).unwrap();
+        assert_eq!(block.pages(), 1000usize.div_ceil(PAGE_SERIES));
+        assert_eq!(read_all(&block, TimeRangeMs::ALL).unwrap().0.len(), 1000);
+        let ids: RoaringBitmap = [0, 1, 600, 2997, 5000].into_iter().collect();
+        let mut found = Vec::new();
+        block.find(&ids, TimeRangeMs::ALL, &mut |id, _| found.push(id)).unwrap();
+        assert_eq!(found, [0, 600, 2997]);
+        let pages = (0..block.pages()).flat_map(|page| block.page(page).unwrap().unwrap());
+        assert_eq!(
+            pages.map(|(id, _)| id).collect::<Vec<_>>(),
+            series.iter().map(|s| s.0).collect::<Vec<_>>()
+        );
+    }
+
+    /// Whatever bit rots: no panic, no wrong sample, and what is lost is counted or said.
+    #[test]
+    fn damage_costs_no_more_than_what_it_hits() {
+        let disk = disk();
+        write(&disk, &three_series());
+        let path = Path::new(DIR).join(FILE);
+        let whole = disk.read(&path).unwrap();
+        let (expected, _) = read_all(&OpenBlock::open(&disk, Path::new(DIR)).unwrap(), TimeRangeMs::ALL).unwrap();
+        let bits = |s: &Samples| s.t.iter().zip(&s.v).map(|(&t, v)| (t, v.to_bits())).collect::<Vec<_>>();
+        let mut lost_a_chunk_only = 0;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x11;
+            disk.write_atomic(&path, &bytes).unwrap();
+            let Ok((all, damaged)) =
+                OpenBlock::open(&disk, Path::new(DIR)).and_then(|block| read_all(&block, TimeRangeMs::ALL))
+            else {
+                continue;
+            };
+            for (id, samples) in &all {
+                let (_, right) = expected.iter().find(|(e, _)| e == id).unwrap();
+                assert!(bits(samples).iter().all(|s| bits(right).contains(s)), "byte {at}");
+            }
+            let samples: usize = all.iter().map(|(_, s)| s.t.len()).sum();
+            assert!(
+                samples == 27 || damaged > 0,
+                "byte {at}: {samples} samples, nothing said"
+            );
+            lost_a_chunk_only += u64::from(samples == 27 - 20 && damaged == 1);
+        }
+        assert!(
+            lost_a_chunk_only > 10,
+            "the second chunk is read although the first is damaged"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn garbage_never_panics(head in any::<bool>(), tail in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let disk = disk();
+            let mut bytes = if head { b"TLBC\x01\0\0\0".to_vec() } else { Vec::new() };
+            bytes.extend_from_slice(&tail);
+            disk.write_atomic(&Path::new(DIR).join(FILE), &bytes).unwrap();
+            if let Ok(block) = OpenBlock::open(&disk, Path::new(DIR)) {
+                let _ = read_all(&block, TimeRangeMs::ALL);
+            }
+            let mut each = |_: u32, _: &[ChunkRef]| {};
+            let _ = parse_page(&tail, 1000, &mut each);
+            let _ = parse_directory(&tail, 100);
+        }
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_named() {
+        let disk = disk();
+        let path = Path::new(DIR).join(FILE);
+        let open = |bytes: &[u8]| {
+            disk.write_atomic(&path, bytes).unwrap();
+            OpenBlock::open(&disk, Path::new(DIR)).err().unwrap().to_string()
+        };
+        assert_eq!(open(b"PAR1"), "/b/chunks: no chunk file (starts with [50, 41, 52, 31])");
+        assert!(open(b"TLBC\x02\0\0\0").contains("format version 2, this build reads up to 1"));
+        assert!(open(b"TLBC\x01\0\0\0").contains("shorter than a footer"));
+    }
+}

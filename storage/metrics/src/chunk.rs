@@ -272,8 +272,8 @@ const POWERS: [f64; 16] = [
 /// The integer that gives exactly `v` when divided by `10^exponent`.
 fn decimal(v: f64, exponent: usize) -> Option<i64> {
     let scaled = (v * POWERS[exponent]).round();
-    // Beyond 2^53 not every integer is a float; NaN fails here as well.
-    if !(scaled.abs() <= 9_007_199_254_740_992.0) {
+    // Beyond 2^53 not every integer is a float.
+    if scaled.is_nan() || scaled.abs() > 9_007_199_254_740_992.0 {
         return None;
     }
     let integer = scaled as i64;
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn golden_decimal_chunk_v1() {
         let samples: Vec<(i64, f64)> = (0..60)
-            .map(|i| (i * 15_000 + i % 3, (i * i % 17) as f64 / 100.0 + 0.25))
+            .map(|i| (i * 15_000 + i % 3, (i * i % 17 + 25) as f64 / 100.0))
             .collect();
         check(&samples, 0x11, "chunk_decimal_v1.bin");
     }
@@ -482,7 +482,7 @@ mod tests {
         let steps = prop_oneof![
             4 => proptest::collection::vec(Just(15_000i64), 1..300),
             3 => proptest::collection::vec(14_990i64..15_010, 1..300),
-            1 => proptest::collection::vec(1i64..i64::MAX / 8, 1..16),
+            1 => proptest::collection::vec(1i64..i64::MAX / 20, 1..16),
         ];
         (any::<i32>(), steps).prop_map(|(first, steps)| {
             let mut t = i64::from(first);
@@ -513,7 +513,8 @@ mod tests {
                                 data in proptest::collection::vec(any::<u8>(), 0..80)) {
             let max = min.saturating_add(span.min(i64::MAX as u64) as i64);
             let mut out = Samples::default();
-            if ChunkView { min, max, count, encoding, data: &data }.decode(&mut out).is_err() {
+            let chunk = ChunkView { min, max, count, encoding, data: &data };
+            if chunk.decode(&mut out).is_err() {
                 prop_assert!(out.t.is_empty() && out.v.is_empty());
             } else {
                 prop_assert!(out.t.len() == out.v.len() && out.t.is_sorted_by(|a, b| a < b));

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use model::{BlockId, DAY_MS, Day, Exemplar, LabelSet, Signal, TimestampMs};
 use storage_catalogue::{BlockMeta, NewBlock, Staged};
+use storage_wal::WalError;
 
 use crate::block::{BlockWriter, Written, io_error, rank_of};
 use crate::exemplar;
@@ -21,42 +22,62 @@ use crate::{BlockError, Frozen, Heads, Metrics};
 /// Exemplars of a head by series, rising by id.
 type SeriesExemplars = Vec<(u32, Vec<Exemplar>)>;
 
+/// Frozen heads that may wait for their blocks; beyond it a failed log is not healed before a cut succeeds.
+const FROZEN_MAX: usize = 4;
+
 impl Metrics {
     pub(crate) fn cut_now(&self) -> Result<Vec<BlockId>, BlockError> {
         let _one_at_a_time = self.cutting.lock();
         let mut ids = self.publish_frozen()?;
-        if self.freeze()? {
-            ids.extend(self.publish_frozen()?);
-        }
+        self.freeze()?;
+        ids.extend(self.publish_frozen()?);
         Ok(ids)
     }
 
-    /// Swaps in a new head. `false`: there was nothing to freeze.
-    fn freeze(&self) -> Result<bool, BlockError> {
-        let wal_failed = self.wal_failed.load(Ordering::Acquire);
-        if self.heads.load().active.is_empty() && !wal_failed {
-            return Ok(false);
+    /// Starts a new segment after a failed write, and with it a new head, since what the old one defined in the log
+    /// may be lost. Samples that were not acknowledged may live on in the frozen head; they do no harm.
+    pub(crate) fn heal_wal(&self) -> Result<(), WalError> {
+        // Who finds a cut or another append at it goes on and meets the log as it is.
+        let Some(_one_at_a_time) = self.cutting.try_lock() else {
+            return Ok(());
+        };
+        if self.wal_failed.load(Ordering::Acquire) && self.heads.load().frozen.len() < FROZEN_MAX {
+            self.freeze()?;
+        }
+        Ok(())
+    }
+
+    /// Swaps in a new head, if there is something to freeze. The caller holds `cutting`.
+    fn freeze(&self) -> Result<(), WalError> {
+        if self.heads.load().active.is_empty() && !self.wal_failed.load(Ordering::Acquire) {
+            return Ok(());
         }
         let new = Arc::new(Head::new(&self.budget));
         let _gate = self.gate.write();
         let checkpoint = self.wal.roll()?;
         self.wal_failed.store(false, Ordering::Release);
-        let frozen = Frozen {
-            head: self.heads.load().active.clone(),
+        let heads = self.heads.load();
+        let mut frozen = heads.frozen.clone();
+        frozen.push(Arc::new(Frozen {
+            head: heads.active.clone(),
             checkpoint,
-        };
-        self.heads.store(Arc::new(Heads {
-            active: new,
-            frozen: Some(Arc::new(frozen)),
         }));
-        Ok(true)
+        self.heads.store(Arc::new(Heads { active: new, frozen }));
+        Ok(())
     }
 
-    /// Makes blocks of the frozen head, if there is one, and lets it and its part of the WAL go.
+    /// Makes blocks of the frozen heads, if there are any, and lets them and their part of the WAL go.
     fn publish_frozen(&self) -> Result<Vec<BlockId>, BlockError> {
-        let Some(frozen) = self.heads.load().frozen.clone() else {
-            return Ok(Vec::new());
-        };
+        let mut ids = Vec::new();
+        loop {
+            let Some(frozen) = self.heads.load().frozen.first().cloned() else {
+                return Ok(ids);
+            };
+            ids.extend(self.publish(&frozen)?);
+        }
+    }
+
+    fn publish(&self, frozen: &Frozen) -> Result<Vec<BlockId>, BlockError> {
         let cells = frozen.head.cells();
         let mut days = BTreeSet::new();
         let mut exemplars = SeriesExemplars::new();
@@ -76,9 +97,10 @@ impl Metrics {
         self.families.save(&self.disk)?;
         self.catalogue.flush()?;
         let published = self.catalogue.publish(blocks, Some(frozen.checkpoint.0))?;
+        let heads = self.heads.load();
         self.heads.store(Arc::new(Heads {
-            active: self.heads.load().active.clone(),
-            frozen: None,
+            active: heads.active.clone(),
+            frozen: heads.frozen[1..].to_vec(),
         }));
         self.cuts.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.wal.truncate(frozen.checkpoint) {

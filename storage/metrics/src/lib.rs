@@ -23,6 +23,8 @@ mod scan;
 mod series;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use parking_lot::{Mutex, RwLock};
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue, IndexKind, LabelIndex};
 use storage_disk::Disk;
-use storage_wal::{Lsn, Wal};
+use storage_wal::{Lsn, Wal, WalError};
 
 pub use samples::Samples;
 pub use scan::{Series, Snapshot};
@@ -206,10 +208,12 @@ pub struct Metrics {
     compactions: AtomicU64,
 }
 
-/// The head that takes appends and, between a freeze and its blocks, the one before.
+/// The head that takes appends and, between a freeze and its blocks, the one before; more than one only while blocks
+/// cannot be written.
 struct Heads {
     active: Arc<Head>,
-    frozen: Option<Arc<Frozen>>,
+    /// Oldest first.
+    frozen: Vec<Arc<Frozen>>,
 }
 
 /// A head that becomes blocks.
@@ -239,6 +243,9 @@ impl Metrics {
             replayer.record(lsn, kind, payload);
         })?;
         replayer.finish()?;
+        if let Err(error) = wal.truncate(checkpoint) {
+            tracing::warn!(%error, "WAL segments whose records are in blocks could not be removed");
+        }
         let metrics = Metrics {
             blocks: Arc::new(Blocks::new(disk.clone())),
             disk,
@@ -251,7 +258,7 @@ impl Metrics {
             gate: RwLock::new(()),
             heads: ArcSwap::from_pointee(Heads {
                 active: Arc::new(head),
-                frozen: None,
+                frozen: Vec::new(),
             }),
             cutting: Mutex::new(()),
             compacting: Mutex::new(()),
@@ -271,7 +278,10 @@ impl Metrics {
     pub async fn append(&self, batch: &SampleBatch, now: TimestampMs) -> Result<Appended, AppendError> {
         let (appended, lsn) = self.append_now(batch, now)?;
         if let Some(lsn) = lsn {
-            self.wal.durable(lsn).await.inspect_err(|_| self.note_wal_failure())?;
+            self.wal
+                .durable(lsn)
+                .await
+                .inspect_err(|error| self.note_wal_failure(error))?;
         }
         Ok(appended)
     }
@@ -329,8 +339,7 @@ impl Metrics {
     /// Figures for the self-metrics.
     pub fn stats(&self) -> Stats {
         let heads = self.heads.load();
-        let frozen = heads.frozen.as_ref().map(|frozen| &frozen.head);
-        let both = || frozen.into_iter().chain([&heads.active]);
+        let both = || heads.frozen.iter().map(|frozen| &frozen.head).chain([&heads.active]);
         let blocks = self.catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL);
         self.blocks.retain(&blocks);
         Stats {
@@ -359,9 +368,11 @@ impl Metrics {
         TimestampMs(self.floor_ms.load(Ordering::Acquire))
     }
 
-    /// The next cut rolls the log, which heals it.
-    fn note_wal_failure(&self) {
-        self.wal_failed.store(true, Ordering::Release);
+    /// After a failed write the log refuses appends until it is rolled, which takes a new head.
+    fn note_wal_failure(&self, error: &WalError) {
+        if matches!(error, WalError::Io { .. }) {
+            self.wal_failed.store(true, Ordering::Release);
+        }
     }
 
     /// Closes files of blocks that are gone.
