@@ -1,9 +1,11 @@
 //! How it answers: the Prometheus, Loki and Tempo HTTP APIs.
 
 mod form;
+mod loki;
 mod number;
 mod prometheus;
 
+pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
 use query::Queries;
 
@@ -27,11 +29,6 @@ pub struct About {
     pub admin_api: bool,
 }
 
-/// The Loki HTTP API under `/loki/api/v1/`.
-pub fn loki_router(queries: &Queries, about: &About) -> axum::Router {
-    let _ = (queries, about);
-    todo!()
-}
 /// The Tempo HTTP API under `/api/`.
 pub fn tempo_router(queries: &Queries, about: &About) -> axum::Router {
     let _ = (queries, about);

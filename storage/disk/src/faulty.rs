@@ -2,7 +2,8 @@
 //!
 //! A file's bytes are kept by a sync of the file, a name by a sync of its directory: POSIX promises no more, and so
 //! nothing more is kept by [`FaultyDisk::crash`]. Real disks often keep more, in any mixture: [`FaultyDisk::crash_mixed`]
-//! draws one, with torn and zero-filled tails, names that came early and removals that came late.
+//! draws one, with torn and zero-filled tails, names that came early and removals that came late. A rename is atomic, as
+//! on any file system with a journal: there is the old name or the new one, and a sync of either directory settles it.
 //!
 //! Every single step that changes something counts as one operation, so a test can let each of them fail or be the last.
 
@@ -27,6 +28,8 @@ pub struct FaultyDisk {
 struct State {
     nodes: HashMap<NodeId, Node>,
     next_id: u64,
+    /// Renames that no sync of a directory has settled, oldest first.
+    renames: Vec<Rename>,
     operations: u64,
     syncs: u64,
     /// The operation from which on all fail, and how.
@@ -58,6 +61,17 @@ struct DirNode {
     names: BTreeMap<String, NodeId>,
     synced: BTreeMap<String, NodeId>,
 }
+
+/// A node that got another name, perhaps in another directory.
+#[derive(Clone)]
+struct Rename {
+    id: NodeId,
+    from: (NodeId, String),
+    to: (NodeId, String),
+}
+
+/// The names in each directory.
+type Names = BTreeMap<NodeId, BTreeMap<String, NodeId>>;
 
 /// `/` and the working directory are one: tests use either absolute or relative paths.
 const ROOT: NodeId = NodeId(0);
@@ -129,8 +143,9 @@ impl FaultyDisk {
     /// `choose(n)` says which of `n` outcomes there is; 0 is always that nothing unsynced was kept.
     fn crash_choosing(&self, choose: &mut dyn FnMut(u64) -> u64) -> FaultyDisk {
         let state = self.state.lock();
+        let mut names = state.kept_names(choose);
         let mut kept = HashMap::new();
-        keep(&state.nodes, ROOT, &mut kept, choose);
+        state.keep(ROOT, &mut names, &mut kept, choose);
         FaultyDisk::with_nodes(kept, state.next_id)
     }
 
@@ -142,6 +157,7 @@ impl FaultyDisk {
         let state = State {
             nodes,
             next_id,
+            renames: Vec::new(),
             operations: 0,
             syncs: 0,
             fault: None,
@@ -244,7 +260,12 @@ impl Backend for FaultyDisk {
         }
         state.operate()?;
         state.dir(from_dir)?.names.remove(&from_name);
-        state.dir(to_dir)?.names.insert(to_name, id);
+        state.dir(to_dir)?.names.insert(to_name.clone(), id);
+        state.renames.push(Rename {
+            id,
+            from: (from_dir, from_name),
+            to: (to_dir, to_name),
+        });
         Ok(())
     }
 
@@ -280,6 +301,7 @@ impl Backend for FaultyDisk {
         let id = state.find(dir)?;
         state.dir(id)?;
         state.operate()?;
+        state.settle_renames(id)?;
         let dir = state.dir(id)?;
         dir.synced = dir.names.clone();
         state.syncs += 1;
@@ -370,6 +392,103 @@ impl State {
         Ok(id)
     }
 
+    /// Syncs what the renames out of and into `dir` did to other directories.
+    fn settle_renames(&mut self, dir: NodeId) -> io::Result<()> {
+        let (settled, pending) = std::mem::take(&mut self.renames)
+            .into_iter()
+            .partition(|rename: &Rename| rename.from.0 == dir || rename.to.0 == dir);
+        self.renames = pending;
+        for Rename { id, from, to } in settled {
+            self.dir(from.0)?.synced.remove(&from.1);
+            self.dir(to.0)?.synced.insert(to.1, id);
+        }
+        Ok(())
+    }
+
+    /// The names a crash leaves: the synced ones, each creation and removal since then or not, each rename or not.
+    fn kept_names(&self, choose: &mut dyn FnMut(u64) -> u64) -> Names {
+        let renamed: BTreeSet<&(NodeId, String)> = self
+            .renames
+            .iter()
+            .flat_map(|rename| [&rename.from, &rename.to])
+            .collect();
+        let mut kept = Names::new();
+        let mut ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(Node::Dir(dir)) = self.nodes.get(&id) else {
+                continue;
+            };
+            let mut names = dir.synced.clone();
+            for name in dir
+                .changed()
+                .into_iter()
+                .filter(|name| !renamed.contains(&(id, (*name).clone())))
+            {
+                if choose(2) == 1 {
+                    match dir.names.get(name) {
+                        Some(&id) => names.insert(name.clone(), id),
+                        None => names.remove(name),
+                    };
+                }
+            }
+            kept.insert(id, names);
+        }
+        for Rename { id, from, to } in &self.renames {
+            let outcome = choose(3);
+            if outcome == 1 {
+                kept.entry(from.0).or_default().remove(&from.1);
+                kept.entry(to.0).or_default().insert(to.1.clone(), *id);
+            } else if outcome == 2 {
+                kept.entry(from.0).or_default().insert(from.1.clone(), *id);
+            }
+        }
+        kept
+    }
+
+    /// Copies what a crash leaves of `id` and what is below it. No node is kept under two names.
+    fn keep(
+        &self,
+        id: NodeId,
+        names: &mut Names,
+        kept: &mut HashMap<NodeId, Node>,
+        choose: &mut dyn FnMut(u64) -> u64,
+    ) {
+        match self.nodes.get(&id) {
+            Some(Node::File(file)) => {
+                let bytes = file.kept(choose);
+                let same = bytes.len();
+                kept.insert(
+                    id,
+                    Node::File(FileNode {
+                        synced: bytes.clone(),
+                        bytes,
+                        same,
+                    }),
+                );
+            }
+            Some(Node::Dir(_)) => {
+                kept.insert(id, Node::Dir(DirNode::default()));
+                let mut here = names.remove(&id).unwrap_or_default();
+                here.retain(|_, id| {
+                    let first = !kept.contains_key(id);
+                    if first {
+                        self.keep(*id, names, kept, choose);
+                    }
+                    first
+                });
+                kept.insert(
+                    id,
+                    Node::Dir(DirNode {
+                        synced: here.clone(),
+                        names: here,
+                    }),
+                );
+            }
+            None => {}
+        }
+    }
+
     /// Takes the name away. The node stays: the name may be back after a crash, and open handles go on.
     fn remove(&mut self, path: &Path) -> io::Result<()> {
         let (parent, name) = self.find_parent(path)?;
@@ -415,21 +534,11 @@ impl FileNode {
 }
 
 impl DirNode {
-    /// The names a crash leaves: the synced ones, and each change since then or not.
-    fn kept(&self, choose: &mut dyn FnMut(u64) -> u64) -> BTreeMap<String, NodeId> {
-        let mut kept = self.synced.clone();
-        let mut changed: BTreeSet<&String> = self.names.keys().collect();
-        changed.extend(self.synced.keys());
-        for name in changed {
-            let now = self.names.get(name);
-            if now != self.synced.get(name) && choose(2) == 1 {
-                match now {
-                    Some(&id) => kept.insert(name.clone(), id),
-                    None => kept.remove(name),
-                };
-            }
-        }
-        kept
+    /// Names that were created, removed or given to another node since the last sync.
+    fn changed(&self) -> BTreeSet<&String> {
+        let mut names: BTreeSet<&String> = self.names.keys().chain(self.synced.keys()).collect();
+        names.retain(|name| self.names.get(*name) != self.synced.get(*name));
+        names
     }
 }
 
@@ -481,46 +590,6 @@ struct Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         self.disk.state.lock().locks.remove(&self.dir);
-    }
-}
-
-/// Copies what a crash leaves of `id` and what is below it.
-fn keep(
-    nodes: &HashMap<NodeId, Node>,
-    id: NodeId,
-    kept: &mut HashMap<NodeId, Node>,
-    choose: &mut dyn FnMut(u64) -> u64,
-) {
-    if kept.contains_key(&id) {
-        return;
-    }
-    match nodes.get(&id) {
-        Some(Node::File(file)) => {
-            let bytes = file.kept(choose);
-            let same = bytes.len();
-            kept.insert(
-                id,
-                Node::File(FileNode {
-                    synced: bytes.clone(),
-                    bytes,
-                    same,
-                }),
-            );
-        }
-        Some(Node::Dir(dir)) => {
-            let names = dir.kept(choose);
-            kept.insert(
-                id,
-                Node::Dir(DirNode {
-                    synced: names.clone(),
-                    names: names.clone(),
-                }),
-            );
-            for id in names.into_values() {
-                keep(nodes, id, kept, choose);
-            }
-        }
-        None => {}
     }
 }
 

@@ -65,6 +65,18 @@ impl std::fmt::Debug for ReadFile {
     }
 }
 
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} bytes)", self.len)
+    }
+}
+
+impl std::fmt::Debug for DirLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DirLock")
+    }
+}
+
 /// The parent directory as the system wants it named: `.` for a bare name.
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {

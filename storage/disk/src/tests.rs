@@ -185,6 +185,33 @@ fn a_mixed_crash_keeps_at_least_what_was_synced() {
     }
 }
 
+/// Seen when names were kept one by one: a staged directory and the block it became were one directory under two names,
+/// and cleaning up the one emptied the other, as no real disk would.
+#[test]
+fn a_renamed_directory_has_one_name_after_any_crash() {
+    let faulty = FaultyDisk::new();
+    let disk = faulty.disk();
+    for dir in ["/a", "/b"] {
+        disk.create_dir_all(Path::new(dir)).unwrap();
+    }
+    disk.create_dir_all(Path::new("/a/staged")).unwrap();
+    put(&disk, "/a/staged/file", b"x");
+    disk.sync_dir(Path::new("/a/staged")).unwrap();
+    disk.backend
+        .rename(Path::new("/a/staged"), Path::new("/b/target"))
+        .unwrap();
+    let names = |faulty: &FaultyDisk| {
+        let disk = faulty.disk();
+        ["/a/staged/file", "/b/target/file"].map(|path| disk.exists(Path::new(path)))
+    };
+    assert_eq!(names(&faulty.crash()), [true, false]);
+    let mixed: std::collections::BTreeSet<_> = (0..50).map(|seed| names(&faulty.crash_mixed(seed))).collect();
+    assert_eq!(mixed, [[true, false], [false, true]].into());
+    disk.sync_dir(Path::new("/a")).unwrap();
+    assert_eq!(names(&faulty.crash()), [false, true]);
+    assert!((0..50).all(|seed| names(&faulty.crash_mixed(seed)) == [false, true]));
+}
+
 /// Whatever happens after `before`, interrupted at every operation and crashed, `holds` must hold.
 fn crash_everywhere(
     before: impl Fn(&Disk),

@@ -135,7 +135,8 @@ impl Logs {
         let _one = self.cutting.lock();
         // A cut that failed has left its head: that comes first.
         let mut blocks = self.publish_frozen()?;
-        if self.heads.load().current.stream_count() > 0 {
+        // Also a log that has failed wants a new segment, even if nothing waits to be cut.
+        if self.heads.load().current.stream_count() > 0 || self.wal.failed().is_some() {
             self.freeze()?;
             blocks.extend(self.publish_frozen()?);
         }

@@ -115,6 +115,18 @@ enum Source {
     Block(Arc<HeldBlock>, Box<ChunkMeta>, u64),
 }
 
+/// Chunks by stream, each stream's in no order, and the streams' labels.
+struct Gathered {
+    streams: BTreeMap<u32, Vec<Chunk>>,
+    labels: HashMap<u32, LabelSet>,
+}
+
+/// Streams, and the days on which they are in use.
+struct Selected {
+    ids: RoaringBitmap,
+    days: (Day, Day),
+}
+
 /// An open block; as long as it is held, its files stay.
 struct HeldBlock {
     file: Arc<OpenBlock>,
@@ -207,7 +219,7 @@ impl Snapshot {
         };
         let ids = self.shared.labels.postings(range.days(), matchers)?;
         let question = Question::new(&needles.contains, &needles.metadata);
-        let (streams, labels) = self.gather(&ids, range, &question)?;
+        let Gathered { streams, labels } = self.gather(&ids, range, &question)?;
         let mut runs = Vec::new();
         for (id, chunks) in streams {
             let Some(labels) = labels.get(&id) else { continue };
@@ -218,7 +230,7 @@ impl Snapshot {
 
     /// Label sets of streams that pass any of the `selectors` (none: all) and have entries in `range`, sorted.
     pub fn series(&self, selectors: &[Vec<Matcher>], range: TimeRangeNs) -> Result<Vec<LabelSet>, BlockError> {
-        let Some((ids, _)) = self.ids(selectors, range)? else {
+        let Some(Selected { ids, .. }) = self.ids(selectors, range)? else {
             return Ok(Vec::new());
         };
         let mut sets: Vec<LabelSet> = self
@@ -236,7 +248,7 @@ impl Snapshot {
     pub fn label_names(&self, selectors: &[Vec<Matcher>], range: TimeRangeNs) -> Result<Vec<String>, BlockError> {
         match self.ids(selectors, range)? {
             None => Ok(Vec::new()),
-            Some((ids, days)) => Ok(self.shared.labels.names(days, Some(&ids))?),
+            Some(Selected { ids, days }) => Ok(self.shared.labels.names(days, Some(&ids))?),
         }
     }
 
@@ -249,7 +261,7 @@ impl Snapshot {
     ) -> Result<Vec<String>, BlockError> {
         match self.ids(selectors, range)? {
             None => Ok(Vec::new()),
-            Some((ids, days)) => Ok(self.shared.labels.values(days, name, Some(&ids))?),
+            Some(Selected { ids, days }) => Ok(self.shared.labels.values(days, name, Some(&ids))?),
         }
     }
 
@@ -259,7 +271,7 @@ impl Snapshot {
             return Ok(Vec::new());
         };
         let ids = self.shared.labels.postings(range.days(), matchers)?;
-        let (streams, labels) = self.gather(&ids, range, &Question::default())?;
+        let Gathered { streams, labels } = self.gather(&ids, range, &Question::default())?;
         let mut volumes = Vec::new();
         for (id, chunks) in streams {
             let Some(labels) = labels.get(&id) else { continue };
@@ -289,13 +301,7 @@ impl Snapshot {
     }
 
     /// Chunks of the streams `ids` that touch `range` and may hold what is asked for, by stream, and labels.
-    #[allow(clippy::type_complexity)]
-    fn gather(
-        &self,
-        ids: &RoaringBitmap,
-        range: TimeRangeNs,
-        question: &Question,
-    ) -> Result<(BTreeMap<u32, Vec<Chunk>>, HashMap<u32, LabelSet>), BlockError> {
+    fn gather(&self, ids: &RoaringBitmap, range: TimeRangeNs, question: &Question) -> Result<Gathered, BlockError> {
         let mut streams: BTreeMap<u32, Vec<Chunk>> = BTreeMap::new();
         let mut labels: HashMap<u32, LabelSet> = HashMap::new();
         let mut unlabelled = RoaringBitmap::new();
@@ -335,7 +341,7 @@ impl Snapshot {
             }
         }
         labels.extend(self.shared.labels.label_sets(&unlabelled)?);
-        Ok((streams, labels))
+        Ok(Gathered { streams, labels })
     }
 
     fn visit_block(
@@ -389,11 +395,7 @@ impl Snapshot {
 
     /// The streams that pass any selector and have entries in `range`, and the days to look at. Whole days are
     /// answered by the label index; the days that the range cuts are looked at chunk by chunk.
-    fn ids(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRangeNs,
-    ) -> Result<Option<(RoaringBitmap, (Day, Day))>, BlockError> {
+    fn ids(&self, selectors: &[Vec<Matcher>], range: TimeRangeNs) -> Result<Option<Selected>, BlockError> {
         let Some((range, ..)) = self.clip(range) else {
             return Ok(None);
         };
@@ -446,7 +448,7 @@ impl Snapshot {
                 })?;
             }
         }
-        Ok(Some((ids, days)))
+        Ok(Some(Selected { ids, days }))
     }
 }
 

@@ -10,11 +10,14 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 /// Entries that wait for a slow receiver; what comes beyond is lost to it, and counted.
 const QUEUE_ENTRIES_MAX: usize = 4096;
 
+/// Labels, an entry, and how many were lost before it.
+type Heard = (LabelSet, Entry, u64);
+
 /// A live tail; ends when dropped.
 pub struct Subscription {
-    receiver: Receiver<(LabelSet, Entry, u64)>,
-    /// Known by the engine until it is dropped.
-    _listener: Arc<Listener>,
+    receiver: Receiver<Heard>,
+    /// How the engine knows it.
+    listener: Arc<Listener>,
     listeners: Arc<Listeners>,
 }
 
@@ -22,7 +25,7 @@ pub struct Subscription {
 #[derive(Default)]
 pub(crate) struct Listeners {
     count: AtomicUsize,
-    all: RwLock<Vec<(Arc<Listener>, Sender<(LabelSet, Entry, u64)>)>>,
+    all: RwLock<Vec<(Arc<Listener>, Sender<Heard>)>>,
 }
 
 pub(crate) struct Listener {
@@ -31,7 +34,7 @@ pub(crate) struct Listener {
 }
 
 /// The queues that want the entries of one stream.
-pub(crate) struct Wanted(Vec<(Arc<Listener>, Sender<(LabelSet, Entry, u64)>)>);
+pub(crate) struct Wanted(Vec<(Arc<Listener>, Sender<Heard>)>);
 
 impl Subscription {
     /// The next entry with its stream's labels, and how many were lost before it because the receiver was slow.
@@ -44,7 +47,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut all = self.listeners.all.write();
-        all.retain(|(l, _)| !Arc::ptr_eq(l, &self._listener));
+        all.retain(|(l, _)| !Arc::ptr_eq(l, &self.listener));
         self.listeners.count.store(all.len(), Relaxed);
     }
 }
@@ -62,7 +65,7 @@ impl Listeners {
         drop(all);
         Subscription {
             receiver,
-            _listener: listener,
+            listener,
             listeners: self.clone(),
         }
     }

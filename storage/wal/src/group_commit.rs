@@ -369,9 +369,8 @@ impl Committer {
         if self.failed.is_some() {
             self.cut()?;
         } else {
-            if self.shared.options.sync != SyncMode::Never {
-                self.sync()?;
-            }
+            // In every mode: a segment that is not the last is whole, and a clean stop need not look back.
+            self.sync()?;
             self.settle(first);
         }
         // The segment that grows, if it is the one to be started again, stays: its name remembers the next place.

@@ -38,7 +38,7 @@ pub enum SyncMode {
     Always,
     /// Once the operating system has it; fdatasync follows within this period.
     Interval(Duration),
-    /// Once the operating system has it; when it reaches the disk is left to the system.
+    /// Once the operating system has it; when it reaches the disk is left to the system, until its segment is closed.
     Never,
 }
 
@@ -145,10 +145,11 @@ impl std::fmt::Debug for Wal {
 impl WalError {
     pub(crate) fn io(path: &Path, error: io::Error) -> WalError {
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        WalError::Io {
-            path: path.to_path_buf(),
-            message: error.to_string(),
-            full,
-        }
+        let message = match full {
+            true => format!("{error}: free space or lower the retention; the log goes on once there is room"),
+            false => error.to_string(),
+        };
+        let path = path.to_path_buf();
+        WalError::Io { path, message, full }
     }
 }

@@ -200,6 +200,30 @@ fn in_interval_mode_a_sync_follows_within_the_period_and_then_there_is_peace() {
     assert_eq!(wal.stats().syncs, 2, "a clean stop does not wait for the period");
 }
 
+/// A process that is killed takes its memory along, not what it gave to the operating system.
+#[test]
+fn what_was_acknowledged_survives_a_kill_in_every_mode() {
+    for sync in MODES {
+        let faulty = FaultyDisk::new();
+        let options = Options {
+            sync,
+            segment_bytes: 150,
+        };
+        let (killed, ..) = open(faulty.disk(), &dir(), options.clone()).unwrap();
+        for lsn in 1..=30 {
+            assert_eq!(append(&killed), Ok(Lsn(lsn)));
+            block_on(killed.durable(Lsn(lsn))).unwrap();
+            let after = faulty.crash_mixed(lsn);
+            let (_, replay, records) = open(after.disk(), &dir(), options.clone()).unwrap();
+            assert_eq!(replay.skipped, [], "what power loss takes is the end of the log");
+            assert_eq!(records, (1..=records.len() as u64).map(record).collect::<Records>());
+        }
+        let (_, replay, records) = open(faulty.disk(), &dir(), options).unwrap();
+        assert_eq!(records, (1..=30).map(record).collect::<Records>());
+        assert_eq!((replay.torn_bytes, replay.skipped), (0, vec![]));
+    }
+}
+
 #[test]
 fn closing_the_log_syncs_it_in_every_mode() {
     for sync in MODES {
@@ -322,6 +346,10 @@ fn a_full_disk_refuses_and_recovers_once_rolled() {
     assert!(
         matches!(&error, WalError::Io { path, full: true, .. } if *path == segment_path(1)),
         "{error:?}"
+    );
+    assert_eq!(
+        error.to_string(),
+        "/wal/0000000000000001.wal: the disk was told to fail: free space or lower the retention; the log goes on once there is room"
     );
     assert_eq!(wal.failed(), Some(error.clone()));
     assert_eq!(wal.append(1, b"x"), Err(error.clone()));
