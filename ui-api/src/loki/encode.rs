@@ -72,10 +72,15 @@ pub(crate) fn push_streams(out: &mut String, streams: &[Stream], labels: Labels)
     let mut merged: BTreeMap<LabelSet, Vec<&Line>> = BTreeMap::new();
     for s in streams {
         for line in &s.lines {
-            merged.entry(all_labels(&s.labels, line, labels)).or_default().push(line);
+            merged
+                .entry(all_labels(&s.labels, line, labels))
+                .or_default()
+                .push(line);
         }
     }
-    push_list(out, merged.iter(), |out, (labels, lines)| push_stream(out, labels, lines, false));
+    push_list(out, merged.iter(), |out, (labels, lines)| {
+        push_stream(out, labels, lines, false)
+    });
 }
 
 /// One label set for an entry: later sources win.
@@ -141,28 +146,32 @@ fn push_point(out: &mut String, (t_ms, v): (i64, f64)) {
 
 /// A label set as an object.
 pub(crate) fn push_labels(out: &mut String, labels: &LabelSet) {
-    out.push('{');
-    for (i, (n, v)) in labels.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
+    push_list_in(out, ('{', '}'), labels.iter(), |out, (n, v)| {
         push_json(out, n);
         out.push(':');
         push_json(out, v);
-    }
-    out.push('}');
+    });
 }
 
 /// A list.
 pub(crate) fn push_list<T>(out: &mut String, items: impl Iterator<Item = T>, each: impl Fn(&mut String, T)) {
-    out.push('[');
+    push_list_in(out, ('[', ']'), items, each);
+}
+
+fn push_list_in<T>(
+    out: &mut String,
+    (open, close): (char, char),
+    items: impl Iterator<Item = T>,
+    each: impl Fn(&mut String, T),
+) {
+    out.push(open);
     for (i, item) in items.enumerate() {
         if i > 0 {
             out.push(',');
         }
         each(out, item);
     }
-    out.push(']');
+    out.push(close);
 }
 
 /// `{"status":"success","data":[...]}` of strings; without `data` when there are none, as Loki does.
@@ -176,17 +185,27 @@ pub(crate) fn strings(all: &[String]) -> Response {
     json(out)
 }
 
-/// A vector or matrix with figures, for the volume endpoints.
-pub(crate) fn volumes(kind: &str, series: &[Series]) -> Response {
+/// A vector or matrix with figures, for the volume endpoints. With `names_only` the keys are label names, and their
+/// values are shown empty.
+pub(crate) fn volumes(kind: &str, series: &[Series], names_only: bool) -> Response {
     let mut out = format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":"#);
-    push_list(&mut out, series.iter(), |out, s| {
-        if kind == "matrix" {
-            return push_matrix_row(out, s);
-        }
+    push_list(&mut out, series.iter().filter(|s| !s.points.is_empty()), |out, s| {
         out.push_str("{\"metric\":");
-        push_labels(out, &s.labels);
-        out.push_str(",\"value\":");
-        push_point(out, s.points[0]);
+        if names_only {
+            push_list_in(out, ('{', '}'), s.labels.iter(), |out, (n, _)| {
+                push_json(out, n);
+                out.push_str(":\"\"");
+            });
+        } else {
+            push_labels(out, &s.labels);
+        }
+        if kind == "matrix" {
+            out.push_str(",\"values\":");
+            push_list(out, s.points.iter(), |out, p| push_point(out, *p));
+        } else {
+            out.push_str(",\"value\":");
+            push_point(out, s.points[0]);
+        }
         out.push('}');
     });
     out.push_str(",\"stats\":");
@@ -224,13 +243,24 @@ mod tests {
 
     fn line(t: i64, text: &str, metadata: &[(&str, &str)], parsed: &[(&str, &str)]) -> Line {
         let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
-        Line { entry: Entry { t: TimestampNs(t), line: text.to_owned(), metadata: own(metadata) }, parsed: own(parsed) }
+        Line {
+            entry: Entry {
+                t: TimestampNs(t),
+                line: text.to_owned(),
+                metadata: own(metadata),
+            },
+            parsed: own(parsed),
+        }
     }
 
     fn check(labels: Labels, json: &str) {
         let stream = Stream {
             labels: LabelSet::from_pairs([("app", "x")]),
-            lines: vec![line(1, "a", &[("trace_id", "7")], &[]), line(2, "b", &[], &[("lvl", "e")]), line(3, "c", &[], &[])],
+            lines: vec![
+                line(1, "a", &[("trace_id", "7")], &[]),
+                line(2, "b", &[], &[("lvl", "e")]),
+                line(3, "c", &[], &[]),
+            ],
         };
         let mut out = String::new();
         push_streams(&mut out, &[stream], labels);
@@ -256,7 +286,16 @@ mod tests {
     #[test]
     fn statistics_are_json() {
         let mut out = String::new();
-        push_stats(&mut out, &Stats { bytes: 10, lines: 2, entries: 1, runs: 1 }, 0.5);
+        push_stats(
+            &mut out,
+            &Stats {
+                bytes: 10,
+                lines: 2,
+                entries: 1,
+                runs: 1,
+            },
+            0.5,
+        );
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(json["summary"]["bytesProcessedPerSecond"], 20);
         assert_eq!(json["querier"]["store"]["totalChunksRef"], 1);

@@ -17,7 +17,10 @@ pub(crate) struct ApiError {
 impl ApiError {
     /// 400.
     pub fn bad(message: impl Into<String>) -> ApiError {
-        ApiError { status: StatusCode::BAD_REQUEST, message: message.into() }
+        ApiError {
+            status: StatusCode::BAD_REQUEST,
+            message: message.into(),
+        }
     }
 
     /// The message alone, for frames that carry it.
@@ -28,16 +31,20 @@ impl ApiError {
     fn timed_out() -> ApiError {
         ApiError {
             status: StatusCode::GATEWAY_TIMEOUT,
-            message: "request timed out, decrease the duration of the request or add more label matchers (prefer exact \
+            message:
+                "request timed out, decrease the duration of the request or add more label matchers (prefer exact \
                       match over regex match) to reduce the amount of data processed"
-                .to_owned(),
+                    .to_owned(),
         }
     }
 }
 
 impl From<BadForm> for ApiError {
     fn from(bad: BadForm) -> Self {
-        ApiError { status: bad.status, message: bad.message }
+        ApiError {
+            status: bad.status,
+            message: bad.message,
+        }
     }
 }
 
@@ -45,7 +52,10 @@ impl From<RunError> for ApiError {
     fn from(e: RunError) -> Self {
         match e {
             RunError::Busy(_) => ApiError::timed_out(),
-            RunError::Panicked(_) => ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, message: e.to_string() },
+            RunError::Panicked(_) => ApiError {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                message: e.to_string(),
+            },
         }
     }
 }
@@ -73,13 +83,19 @@ impl From<EvalError> for ApiError {
 
 impl From<storage_logs::BlockError> for ApiError {
     fn from(e: storage_logs::BlockError) -> Self {
-        ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, message: e.to_string() }
+        ApiError {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            message: e.to_string(),
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        let headers = [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
         (self.status, headers, self.message).into_response()
     }
 }

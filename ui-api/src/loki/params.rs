@@ -31,7 +31,11 @@ pub(crate) fn time(text: &str) -> Option<TimestampNs> {
         return time_ns(text).map(|ns| TimestampNs((ns as f64 / 1e6).round() as i64 * 1_000_000));
     }
     if let Ok(n) = text.parse::<i64>() {
-        let ns = if text.len() <= 10 { n.saturating_mul(SECOND_NS) } else { n };
+        let ns = if text.len() <= 10 {
+            n.saturating_mul(SECOND_NS)
+        } else {
+            n
+        };
         return Some(TimestampNs(ns));
     }
     rfc3339_ns(text).map(TimestampNs)
@@ -39,7 +43,11 @@ pub(crate) fn time(text: &str) -> Option<TimestampNs> {
 
 fn time_of(form: &Form, name: &str) -> Result<Option<TimestampNs>, ApiError> {
     let Some(text) = form.get(name) else { return Ok(None) };
-    let parsed = time(text).ok_or_else(|| ApiError::bad(format!("could not parse '{name}' parameter: cannot parse {text:?} to a valid timestamp")))?;
+    let parsed = time(text).ok_or_else(|| {
+        ApiError::bad(format!(
+            "could not parse '{name}' parameter: cannot parse {text:?} to a valid timestamp"
+        ))
+    })?;
     Ok(Some(parsed))
 }
 
@@ -92,7 +100,11 @@ pub(crate) fn step_ns(form: &Form, range: TimeRangeNs) -> Result<i64, ApiError> 
 /// `interval`: least distance of returned entries, ns; 0 is off.
 pub(crate) fn interval_ns(form: &Form) -> Result<i64, ApiError> {
     let interval = form.get("interval").map_or(Ok(0), duration)?;
-    if interval < 0 { Err(ApiError::bad("interval must be >= 0")) } else { Ok(interval) }
+    if interval < 0 {
+        Err(ApiError::bad("interval must be >= 0"))
+    } else {
+        Ok(interval)
+    }
 }
 
 /// A positive number, with a default.
@@ -101,7 +113,9 @@ pub(crate) fn positive(form: &Form, name: &str, default: usize) -> Result<usize,
     match text.parse::<i64>() {
         Ok(n) if n > 0 => Ok(n as usize),
         Ok(_) => Err(ApiError::bad(format!("{name} must be a positive value"))),
-        Err(e) => Err(ApiError::bad(format!("could not parse '{name}' parameter {text:?}: {e}"))),
+        Err(e) => Err(ApiError::bad(format!(
+            "could not parse '{name}' parameter {text:?}: {e}"
+        ))),
     }
 }
 
@@ -148,7 +162,11 @@ mod tests {
     #[test]
     fn ranges_default_to_the_last_hour() {
         let now = TimestampNs(10_000 * SECOND_NS);
-        let check = |text: &str| range(&Form::parse(text).unwrap(), now).map(|r| (r.start.0, r.end.0)).ok();
+        let check = |text: &str| {
+            range(&Form::parse(text).unwrap(), now)
+                .map(|r| (r.start.0, r.end.0))
+                .ok()
+        };
         assert_eq!(check(""), Some((6_400 * SECOND_NS, 10_000 * SECOND_NS)));
         assert_eq!(check("since=10m"), Some((9_400 * SECOND_NS, 10_000 * SECOND_NS)));
         assert_eq!(check("start=5&end=7"), Some((5 * SECOND_NS, 7 * SECOND_NS)));
@@ -157,7 +175,10 @@ mod tests {
 
     #[test]
     fn steps_and_limits_are_bounded() {
-        let range = TimeRangeNs { start: TimestampNs(0), end: TimestampNs(11_000 * SECOND_NS) };
+        let range = TimeRangeNs {
+            start: TimestampNs(0),
+            end: TimestampNs(11_000 * SECOND_NS),
+        };
         let step = |text: &str| step_ns(&Form::parse(text).unwrap(), range).ok();
         assert_eq!(step(""), Some(44 * SECOND_NS));
         assert_eq!(step("step=1"), Some(SECOND_NS));

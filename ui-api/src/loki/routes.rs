@@ -37,7 +37,10 @@ pub(crate) struct Api {
 
 /// The Loki HTTP API under `/loki/api/v1/`.
 pub fn router(queries: &Queries, about: &About) -> Router {
-    let api = Api { queries: queries.clone(), about: about.clone() };
+    let api = Api {
+        queries: queries.clone(),
+        about: about.clone(),
+    };
     let v1 = Router::new()
         .route("/query", both(query))
         .route("/query_range", both(query_range))
@@ -52,12 +55,18 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/detected_fields", both(detected_fields))
         .route("/detected_field/{name}/values", both(detected_field_values))
         .route("/tail", any(tail::tail))
-        .route("/rules", get(|| async { (StatusCode::NOT_FOUND, "no rule groups found\n") }))
+        .route(
+            "/rules",
+            get(|| async { (StatusCode::NOT_FOUND, "no rule groups found\n") }),
+        )
         .route("/status/buildinfo", get(build_info));
     Router::new()
         .nest("/loki/api/v1", v1)
         .route("/prometheus/api/v1/rules", get(|| async { json(NO_RULES.to_owned()) }))
-        .route("/prometheus/api/v1/alerts", get(|| async { json(NO_ALERTS.to_owned()) }))
+        .route(
+            "/prometheus/api/v1/alerts",
+            get(|| async { json(NO_ALERTS.to_owned()) }),
+        )
         .with_state(api)
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
@@ -98,7 +107,9 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
     let since = Instant::now();
     let output = api
         .queries
-        .run(Language::LogQl, &text, None, move |context, storage| parsed.instant(context, storage.logs(), at, options))
+        .run(Language::LogQl, &text, None, move |context, storage| {
+            parsed.instant(context, storage.logs(), at, options)
+        })
         .await??;
     check_series(&output.value)?;
     Ok(encode::query(&output, how, since.elapsed().as_secs_f64()))
@@ -134,12 +145,22 @@ async fn query_range(State(api): State<Api>, request: Request) -> Result<Respons
 fn align(range: TimeRangeNs, step: i64) -> TimeRangeNs {
     let down = |t: i64| t.saturating_sub(t.rem_euclid(step));
     let end = range.end.0;
-    let up = if end.rem_euclid(step) == 0 { end } else { down(end).saturating_add(step) };
-    TimeRangeNs { start: TimestampNs(down(range.start.0)), end: TimestampNs(up) }
+    let up = if end.rem_euclid(step) == 0 {
+        end
+    } else {
+        down(end).saturating_add(step)
+    };
+    TimeRangeNs {
+        start: TimestampNs(down(range.start.0)),
+        end: TimestampNs(up),
+    }
 }
 
 fn options(form: &Form, is_metric: bool) -> Result<Options, ApiError> {
-    Ok(Options { limit: params::entries_limit(form, is_metric)?, direction: params::direction(form)? })
+    Ok(Options {
+        limit: params::entries_limit(form, is_metric)?,
+        direction: params::direction(form)?,
+    })
 }
 
 fn required_query(form: &Form) -> Result<String, ApiError> {
@@ -190,7 +211,10 @@ async fn labels(State(api): State<Api>, request: Request) -> Result<Response, Ap
     let form = Form::read(request).await?;
     let range = params::range(&form, api.queries.storage().now())?;
     let selectors = query_selector(&form)?;
-    let found = ask(&api, "labels", move |s| s.logs().snapshot(range).label_names(&selectors, range)).await?;
+    let found = ask(&api, "labels", move |s| {
+        s.logs().snapshot(range).label_names(&selectors, range)
+    })
+    .await?;
     Ok(strings(&found))
 }
 
@@ -209,13 +233,20 @@ async fn label_values(
 async fn series(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let range = params::range(&form, api.queries.storage().now())?;
-    let texts: Vec<&str> = form.all("match[]").chain(form.all("match")).filter(|t| !t.is_empty()).collect();
+    let texts: Vec<&str> = form
+        .all("match[]")
+        .chain(form.all("match"))
+        .filter(|t| !t.is_empty())
+        .collect();
     let selectors = if texts.iter().all(|t| is_everything(t)) {
         Vec::new()
     } else {
         texts.iter().map(|t| selector(t)).collect::<Result<Vec<_>, _>>()?
     };
-    let found = ask(&api, "series", move |s| s.logs().snapshot(range).series(&selectors, range)).await?;
+    let found = ask(&api, "series", move |s| {
+        s.logs().snapshot(range).series(&selectors, range)
+    })
+    .await?;
     let mut out = String::from("{\"status\":\"success\",\"data\":");
     push_list(&mut out, found.iter(), push_labels);
     out.push('}');
@@ -244,14 +275,21 @@ fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
 /// The `query` of the index endpoints: a selector; `{}` is everything.
 fn index_matchers(form: &Form) -> Result<Vec<Matcher>, ApiError> {
     let text = required_query(form)?;
-    if is_everything(&text) { Ok(Vec::new()) } else { selector(&text) }
+    if is_everything(&text) {
+        Ok(Vec::new())
+    } else {
+        selector(&text)
+    }
 }
 
 async fn index_stats(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let range = params::range(&form, api.queries.storage().now())?;
     let matchers = index_matchers(&form)?;
-    let volumes = ask(&api, "index stats", move |s| s.logs().snapshot(range).volumes(&matchers, range)).await?;
+    let volumes = ask(&api, "index stats", move |s| {
+        s.logs().snapshot(range).volumes(&matchers, range)
+    })
+    .await?;
     let sum = |value: fn(&Volume) -> u64| volumes.iter().map(value).sum::<u64>();
     Ok(json(format!(
         r#"{{"streams":{},"chunks":{},"bytes":{},"entries":{}}}"#,
@@ -284,7 +322,12 @@ impl Adding {
             None | Some("0") => 100,
             Some(_) => params::positive(form, "limit", 100)?,
         };
-        Ok(Adding { matchers: index_matchers(form)?, targets, by_label, limit })
+        Ok(Adding {
+            matchers: index_matchers(form)?,
+            targets,
+            by_label,
+            limit,
+        })
     }
 
     /// Bytes by key.
@@ -296,7 +339,11 @@ impl Adding {
         };
         let mut out: BTreeMap<LabelSet, u64> = BTreeMap::new();
         for v in volumes {
-            let key = if named.is_empty() { v.labels.clone() } else { v.labels.keep(&named) };
+            let key = if named.is_empty() {
+                v.labels.clone()
+            } else {
+                v.labels.keep(&named)
+            };
             if self.by_label {
                 for (name, _) in key.iter() {
                     let mut only = LabelsBuilder::default();
@@ -329,13 +376,20 @@ async fn volume(State(api): State<Api>, request: Request) -> Result<Response, Ap
     let range = params::range(&form, api.queries.storage().now())?;
     let adding = Adding::from(&form)?;
     let inside = adding.clone();
-    let keys =
-        ask(&api, "volume", move |s| Ok(inside.add(&s.logs().snapshot(range).volumes(&inside.matchers, range)?))).await?;
+    let keys = ask(&api, "volume", move |s| {
+        Ok(inside.add(&s.logs().snapshot(range).volumes(&inside.matchers, range)?))
+    })
+    .await?;
     let t = range.end.floor_ms().0;
-    let mut series: Vec<Series> =
-        keys.into_iter().map(|(labels, bytes)| Series { labels, points: vec![(t, bytes as f64)] }).collect();
+    let mut series: Vec<Series> = keys
+        .into_iter()
+        .map(|(labels, bytes)| Series {
+            labels,
+            points: vec![(t, bytes as f64)],
+        })
+        .collect();
     adding.sort(&mut series)?;
-    Ok(encode::volumes("vector", &series))
+    Ok(encode::volumes("vector", &series, adding.by_label))
 }
 
 async fn volume_range(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -351,8 +405,12 @@ async fn volume_range(State(api): State<Api>, request: Request) -> Result<Respon
         })
         .await??;
     adding.sort(&mut series)?;
-    let kind = if series.iter().any(|s| s.points.len() > 1) { "matrix" } else { "vector" };
-    Ok(encode::volumes(kind, &series))
+    let kind = if series.iter().any(|s| s.points.len() > 1) {
+        "matrix"
+    } else {
+        "vector"
+    };
+    Ok(encode::volumes(kind, &series, adding.by_label))
 }
 
 fn volume_steps(
@@ -368,20 +426,31 @@ fn volume_steps(
     while start < range.end.0 {
         context.check("volume")?;
         let end = start.saturating_add(step).min(range.end.0);
-        let bucket = TimeRangeNs { start: TimestampNs(start), end: TimestampNs(end) };
+        let bucket = TimeRangeNs {
+            start: TimestampNs(start),
+            end: TimestampNs(end),
+        };
         for (labels, bytes) in adding.add(&snapshot.volumes(&adding.matchers, bucket)?) {
-            keys.entry(labels).or_default().push((bucket.end.floor_ms().0, bytes as f64));
+            keys.entry(labels)
+                .or_default()
+                .push((bucket.end.floor_ms().0, bytes as f64));
         }
         start = end;
     }
-    Ok(keys.into_iter().map(|(labels, points)| Series { labels, points }).collect())
+    Ok(keys
+        .into_iter()
+        .map(|(labels, points)| Series { labels, points })
+        .collect())
 }
 
 async fn detected_labels(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let range = params::range(&form, api.queries.storage().now())?;
     let selectors = query_selector(&form)?;
-    let found = ask(&api, "detected labels", move |s| s.logs().snapshot(range).series(&selectors, range)).await?;
+    let found = ask(&api, "detected labels", move |s| {
+        s.logs().snapshot(range).series(&selectors, range)
+    })
+    .await?;
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, value) in found.iter().flat_map(LabelSet::iter) {
         values.entry(name.to_owned()).or_default().insert(value.to_owned());
@@ -417,7 +486,15 @@ fn is_uuid(text: &str) -> bool {
 
 async fn detected_fields(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
-    let limit = params::positive(&form, if form.get("limit").is_some() { "limit" } else { "field_limit" }, 1000)?;
+    let limit = params::positive(
+        &form,
+        if form.get("limit").is_some() {
+            "limit"
+        } else {
+            "field_limit"
+        },
+        1000,
+    )?;
     let found = fields(&api, &form, limit).await?;
     if found.is_empty() {
         return Ok(json("{}".to_owned()));
@@ -426,7 +503,10 @@ async fn detected_fields(State(api): State<Api>, request: Request) -> Result<Res
     push_list(&mut out, found.iter(), |out, f| {
         out.push_str("{\"label\":");
         push_json(out, &f.label);
-        out.push_str(&format!(",\"type\":\"{}\",\"cardinality\":{},\"parsers\":", f.kind, f.cardinality));
+        out.push_str(&format!(
+            ",\"type\":\"{}\",\"cardinality\":{},\"parsers\":",
+            f.kind, f.cardinality
+        ));
         if f.parsers.is_empty() {
             out.push_str("null");
         } else {
@@ -489,7 +569,10 @@ async fn ask<T: Send + 'static>(
     text: &str,
     find: impl FnOnce(&Storage) -> Result<T, BlockError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    Ok(api.queries.run(Language::LogQl, text, None, move |_, storage| find(storage)).await??)
+    Ok(api
+        .queries
+        .run(Language::LogQl, text, None, move |_, storage| find(storage))
+        .await??)
 }
 
 #[cfg(test)]
@@ -499,7 +582,13 @@ mod tests {
     #[test]
     fn ranges_align_to_the_step() {
         let check = |start, end| {
-            let r = align(TimeRangeNs { start: TimestampNs(start), end: TimestampNs(end) }, 10);
+            let r = align(
+                TimeRangeNs {
+                    start: TimestampNs(start),
+                    end: TimestampNs(end),
+                },
+                10,
+            );
             (r.start.0, r.end.0)
         };
         assert_eq!(check(11, 19), (10, 20));

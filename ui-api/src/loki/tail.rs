@@ -64,8 +64,17 @@ async fn prepare(api: &Api, request: Request) -> Result<Asked, ApiError> {
     };
     let limit = params::entries_limit(&form, false)?;
     let now = api.queries.storage().now();
-    let range = TimeRangeNs { start: params::range(&form, now)?.start, end: TimestampNs(now.0.saturating_add(1)) };
-    Ok(Asked { text, query, delay: Duration::from_secs(delay), limit, range })
+    let range = TimeRangeNs {
+        start: params::range(&form, now)?.start,
+        end: TimestampNs(now.0.saturating_add(1)),
+    };
+    Ok(Asked {
+        text,
+        query,
+        delay: Duration::from_secs(delay),
+        limit,
+        range,
+    })
 }
 
 async fn run(api: Api, socket: WebSocket, asked: Asked, how: Labels) {
@@ -101,27 +110,36 @@ async fn run(api: Api, socket: WebSocket, asked: Asked, how: Labels) {
             }
         }
     };
-    let ended: Result<Option<&str>, ApiError> =
-        tokio::time::timeout(DURATION_MAX, work).await.unwrap_or(Ok(Some("reached the tail's longest duration")));
+    let ended: Result<Option<&str>, ApiError> = tokio::time::timeout(DURATION_MAX, work)
+        .await
+        .unwrap_or(Ok(Some("reached the tail's longest duration")));
     let reason = match ended {
         Ok(None) => return,
         Ok(Some(reason)) => reason.to_owned(),
         Err(e) => e.message().chars().take(100).collect(),
     };
-    let close = CloseFrame { code: close_code::ERROR, reason: reason.into() };
+    let close = CloseFrame {
+        code: close_code::ERROR,
+        reason: reason.into(),
+    };
     let _ = sender.send(Message::Close(Some(close))).await;
 }
 
 async fn history(api: &Api, asked: &Asked) -> Result<Vec<Stream>, ApiError> {
     let (query, range) = (asked.query.clone(), asked.range);
-    let options = Options { limit: asked.limit, direction: Direction::Backward };
+    let options = Options {
+        limit: asked.limit,
+        direction: Direction::Backward,
+    };
     let output = api
         .queries
         .run(Language::LogQl, &asked.text, None, move |context, storage| {
             query.range(context, storage.logs(), range.start, range.end, 1_000_000_000, options)
         })
         .await??;
-    let Value::Streams(mut streams) = output.value else { return Ok(Vec::new()) };
+    let Value::Streams(mut streams) = output.value else {
+        return Ok(Vec::new());
+    };
     for s in &mut streams {
         s.lines.reverse();
     }
@@ -142,7 +160,10 @@ async fn next_entries(
             Some(live.recv().await?)
         } else {
             // Nothing more within a moment: send what is there.
-            tokio::time::timeout(Duration::from_millis(50), live.recv()).await.ok().flatten()
+            tokio::time::timeout(Duration::from_millis(50), live.recv())
+                .await
+                .ok()
+                .flatten()
         };
         let Some((labels, entry, missed)) = next else { break };
         lost += missed;
@@ -161,7 +182,10 @@ async fn next_entries(
 
 fn pass(asked: &Asked, labels: &LabelSet, entry: &Entry) -> Option<Stream> {
     let (labels, line) = asked.query.process(labels, entry)?;
-    Some(Stream { labels, lines: vec![line] })
+    Some(Stream {
+        labels,
+        lines: vec![line],
+    })
 }
 
 /// A text frame; `None` if there is nothing to say.
@@ -173,7 +197,9 @@ fn frame(streams: &[Stream], lost: u64, how: Labels) -> Option<String> {
     push_streams(&mut out, streams, how);
     if lost > 0 {
         out.push_str(",\"dropped_entries\":");
-        push_list(&mut out, 0..lost.min(1000), |out, _| out.push_str(r#"{"labels":{},"timestamp":"0"}"#));
+        push_list(&mut out, 0..lost.min(1000), |out, _| {
+            out.push_str(r#"{"labels":{},"timestamp":"0"}"#)
+        });
     }
     if how == Labels::Categorized {
         out.push_str(r#","encodingFlags":["categorize-labels"]"#);
