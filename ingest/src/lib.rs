@@ -1,9 +1,40 @@
 //! What comes in: OTLP, Prometheus remote write, Loki push. Decodes requests into batches and appends them; answers
 //! in the protocol's own words.
+//!
+//! Every request takes the same road: the door (`admission`), the body read and decompressed within bounds (`body`),
+//! the protocol's decoder (`otlp`, `remote_write`, `loki_push`), the storage (`sink`), the protocol's answer. Decoders
+//! read the wire in place (`wire`) and write into a batch's arenas. Nothing is answered with success before it is
+//! durable; a temporary fault is 503 with `Retry-After` (gRPC UNAVAILABLE with RetryInfo), never 500 or 429, on which
+//! clients drop data.
+//!
+//! Not here: what is kept of a batch (`storage`), how it is asked for (`query`, `ui-api`), listeners (`server`).
+
+mod admission;
+mod body;
+mod cors;
+mod counters;
+mod entry_limits;
+mod label_names;
+mod level;
+mod loki_push;
+mod otlp;
+mod refusal;
+mod remote_write;
+mod sink;
+mod wire;
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::routing::post;
+use model::Signal;
 use storage::Storage;
+
+use admission::{Admission, Ticket};
+use counters::Counters;
+pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_number, level_of_words};
+use refusal::Refusal;
+use sink::Sink;
 
 /// Limits and habits of the receivers; filled by the server.
 #[derive(Clone, Debug)]
@@ -15,7 +46,7 @@ pub struct Options {
 /// The receivers; cloning shares them.
 #[derive(Clone)]
 pub struct Ingest {
-    _inner: Arc<()>,
+    shared: Shared,
 }
 
 /// Counters since start, by protocol, for the self-metrics.
@@ -51,27 +82,88 @@ pub struct ReceiverStats {
 impl Ingest {
     /// Over one storage.
     pub fn new(storage: Arc<Storage>, options: Options) -> Ingest {
-        let _ = (storage, options);
-        todo!()
+        let memory = usize::try_from(storage.budget().limit()).unwrap_or(usize::MAX);
+        Ingest::over(storage, memory, options)
     }
+
+    fn over(sink: Arc<dyn Sink>, memory: usize, options: Options) -> Ingest {
+        Ingest {
+            shared: Shared(Arc::new(Parts {
+                sink,
+                admission: Admission::new(memory / ADMITTED_SHARE),
+                counters: Counters::default(),
+                options,
+            })),
+        }
+    }
+
     /// OTLP/HTTP: `POST /v1/{traces,metrics,logs}`, with CORS.
-    pub fn otlp_http_router(&self) -> axum::Router {
-        todo!()
+    pub fn otlp_http_router(&self) -> Router {
+        otlp::routes::router(self.shared.clone())
     }
+
     /// OTLP/gRPC: the three Export services and grpc.health.v1, as one router for h2c.
-    pub fn otlp_grpc_router(&self) -> axum::Router {
-        todo!()
+    pub fn otlp_grpc_router(&self) -> Router {
+        otlp::grpc::router(self.shared.clone())
     }
+
     /// What the Prometheus port takes in: `POST /api/v1/write`, `POST /api/v1/otlp/v1/metrics`, and aliases.
-    pub fn prometheus_router(&self) -> axum::Router {
-        todo!()
+    pub fn prometheus_router(&self) -> Router {
+        Router::new()
+            .route("/api/v1/write", post(remote_write::routes::write))
+            .route("/api/v1/push", post(remote_write::routes::write))
+            .route("/prometheus/api/v1/write", post(remote_write::routes::write))
+            .route("/api/v1/otlp/v1/metrics", post(otlp::routes::metrics))
+            .with_state(self.shared.clone())
     }
+
     /// What the Loki port takes in: `POST /loki/api/v1/push`, `POST /otlp/v1/logs`, and aliases.
-    pub fn loki_router(&self) -> axum::Router {
-        todo!()
+    pub fn loki_router(&self) -> Router {
+        Router::new()
+            .route("/loki/api/v1/push", post(loki_push::routes::push))
+            .route("/api/prom/push", post(loki_push::routes::push))
+            .route("/otlp/v1/logs", post(otlp::routes::logs_as_loki))
+            .with_state(self.shared.clone())
     }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
-        todo!()
+        self.shared.counters.stats()
+    }
+}
+
+/// Requests in flight may hold one part in so many of the memory budget.
+const ADMITTED_SHARE: usize = 4;
+/// Above this share of the memory budget in use, nothing more is let in.
+const PRESSURE_MAX: f64 = 1.0;
+
+/// What all handlers share.
+#[derive(Clone)]
+struct Shared(Arc<Parts>);
+
+struct Parts {
+    sink: Arc<dyn Sink>,
+    admission: Admission,
+    counters: Counters,
+    options: Options,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl Shared {
+    /// A ticket for a request, unless memory is spent already.
+    fn ticket(&self, signal: Signal) -> Result<Ticket, Refusal> {
+        if self.sink.pressure() >= PRESSURE_MAX {
+            return Err(Refusal::Busy {
+                why: "memory budget exhausted; retry later, or raise --memory-limit".to_owned(),
+                retry_after_s: 2,
+            });
+        }
+        Ok(self.admission.ticket(signal))
     }
 }
