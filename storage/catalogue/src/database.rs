@@ -40,7 +40,7 @@ const WRITE_BUFFERS_BYTES_MAX: usize = 16 << 20;
 const POST_BUFFER_BYTES: usize = 8 << 20;
 const OTHER_BUFFER_BYTES: usize = 4 << 20;
 /// Memtables grow in steps of this size; there are eight families, most of them nearly empty.
-const ARENA_BYTES: usize = 64 << 10;
+const ARENA_BYTES: usize = 256 << 10;
 const OPEN_FILES_MAX: i32 = 64;
 
 /// A key space.
