@@ -27,6 +27,7 @@ use rocksdb::{
     ErrorKind, FlushOptions, InfoLogger, LogLevel, LruCacheOptions, MergeOperands, Options, ReadOptions, WriteBatch,
     WriteBufferManager, WriteOptions,
 };
+use storage_disk::Disk;
 
 use crate::error::CatalogueError;
 use crate::id_list;
@@ -39,7 +40,8 @@ const CACHE_BYTES: usize = 16 << 20;
 const WRITE_BUFFERS_BYTES_MAX: usize = 16 << 20;
 const POST_BUFFER_BYTES: usize = 8 << 20;
 const OTHER_BUFFER_BYTES: usize = 4 << 20;
-/// Memtables grow in steps of this size; there are eight families, most of them nearly empty.
+/// Memtables grow in steps of this size. From 128 KiB on the allocator maps them apart and gives them back after a flush;
+/// what is not touched is not resident.
 const ARENA_BYTES: usize = 256 << 10;
 const OPEN_FILES_MAX: i32 = 64;
 
@@ -95,6 +97,7 @@ pub(crate) struct Database {
     path: PathBuf,
     write_options: WriteOptions,
     dirty: AtomicBool,
+    is_marked: AtomicBool,
 }
 
 impl Database {
@@ -130,6 +133,7 @@ impl Database {
             path: path.to_owned(),
             write_options,
             dirty: AtomicBool::new(false),
+            is_marked: AtomicBool::new(false),
         })
     }
 
@@ -210,11 +214,23 @@ impl Database {
             .map_err(|e| self.failed(&e))
     }
 
-    /// An error about what is stored.
+    /// An error about what is stored; the next opening rebuilds the database.
     pub(crate) fn malformed(&self, what: &str) -> CatalogueError {
+        self.mark_damaged(what);
         CatalogueError::Database {
             path: self.path.clone(),
             message: format!("{what}; {REBUILD}"),
+        }
+    }
+
+    /// Leaves a note for [`damage_met`].
+    fn mark_damaged(&self, what: &str) {
+        if self.is_marked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::error!(path = %self.path.display(), what, "the database is damaged; {REBUILD}");
+        if let Err(error) = Disk::real().write_atomic(&self.path.join(DAMAGED), what.as_bytes()) {
+            tracing::error!(path = %self.path.display(), %error, "the damage could not be noted");
         }
     }
 
@@ -223,13 +239,14 @@ impl Database {
             .cf_handle(family.name())
             .ok_or_else(|| CatalogueError::Database {
                 path: self.path.clone(),
-                message: format!("column family {} is missing; {REBUILD}", family.name()),
+                message: format!("column family {} is missing", family.name()),
             })
     }
 
     fn failed(&self, e: &rocksdb::Error) -> CatalogueError {
         let mut message = e.to_string();
         if e.kind() == ErrorKind::Corruption {
+            self.mark_damaged(&message);
             message = format!("{message}; {REBUILD}");
         }
         CatalogueError::Database {
@@ -239,7 +256,14 @@ impl Database {
     }
 }
 
-const REBUILD: &str = "stop trilobite, remove this directory and start it again: it is rebuilt from the blocks";
+/// What an earlier process found wrong with the database in `path` while it used it.
+pub(crate) fn damage_met(path: &Path) -> Option<String> {
+    let what = Disk::real().read(&path.join(DAMAGED)).ok()?;
+    Some(String::from_utf8_lossy(&what).into_owned())
+}
+
+const DAMAGED: &str = "DAMAGED";
+const REBUILD: &str = "restart trilobite: it then rebuilds this database from the blocks";
 
 /// A place in a family.
 pub(crate) struct Cursor<'a> {

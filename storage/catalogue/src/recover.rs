@@ -15,7 +15,7 @@ use storage_disk::Disk;
 
 use crate::block::{BlockMeta, BlockRef, Condemned, STAGED_EXTENSION, UNREADABLE_EXTENSION, block_dir, blocks_dir};
 use crate::catalogue::{BLOCK_ROWS, Listed, NEXT_BLOCK, Opened, block_key, checkpoint_key, put_block, put_checkpoint};
-use crate::database::{Database, FORMAT, Family, OpenFailure};
+use crate::database::{Database, FORMAT, Family, OpenFailure, damage_met};
 use crate::error::{CatalogueError, at};
 use crate::label_index::{Index, IndexKind};
 use crate::meta_file::MetaFile;
@@ -54,7 +54,7 @@ struct Loaded {
 enum Attempt {
     Complete(Box<Loaded>),
     /// With the reason to rebuild.
-    Rebuild(Database, Option<String>),
+    Rebuild(Arc<Database>, Option<String>),
 }
 
 /// See [`crate::Catalogue::open`].
@@ -138,40 +138,51 @@ fn attempt(dir: &Path, survey: &Survey) -> Result<Attempt, CatalogueError> {
     let real = Disk::real();
     let existed = real.exists(&path.join("CURRENT"));
     real.create_dir_all(&path).map_err(at(&path))?;
-    let reason = match Database::open(&path) {
-        Ok(database) => {
-            let format = database.get(Family::Blocks, VERSION);
-            let found = format.as_ref().ok().and_then(|f| f.as_ref()).map(|f| f.to_vec());
-            drop(format);
-            match found {
-                Some(found) if found == FORMAT => {
-                    let database = Arc::new(database);
-                    match load(&database) {
-                        Ok(loaded) => return Ok(Attempt::Complete(Box::new(loaded))),
-                        Err(e) => e.to_string(),
-                    }
-                }
-                Some(_) => "another version wrote it".to_owned(),
-                None if existed => "it was not completed".to_owned(),
-                None => {
-                    let has_blocks = survey.blocks.iter().any(|b| !b.is_empty());
-                    let reason = has_blocks.then(|| format!("{} was missing", path.display()));
-                    return Ok(Attempt::Rebuild(database, reason));
-                }
-            }
-        }
-        Err(OpenFailure::Damaged(message)) => message,
-        Err(OpenFailure::Refused(message)) => return Err(CatalogueError::Database { path, message }),
+    let reason = match open_complete(&path, existed, survey)? {
+        Ok(attempt) => return Ok(attempt),
+        Err(reason) => reason,
     };
     set_database_aside(&real, dir, &path)?;
     real.create_dir_all(&path).map_err(at(&path))?;
     match Database::open(&path) {
         Ok(database) => Ok(Attempt::Rebuild(
-            database,
+            Arc::new(database),
             Some(format!("{} was set aside: {reason}", path.display())),
         )),
         Err(OpenFailure::Damaged(message) | OpenFailure::Refused(message)) => {
             Err(CatalogueError::Database { path, message })
+        }
+    }
+}
+
+/// The database if it can be used, or else the reason to make a new one.
+fn open_complete(path: &Path, existed: bool, survey: &Survey) -> Result<Result<Attempt, String>, CatalogueError> {
+    if let Some(reason) = damage_met(path) {
+        return Ok(Err(reason));
+    }
+    let database = match Database::open(path) {
+        Ok(database) => Arc::new(database),
+        Err(OpenFailure::Damaged(message)) => return Ok(Err(message)),
+        Err(OpenFailure::Refused(message)) => {
+            let path = path.to_owned();
+            return Err(CatalogueError::Database { path, message });
+        }
+    };
+    let format = match database.get(Family::Blocks, VERSION) {
+        Ok(format) => format.map(|f| f.to_vec()),
+        Err(e) => return Ok(Err(e.to_string())),
+    };
+    match format {
+        Some(format) if format == FORMAT => {
+            let loaded = load(&database).map_err(|e| e.to_string());
+            Ok(loaded.map(|loaded| Attempt::Complete(Box::new(loaded))))
+        }
+        Some(_) => Ok(Err("another version wrote it".to_owned())),
+        None if existed => Ok(Err("it was not completed".to_owned())),
+        None => {
+            let has_blocks = survey.blocks.iter().any(|b| !b.is_empty());
+            let reason = has_blocks.then(|| format!("{} was missing", path.display()));
+            Ok(Ok(Attempt::Rebuild(database, reason)))
         }
     }
 }
@@ -266,10 +277,9 @@ fn rebuild(
     disk: &Disk,
     dir: &Path,
     survey: &Survey,
-    database: Database,
+    database: Arc<Database>,
     opened: &mut Opened,
 ) -> Result<Loaded, CatalogueError> {
-    let database = Arc::new(database);
     let series = Index::open(IndexKind::Series, database.clone())?;
     let streams = Index::open(IndexKind::Streams, database.clone())?;
     let mut files: Vec<MetaFile> = Vec::new();

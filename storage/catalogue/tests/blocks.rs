@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use model::{BlockId, Day, LabelSet, Matcher, Signal, TimeRangeNs, TimestampNs};
 use storage_catalogue::{BlockMeta, BlockRef, Catalogue, IndexKind, NewBlock, Opened};
-use storage_disk::Disk;
+use storage_disk::{Disk, FaultyDisk};
 
 const DAY: Day = Day(20_000);
 
@@ -337,4 +337,168 @@ fn a_staged_block_that_is_given_up_leaves_nothing() {
     assert!(catalogue.publish(vec![first, second], None).is_err(), "ids must rise");
     assert_eq!(dirs(dir.path(), Signal::Metrics), Vec::<String>::new());
     assert_eq!(ids(&catalogue, Signal::Metrics), []);
+}
+
+/// The disk fails, and then the machine dies, at each single step of replacing a block; what was promised holds after each.
+#[test]
+fn a_crash_at_any_step_leaves_the_old_block_or_the_new_one() {
+    let mut step = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = FaultyDisk::new();
+        let (catalogue, _) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
+        let a = publish_on(&faulty.disk(), &catalogue, &[], Some(1)).unwrap();
+        let start = faulty.operations();
+        faulty.fail_after(step);
+        let published = publish_on(&faulty.disk(), &catalogue, &[a], Some(2));
+        let listed: Vec<BlockId> = listed(&catalogue);
+        match &published {
+            Ok(b) => assert_eq!(listed, [*b], "step {step}"),
+            Err(_) => assert_eq!(listed, [a], "step {step}"),
+        }
+        drop(catalogue);
+        let is_over = faulty.operations() - start < step;
+        for seed in 0..4 {
+            let after = if seed == 0 {
+                faulty.crash()
+            } else {
+                faulty.crash_mixed(seed)
+            };
+            let disk = after.disk();
+            let (catalogue, opened) = Catalogue::open(disk.clone(), dir.path()).unwrap();
+            assert_eq!(
+                (opened.rebuilt, opened.unreadable),
+                (None, vec![]),
+                "step {step} seed {seed}"
+            );
+            let blocks = catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL);
+            assert_eq!(
+                blocks.iter().map(|b| b.meta().id).collect::<Vec<_>>(),
+                listed,
+                "step {step} seed {seed}"
+            );
+            assert_eq!(
+                catalogue.checkpoint(Signal::Metrics),
+                Some(if published.is_ok() { 2 } else { 1 })
+            );
+            for block in &blocks {
+                assert_eq!(
+                    disk.read(&block.dir().join("data")).unwrap(),
+                    block.meta().id.to_string().as_bytes()
+                );
+                let names = disk.list(block.dir()).unwrap();
+                assert_eq!(
+                    names.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(),
+                    ["data", "labels", "meta"]
+                );
+            }
+            let there = disk.list(&dir.path().join("metrics/blocks")).unwrap();
+            assert_eq!(
+                there.len(),
+                blocks.len(),
+                "nothing is left over, step {step} seed {seed}: {there:?}"
+            );
+        }
+        if is_over {
+            assert!(published.is_ok() && step > 5, "all steps were tried");
+            return;
+        }
+        step += 1;
+    }
+}
+
+/// The same when the database is lost as well: the directories alone must tell the story.
+#[test]
+fn a_crash_at_any_step_leaves_data_to_rebuild_from() {
+    for step in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = FaultyDisk::new();
+        let (catalogue, _) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
+        let a = publish_on(&faulty.disk(), &catalogue, &[], Some(1)).unwrap();
+        let start = faulty.operations();
+        faulty.fail_after(step);
+        let published = publish_on(&faulty.disk(), &catalogue, &[a], Some(2));
+        drop(catalogue);
+        let is_over = faulty.operations() - start < step;
+        std::fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+        let (catalogue, _) = Catalogue::open(faulty.crash().disk(), dir.path()).unwrap();
+        let blocks = listed(&catalogue);
+        match published {
+            Ok(b) => assert_eq!(blocks, [b], "step {step}"),
+            // The new block holds all of the old one, so it may stand for it once its directory is whole.
+            Err(_) => assert!(blocks.len() == 1 && blocks[0] >= a, "step {step}: {blocks:?}"),
+        }
+        let expected = if blocks == [a] { 1 } else { 2 };
+        assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(expected), "step {step}");
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[test]
+fn publishing_works_again_after_the_disk_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let faulty = FaultyDisk::new();
+    let (catalogue, _) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
+    let a = publish_on(&faulty.disk(), &catalogue, &[], None).unwrap();
+    for step in 0..30 {
+        faulty.fail_after(step);
+        let _ = publish_on(&faulty.disk(), &catalogue, &[], None);
+        faulty.heal();
+    }
+    let before = listed(&catalogue);
+    let b = publish_on(&faulty.disk(), &catalogue, &before, None).unwrap();
+    assert!(b > a);
+    assert_eq!(listed(&catalogue), [b]);
+}
+
+/// RocksDB cannot write: nothing is published, nothing replaced, and neither directory goes until that is certain.
+#[test]
+fn a_database_that_fails_loses_no_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, _) = open(dir.path());
+    let a = publish(&catalogue, Signal::Metrics, &[], Some(1)).meta().id;
+    std::fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+    let block = new_block(&catalogue, Signal::Metrics, &[a], &[]);
+    assert!(catalogue.publish(vec![block], Some(2)).is_err());
+    assert!(catalogue.retire(&[a]).is_err());
+    assert_eq!(ids(&catalogue, Signal::Metrics), [a]);
+    assert_eq!(catalogue.checkpoint(Signal::Metrics), Some(1));
+    assert_eq!(dirs(dir.path(), Signal::Metrics).len(), 2);
+    drop(catalogue);
+    let (catalogue, _) = open(dir.path());
+    assert_eq!(ids(&catalogue, Signal::Metrics).len(), 1);
+}
+
+fn publish_on(
+    disk: &Disk,
+    catalogue: &Catalogue,
+    replaces: &[BlockId],
+    checkpoint: Option<u64>,
+) -> Result<BlockId, Box<dyn std::error::Error>> {
+    let staged = catalogue.stage(Signal::Metrics)?;
+    let id = staged.id();
+    disk.create(&staged.dir().join("data"))?
+        .write_all(id.to_string().as_bytes())?;
+    let meta = BlockMeta {
+        id,
+        signal: Signal::Metrics,
+        day: DAY,
+        min: DAY.start_ns(),
+        max: DAY.start_ns(),
+        level: 0,
+        items: 1,
+        keys: 1,
+        bytes: 0,
+        replaces: replaces.to_vec(),
+    };
+    let labels = vec![(1, LabelSet::from_pairs([("a", "1")]))];
+    catalogue.publish(vec![NewBlock { staged, meta, labels }], checkpoint)?;
+    Ok(id)
+}
+
+fn listed(catalogue: &Catalogue) -> Vec<BlockId> {
+    let blocks = catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL);
+    blocks.iter().map(|b| b.meta().id).collect()
 }
