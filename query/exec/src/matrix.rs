@@ -48,7 +48,7 @@ impl Cells {
     pub fn full(values: Vec<f64>) -> Cells {
         let len = values.len();
         let mut present = vec![u64::MAX; len.div_ceil(64)];
-        if let Some(last) = present.last_mut().filter(|_| len % 64 != 0) {
+        if let Some(last) = present.last_mut().filter(|_| !len.is_multiple_of(64)) {
             *last = (1 << (len % 64)) - 1;
         }
         Cells { values, present }

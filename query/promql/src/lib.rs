@@ -1,8 +1,32 @@
 //! PromQL: text -> syntax tree -> evaluation on a snapshot of the metrics engine.
+//!
+//! [`Query::parse`] makes the tree (`lex`, `parse`, `syntax`) and checks its types (`check`). An evaluation first plans
+//! (`plan`: durations and `@` become times, what is the same at every step is marked), then runs the plan (`run`) on one
+//! snapshot; `functions/` has a file per family of functions, `windows` what slides over a series.
+//!
+//! Not here: the vector algebra (`query-exec`), where samples come from (`storage-metrics`), HTTP.
 
-use model::{LabelSet, Matcher, TimestampMs};
-use query_exec::{Context, ExecError};
+mod check;
+mod durations;
+mod functions;
+mod lex;
+mod notes;
+mod parse;
+mod plan;
+mod run;
+mod syntax;
+mod windows;
+
+use std::sync::Arc;
+
+use model::{LabelSet, Matcher, TimeRangeMs, TimestampMs};
+use query_exec::{Context, Dialect, ExecError, Grid, Matrix, PROMQL};
 use storage_metrics::Metrics;
+
+use crate::durations::QueryTimes;
+use crate::notes::Notes;
+use crate::run::Run;
+use crate::syntax::{Expr, Kind, Type};
 
 /// A query that cannot be parsed or checked; worded as Prometheus words it, without the "invalid parameter" prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +62,9 @@ pub struct Options {
 /// A parsed query.
 #[derive(Clone, Debug)]
 pub struct Query {
-    _inner: (),
+    text: Arc<str>,
+    expr: Arc<Expr>,
+    dialect: Dialect,
 }
 
 /// Points of one series.
@@ -77,12 +103,29 @@ pub struct Output {
 impl Query {
     /// Parses and type-checks.
     pub fn parse(text: &str) -> Result<Query, ParseError> {
-        let _ = text;
-        todo!()
+        let expr = parse::parse(text)?;
+        check::check(text, &expr)?;
+        Ok(Query {
+            text: text.into(),
+            expr: Arc::new(expr),
+            dialect: PROMQL,
+        })
+    }
+    /// The same query, with names that functions drop taken off only when all is computed (what Prometheus' feature flag
+    /// `promql-delayed-name-removal` does).
+    pub fn with_delayed_name_removal(mut self) -> Query {
+        self.dialect.delayed_name_removal = true;
+        self
     }
     /// Every selector in it, with its matchers (for exemplars and the like).
     pub fn selectors(&self) -> Vec<Vec<Matcher>> {
-        todo!()
+        let mut out = Vec::new();
+        self.expr.walk(&mut |expr| match &expr.kind {
+            Kind::Selector(s) => out.push(s.matchers.to_vec()),
+            Kind::Range(r) => out.push(r.selector.matchers.to_vec()),
+            _ => {}
+        });
+        out
     }
     /// Evaluates at one time.
     pub fn instant(
@@ -92,8 +135,24 @@ impl Query {
         at: TimestampMs,
         options: Options,
     ) -> Result<Output, EvalError> {
-        let _ = (context, metrics, at, options);
-        todo!()
+        let times = QueryTimes {
+            start: at.0,
+            end: at.0,
+            step: 0,
+        };
+        self.evaluate(context, metrics, times, options, false, |run, root| {
+            if root.returns == Type::Range {
+                return Ok(Value::Matrix(run.raw(root, at.0)?));
+            }
+            Ok(match run.value(root, Grid::instant(at.0))? {
+                run::Value::Scalar(v) => Value::Scalar(at, v.first().copied().unwrap_or(f64::NAN)),
+                run::Value::Text(t) => Value::String(at, String::from_utf8_lossy(&t).into_owned()),
+                run::Value::Vector(mut m) => {
+                    m.settle_names()?;
+                    Value::Vector(series_of(m))
+                }
+            })
+        })
     }
     /// Evaluates at `start`, `start + step_ms`, ... up to `end`; a matrix.
     pub fn range(
@@ -105,13 +164,92 @@ impl Query {
         step_ms: i64,
         options: Options,
     ) -> Result<Output, EvalError> {
-        let _ = (context, metrics, start, end, step_ms, options);
-        todo!()
+        let found = self.expr.value_type();
+        if !matches!(found, Type::Scalar | Type::Vector) {
+            let found = found.words();
+            return Err(EvalError::Parse(ParseError {
+                message: format!(
+                    "invalid expression type \"{found}\" for range query, must be Scalar or instant Vector"
+                ),
+            }));
+        }
+        if step_ms <= 0 || end < start {
+            return Err(EvalError::Parse(ParseError {
+                message: "a range query runs forward: its step must be positive and its end not before its start"
+                    .into(),
+            }));
+        }
+        let times = QueryTimes {
+            start: start.0,
+            end: end.0,
+            step: step_ms,
+        };
+        let steps = (i128::from(end.0) - i128::from(start.0)) / i128::from(step_ms);
+        if steps >= i128::from(context.limits().samples_max) {
+            context.add_samples(context.limits().samples_max + 1)?;
+        }
+        let grid = Grid::range(start.0, end.0, step_ms);
+        self.evaluate(context, metrics, times, options, true, |run, root| {
+            let matrix = match run.value(root, grid)? {
+                run::Value::Scalar(values) => Matrix {
+                    grid,
+                    rows: vec![query_exec::Row::new(LabelSet::empty(), query_exec::Cells::full(values))],
+                },
+                run::Value::Vector(mut m) => {
+                    m.settle_names()?;
+                    m.sort_by_labels();
+                    m
+                }
+                run::Value::Text(_) => Matrix::empty(grid),
+            };
+            Ok(Value::Matrix(series_of(matrix)))
+        })
+    }
+
+    fn evaluate(
+        &self,
+        context: &Context,
+        metrics: &Metrics,
+        times: QueryTimes,
+        options: Options,
+        ranged: bool,
+        compute: impl FnOnce(&Run<'_>, &plan::Node) -> Result<Value, EvalError>,
+    ) -> Result<Output, EvalError> {
+        let plan = plan::plan(&self.text, &self.expr, times, options)?;
+        let snapshot = metrics.snapshot(TimeRangeMs {
+            start: TimestampMs(plan.reads.0),
+            end: TimestampMs(plan.reads.1),
+        });
+        let notes = Notes::new(&self.text);
+        let run = Run {
+            context,
+            snapshot: &snapshot,
+            options,
+            dialect: self.dialect,
+            times,
+            notes: &notes,
+            ranged,
+        };
+        let value = compute(&run, &plan.root)?;
+        let (warnings, infos) = notes.take();
+        Ok(Output { value, warnings, infos })
     }
 }
 
 /// Parses one series selector, as `match[]` carries it.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    let _ = text;
-    todo!()
+    Ok(parse::parse_selector(text)?.to_vec())
+}
+
+fn series_of(matrix: Matrix) -> Vec<Series> {
+    let grid = matrix.grid;
+    matrix
+        .rows
+        .into_iter()
+        .map(|row| Series {
+            points: row.cells.iter().map(|(i, v)| (TimestampMs(grid.at(i)), v)).collect(),
+            labels: row.labels,
+        })
+        .filter(|series| !series.points.is_empty())
+        .collect()
 }

@@ -1,0 +1,172 @@
+//! `*_over_time`, `changes`, `resets`: functions of the samples in a window.
+
+use std::collections::VecDeque;
+
+use query_exec::{Accumulate, Cells, Compensated, Mean, quantile_of_sorted};
+
+use super::Params;
+use crate::windows::Windows;
+
+pub(crate) fn sum(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| {
+        let mut sum = Compensated::default();
+        w.v.iter().for_each(|v| sum.add(*v));
+        Some(sum.total())
+    })
+}
+
+pub(crate) fn avg(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| {
+        let mut mean = Mean::default();
+        w.v.iter().for_each(|v| mean.add(*v));
+        Some(mean.value())
+    })
+}
+
+pub(crate) fn count(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| Some(w.v.len() as f64))
+}
+
+pub(crate) fn present(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|_| Some(1.0))
+}
+
+pub(crate) fn last(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| w.v.last().copied())
+}
+
+pub(crate) fn first(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| w.v.first().copied())
+}
+
+pub(crate) fn ts_of_last(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| w.t.last().map(|t| *t as f64 / 1000.0))
+}
+
+pub(crate) fn ts_of_first(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| w.t.first().map(|t| *t as f64 / 1000.0))
+}
+
+pub(crate) fn min(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.slide(&mut Extreme::new(|a, b| a > b, |_, v| v))
+}
+
+pub(crate) fn max(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.slide(&mut Extreme::new(|a, b| a < b, |_, v| v))
+}
+
+pub(crate) fn ts_of_min(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.slide(&mut Extreme::new(|a, b| a >= b, |t, _| t as f64 / 1000.0))
+}
+
+pub(crate) fn ts_of_max(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.slide(&mut Extreme::new(|a, b| a <= b, |t, _| t as f64 / 1000.0))
+}
+
+/// The best value of a sliding window: a queue of those that may still become the best. NaN is the worst.
+struct Extreme<B, R> {
+    queue: VecDeque<(i64, f64)>,
+    beaten: B,
+    result: R,
+}
+
+impl<B: Fn(f64, f64) -> bool, R: Fn(i64, f64) -> f64> Extreme<B, R> {
+    /// `beaten(a, b)`: whether `b`, which came later, takes the place of `a`.
+    fn new(beaten: B, result: R) -> Extreme<B, R> {
+        Extreme {
+            queue: VecDeque::new(),
+            beaten,
+            result,
+        }
+    }
+}
+
+impl<B: Fn(f64, f64) -> bool, R: Fn(i64, f64) -> f64> Accumulate for Extreme<B, R> {
+    fn enter(&mut self, t: i64, v: f64) {
+        while self
+            .queue
+            .back()
+            .is_some_and(|&(_, last)| last.is_nan() || (self.beaten)(last, v))
+        {
+            self.queue.pop_back();
+        }
+        self.queue.push_back((t, v));
+    }
+    fn leave(&mut self, t: i64, _: f64) {
+        if self.queue.front().is_some_and(|front| front.0 == t) {
+            self.queue.pop_front();
+        }
+    }
+    fn read(&mut self, _: i64) -> Option<f64> {
+        self.queue.front().map(|&(t, v)| (self.result)(t, v))
+    }
+}
+
+/// Variance by Welford's method, compensated.
+fn variance(values: &[f64]) -> f64 {
+    let (mut count, mut mean, mut squares) = (0.0, Compensated::default(), Compensated::default());
+    for v in values {
+        count += 1.0;
+        let delta = v - mean.total();
+        mean.add(delta / count);
+        squares.add(delta * (v - mean.total()));
+    }
+    squares.total() / count
+}
+
+pub(crate) fn stdvar(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| Some(variance(w.v)))
+}
+
+pub(crate) fn stddev(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    w.each(|w| Some(variance(w.v).sqrt()))
+}
+
+pub(crate) fn quantile(w: &Windows<'_>, params: Params<'_>) -> Cells {
+    let mut sorted = Vec::new();
+    w.each(|w| {
+        fill_sorted(&mut sorted, w.v.iter().copied());
+        Some(quantile_of_sorted(params.first()?[w.step], &sorted))
+    })
+}
+
+/// The median of the distances from the median.
+pub(crate) fn mad(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    let mut sorted = Vec::new();
+    w.each(|w| {
+        fill_sorted(&mut sorted, w.v.iter().copied());
+        let median = quantile_of_sorted(0.5, &sorted);
+        fill_sorted(&mut sorted, w.v.iter().map(|v| (v - median).abs()));
+        Some(quantile_of_sorted(0.5, &sorted))
+    })
+}
+
+fn fill_sorted(sorted: &mut Vec<f64>, values: impl Iterator<Item = f64>) {
+    sorted.clear();
+    sorted.extend(values);
+    // NaN lowest.
+    sorted.sort_unstable_by(|a, b| match (a.is_nan(), b.is_nan()) {
+        (false, false) => a.total_cmp(b),
+        (a, b) => b.cmp(&a),
+    });
+}
+
+pub(crate) fn changes(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    count_pairs(w, |a, b| a != b && !(a.is_nan() && b.is_nan()))
+}
+
+pub(crate) fn resets(w: &Windows<'_>, _: Params<'_>) -> Cells {
+    count_pairs(w, |a, b| b < a)
+}
+
+/// Counts neighbours in the window for which `hit` holds; by running totals, so that no window is looked through.
+fn count_pairs(w: &Windows<'_>, hit: impl Fn(f64, f64) -> bool) -> Cells {
+    let mut total = 0u64;
+    let hits_before: Vec<u64> = (0..w.v.len())
+        .map(|i| {
+            total += u64::from(i > 0 && hit(w.v[i - 1], w.v[i]));
+            total
+        })
+        .collect();
+    w.each(|w| Some((hits_before[w.first + w.v.len() - 1] - hits_before[w.first]) as f64))
+}

@@ -1,0 +1,189 @@
+//! The syntax tree: what a query says, with where it says it. Knows nothing of data.
+
+use std::sync::Arc;
+
+use model::Matcher;
+use query_exec::{BinaryOp, Grouping, Matching};
+
+use crate::functions::Function;
+use crate::lex::Span;
+
+/// An expression and where it stands in the text.
+#[derive(Clone, Debug)]
+pub(crate) struct Expr {
+    pub(crate) kind: Kind,
+    pub(crate) span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Number(f64),
+    /// A text; bytes, because an escape may make it anything.
+    Text(Vec<u8>),
+    Selector(Selector),
+    Range(Box<Range>),
+    Subquery(Box<Subquery>),
+    Call(Box<Call>),
+    Aggregate(Box<Aggregate>),
+    Binary(Box<Binary>),
+    Unary(Box<Unary>),
+    Paren(Box<Expr>),
+}
+
+/// `name{matchers} offset d @ t`
+#[derive(Clone, Debug)]
+pub(crate) struct Selector {
+    pub(crate) matchers: Arc<[Matcher]>,
+    pub(crate) shift: Shift,
+}
+
+/// `offset` and `@`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shift {
+    pub(crate) offset: Option<Duration>,
+    pub(crate) at: Option<At>,
+}
+
+/// `@ ...`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum At {
+    /// A time, ms.
+    Time(i64),
+    Start,
+    End,
+}
+
+/// `selector[range]`; the shift is the selector's.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    pub(crate) selector: Selector,
+    pub(crate) range: Duration,
+}
+
+/// `expr[range:step] offset d @ t`
+#[derive(Clone, Debug)]
+pub(crate) struct Subquery {
+    pub(crate) expr: Expr,
+    pub(crate) range: Duration,
+    pub(crate) step: Option<Duration>,
+    pub(crate) shift: Shift,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) function: &'static Function,
+    pub(crate) args: Vec<Expr>,
+}
+
+/// `op(param, expr) by (...)`
+#[derive(Clone, Debug)]
+pub(crate) struct Aggregate {
+    pub(crate) op: &'static str,
+    pub(crate) args: Vec<Expr>,
+    pub(crate) grouping: Grouping,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Binary {
+    pub(crate) op: BinaryOp,
+    pub(crate) op_span: Span,
+    pub(crate) return_bool: bool,
+    /// Whether `on` or `ignoring` was written.
+    pub(crate) explicit: bool,
+    pub(crate) matching: Matching,
+    pub(crate) left: Expr,
+    pub(crate) right: Expr,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Unary {
+    pub(crate) negative: bool,
+    pub(crate) expr: Expr,
+}
+
+/// A duration in seconds, known or to be computed from the query's step and range.
+#[derive(Clone, Debug)]
+pub(crate) struct Duration {
+    pub(crate) expr: DurationExpr,
+    pub(crate) span: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum DurationExpr {
+    Seconds(f64),
+    Step,
+    Range,
+    Negative(Box<DurationExpr>),
+    Binary(BinaryOp, Box<DurationExpr>, Box<DurationExpr>),
+    Min(Box<DurationExpr>, Box<DurationExpr>),
+    Max(Box<DurationExpr>, Box<DurationExpr>),
+}
+
+/// What an expression evaluates to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    Scalar,
+    Vector,
+    Range,
+    Text,
+}
+
+impl Type {
+    /// As error messages call it.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Type::Scalar => "scalar",
+            Type::Vector => "instant vector",
+            Type::Range => "range vector",
+            Type::Text => "string",
+        }
+    }
+}
+
+impl Expr {
+    pub(crate) fn value_type(&self) -> Type {
+        match &self.kind {
+            Kind::Number(_) => Type::Scalar,
+            Kind::Text(_) => Type::Text,
+            Kind::Selector(_) | Kind::Aggregate(_) => Type::Vector,
+            Kind::Range(_) | Kind::Subquery(_) => Type::Range,
+            Kind::Call(call) => call.function.returns,
+            Kind::Unary(unary) => unary.expr.value_type(),
+            Kind::Paren(inner) => inner.value_type(),
+            // A chain of operators is as long as its author likes: look along it without recursion.
+            Kind::Binary(_) => {
+                let mut at = self;
+                loop {
+                    match &at.kind {
+                        Kind::Binary(b) if b.right.value_type() == Type::Vector => return Type::Vector,
+                        Kind::Binary(b) => at = &b.left,
+                        _ => {
+                            return if at.value_type() == Type::Vector {
+                                Type::Vector
+                            } else {
+                                Type::Scalar
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Calls `see` for this expression and all below it.
+    pub(crate) fn walk<'a>(&'a self, see: &mut impl FnMut(&'a Expr)) {
+        see(self);
+        match &self.kind {
+            Kind::Number(_) | Kind::Text(_) | Kind::Selector(_) | Kind::Range(_) => {}
+            Kind::Subquery(s) => s.expr.walk(see),
+            Kind::Call(c) => c.args.iter().for_each(|a| a.walk(see)),
+            Kind::Aggregate(a) => a.args.iter().for_each(|a| a.walk(see)),
+            Kind::Unary(u) => u.expr.walk(see),
+            Kind::Paren(inner) => inner.walk(see),
+            Kind::Binary(b) => {
+                b.left.walk(see);
+                b.right.walk(see);
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What parses, and what is said of what does not: clients show these words to people.
+
+use proptest::prelude::*;
+use query_promql::{Query, parse_selector};
+
+fn check(text: &str, want: &str) {
+    let found = match Query::parse(text) {
+        Ok(_) => "ok".to_owned(),
+        Err(e) => e.message.replacen(" parse error:", "", 1),
+    };
+    assert_eq!(found, want, "{text}");
+}
+
+#[test]
+fn what_is_written_every_day() {
+    for text in [
+        "up",
+        r#"http_requests_total{job=~"api|web", code!~"5..",}"#,
+        r#"{__name__="a:b", x!=""}"#,
+        r#"{"http.requests", "service.name"="x"}"#,
+        "sum by (job, \"service.name\") (rate(x_total[5m]))",
+        "sum(rate(x_total[5m])) without (instance)",
+        "topk(5, sum by (pod) (rate(x[1h30m] offset -5m @ end())))",
+        "a / on(x) group_left(y, z) b",
+        "a and on() b unless ignoring(c) d or e",
+        "histogram_quantile(0.9, sum by (le) (rate(x_bucket[5m])))",
+        "max_over_time(rate(x[5m])[1h:30s] offset 1d)",
+        "label_replace(up, \"a\", \"$1\", \"b\", `(\\d+)`)",
+        "-x ^ 2 > bool +3",
+        "sum # a comment\n (x)",
+        "x[2*5m]",
+        "rate(x[5m:step()*2] offset (1h - step()))",
+        "x offset 0s",
+        "x offset 300",
+        "x @ -100.5",
+        "sum",
+        "by + without + offset + sum",
+        "Inf - NaN",
+        "1h30m",
+        "count_values(\"v\", up)",
+        "absent(x{y=\"z\"})",
+        "SUM BY (a) (x) OR y",
+        "1 > BOOL 2",
+        "quantile(0.9, x) by (inf)",
+    ] {
+        check(text, "ok");
+    }
+}
+
+#[test]
+fn faults_of_syntax_have_a_place() {
+    for (text, want) in [
+        ("", "unknown position: no expression found in input"),
+        ("1 +", "1:4: unexpected end of input"),
+        ("1 /", "1:4: unexpected end of input"),
+        ("*1", "1:1: unexpected <op:*>"),
+        ("foo bar", "1:5: unexpected identifier \"bar\""),
+        ("sum(", "1:5: unclosed left parenthesis"),
+        ("(1))", "1:4: unexpected right parenthesis ')'"),
+        ("foo{", "1:5: unexpected end of input inside braces"),
+        ("foo}", "1:4: unexpected character: '}'"),
+        (
+            "foo{a=b}",
+            "1:7: unexpected identifier \"b\" in label matching, expected string",
+        ),
+        ("foo{a:\"b\"}", "1:6: unexpected character inside braces: ':'"),
+        (
+            "foo{a}",
+            "1:6: unexpected \"}\" in label matching, expected label matching operator",
+        ),
+        ("foo{1}", "1:5: unexpected character inside braces: '1'"),
+        ("foo[5mm]", "1:5: bad number or duration syntax: \"5mm\""),
+        ("foo[5m", "1:7: unclosed left bracket"),
+        ("1 =~ 1", "1:3: unexpected character after '=': '~'"),
+        ("1 !~ 1", "1:3: unexpected character after '!': '~'"),
+        ("nofn(up)", "1:1: unknown function with name \"nofn\""),
+        ("sum by (a) x", "1:12: unexpected identifier \"x\" in aggregation"),
+        (
+            "sum(a) by (==)",
+            "1:12: unexpected <op:==> in grouping opts, expected label",
+        ),
+        ("a + group_left() b", "1:5: unexpected <group_left>"),
+        ("\n\n foo bar", "3:6: unexpected identifier \"bar\""),
+        ("x offset 1s offset 2s", "1:1: offset may not be set multiple times"),
+        ("\"a", "1:1: unterminated quoted string"),
+    ] {
+        check(text, want);
+    }
+}
+
+#[test]
+fn faults_of_type_have_a_place() {
+    for (text, want) in [
+        ("1 == 1", "1:3: comparisons between scalars must use BOOL modifier"),
+        (
+            "1 and 1",
+            "1:3: set operator \"and\" not allowed in binary scalar expression",
+        ),
+        (
+            "a + bool b",
+            "1:3: bool modifier can only be used on comparison operators",
+        ),
+        (
+            "a or on(x) group_left() b",
+            "1:3: no grouping allowed for \"or\" operation",
+        ),
+        (
+            "a == on(b) 1",
+            "1:3: vector matching only allowed between instant vectors",
+        ),
+        (
+            "a + on(x) group_left(x) b",
+            "1:3: label \"x\" must not occur in ON and GROUP clause at once",
+        ),
+        (
+            "rate(foo)",
+            "1:6: expected type range vector in call to function \"rate\", got instant vector",
+        ),
+        ("floor()", "1:1: expected 1 argument(s) in call to \"floor\", got 0"),
+        (
+            "round(a, 1, 2)",
+            "1:1: expected at most 2 argument(s) in call to \"round\", got 3",
+        ),
+        (
+            "label_join(a)",
+            "1:1: expected at least 3 argument(s) in call to \"label_join\", got 1",
+        ),
+        ("sum()", "1:1: no arguments for aggregate expression provided"),
+        (
+            "topk(a)",
+            "1:1: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+        ),
+        (
+            "topk(a, b)",
+            "1:6: expected type scalar in aggregation parameter, got instant vector",
+        ),
+        (
+            "count_values(5, a)",
+            "1:14: expected type string in aggregation parameter, got scalar",
+        ),
+        (
+            "-\"a\"",
+            "1:1: unary expression only allowed on expressions of type scalar or instant vector, got \"string\"",
+        ),
+        ("{}", "1:1: vector selector must contain at least one non-empty matcher"),
+        (
+            "{x=~\".*\"}",
+            "1:1: vector selector must contain at least one non-empty matcher",
+        ),
+        (
+            "foo{__name__=\"bar\"}",
+            "1:4: metric name must not be set twice: \"foo\" or \"bar\"",
+        ),
+        ("x[5m][5m]", "1:6: ranges only allowed for vector selectors"),
+        (
+            "x[5m][5m:]",
+            "1:1: subquery is only allowed on instant vector, got range vector instead",
+        ),
+        ("x[0]", "1:3: duration must be greater than 0"),
+        ("x[5m:1m-1m]", "1:6: duration must be greater than 0"),
+        (
+            "1 offset 1d",
+            "1:1: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
+    ] {
+        check(text, want);
+    }
+}
+
+/// A text of brackets must not reach the end of the stack, on the smallest stack that parsing may meet.
+#[test]
+fn depth_and_length_are_bounded() {
+    let deep = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(20_000), close.repeat(20_000));
+    for text in [
+        deep("(", "1", ")"),
+        deep("abs(", "x", ")"),
+        deep("-", "1", ""),
+        deep("x[", "1", "]"),
+        deep("", "x", "[1:]"),
+        deep("1^", "1", ""),
+        deep("sum by(a)(", "x", ")"),
+        format!("x[{}1", "(".repeat(20_000)),
+        format!("x{}", "+x".repeat(60_000)),
+        format!("x{}", " ".repeat(200_000)),
+    ] {
+        assert!(Query::parse(&text).is_err(), "{}", &text[..20]);
+    }
+    let chain = format!("x{}", " or x".repeat(1400));
+    let nested = format!("{}x{}", "abs(".repeat(100), ")".repeat(100));
+    for text in [chain, nested] {
+        assert!(Query::parse(&text).is_ok(), "{}", &text[..20]);
+    }
+}
+
+#[test]
+fn selectors_of_match_parameters() {
+    assert_eq!(parse_selector("up").unwrap().len(), 1);
+    assert_eq!(parse_selector(r#" {a="b",c!~"d"} "#).unwrap().len(), 2);
+    for text in ["", "{}", "up[5m]", "rate(up)", "1", "up offset 5m", "a b"] {
+        assert!(parse_selector(text).is_err(), "{text}");
+    }
+}
+
+fn words() -> impl Strategy<Value = String> {
+    let pieces = vec![
+        "x",
+        "up{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "5m",
+        "1",
+        "a",
+        "=",
+        "\"b\"",
+        ",",
+        "+",
+        "-",
+        "^",
+        "and",
+        "or",
+        "sum",
+        "by",
+        "rate",
+        "offset",
+        "@",
+        "start",
+        "bool",
+        "on",
+        "group_left",
+        ":",
+        "==",
+        "=~",
+        "'",
+        "`",
+        "\\",
+        "é",
+        "step",
+        "%",
+        "#",
+        "\n",
+        ".5",
+        "NaN",
+    ];
+    proptest::collection::vec(proptest::sample::select(pieces), 0..14).prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Nobody's text may end the process.
+    #[test]
+    fn any_text_is_an_answer(text in words(), noise in "\\PC{0,20}") {
+        let _ = Query::parse(&text);
+        let _ = Query::parse(&noise);
+        let _ = parse_selector(&text);
+    }
+
+    /// A second opinion: what an independent parser takes, ours takes as well (but for what that one is known to be
+    /// too lenient about).
+    #[test]
+    fn a_second_parser_agrees(text in words()) {
+        let lenient = ["é", "\\", "'"].iter().any(|s| text.contains(s));
+        if !lenient && promql_parser::parser::parse(&text).is_ok() {
+            let ours = Query::parse(&text);
+            prop_assert!(ours.is_ok(), "{:?}: {:?}", text, ours.err());
+        }
+    }
+}
