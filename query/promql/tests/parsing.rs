@@ -265,7 +265,9 @@ proptest! {
         let lenient = ["é", "\\", "'"].iter().any(|s| text.contains(s));
         if !lenient && promql_parser::parser::parse(&text).is_ok() {
             let ours = Query::parse(&text);
-            prop_assert!(ours.is_ok(), "{:?}: {:?}", text, ours.err());
+            // That one lets a sign stand before a string.
+            let sign = |m: &str| m.contains("unary expression only allowed");
+            prop_assert!(ours.as_ref().is_ok() || ours.as_ref().is_err_and(|e| sign(&e.message)), "{:?}: {:?}", text, ours.err());
         }
     }
 }
