@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
     ErrorKind, FlushOptions, InfoLogger, LogLevel, LruCacheOptions, MergeOperands, Options, ReadOptions, WriteBatch,
@@ -96,7 +97,10 @@ pub(crate) struct Database {
     db: DB,
     path: PathBuf,
     write_options: WriteOptions,
+    /// Whether something was written since the last flush began.
     dirty: AtomicBool,
+    /// Held during a flush, so that whoever finds nothing to flush knows that it is durable, not just on its way.
+    flushing: Mutex<()>,
     is_marked: AtomicBool,
 }
 
@@ -133,6 +137,7 @@ impl Database {
             path: path.to_owned(),
             write_options,
             dirty: AtomicBool::new(false),
+            flushing: Mutex::new(()),
             is_marked: AtomicBool::new(false),
         })
     }
@@ -189,6 +194,7 @@ impl Database {
 
     /// Makes all that was written durable, all families at one point.
     pub(crate) fn flush(&self) -> Result<(), CatalogueError> {
+        let _flushing = self.flushing.lock();
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
