@@ -4,10 +4,11 @@ mod form;
 mod loki;
 mod number;
 mod prometheus;
+mod tempo;
 
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
-use query::Queries;
+pub use tempo::router as tempo_router;
 
 /// What the APIs say of the process; filled by the server.
 #[derive(Clone, Debug)]
@@ -27,10 +28,4 @@ pub struct About {
     pub merge_structured_metadata: bool,
     /// Whether `/api/v1/admin/*` answers.
     pub admin_api: bool,
-}
-
-/// The Tempo HTTP API under `/api/`.
-pub fn tempo_router(queries: &Queries, about: &About) -> axum::Router {
-    let _ = (queries, about);
-    todo!()
 }

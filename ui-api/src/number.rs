@@ -58,19 +58,26 @@ pub(crate) fn push_json(out: &mut String, s: &str) {
     out.push('"');
 }
 
-/// Nanoseconds of a time: decimal Unix seconds (fraction, sign and exponent allowed) or RFC 3339. `None` if it is
-/// neither. Far-away times saturate.
-pub(crate) fn time_ns(text: &str) -> Option<i64> {
-    if let Some(seconds) = finite(text) {
-        // Split, so that whole seconds stay exact to the nanosecond.
-        let whole = seconds.trunc();
-        let ns = (whole as i128) * 1_000_000_000 + ((seconds - whole) * 1e9).round() as i128;
-        return Some(ns.clamp(i64::MIN as i128, i64::MAX as i128) as i64);
+/// Nanoseconds of a time as Loki and Tempo read it: with a dot, seconds (to the millisecond); up to ten digits, seconds;
+/// more digits, nanoseconds; else RFC 3339. Far-away times saturate.
+pub(crate) fn time_by_digits_ns(text: &str) -> Option<i64> {
+    if text.contains('.')
+        && let Some(seconds) = finite(text)
+    {
+        return Some(((seconds * 1000.0).round() as i64).saturating_mul(1_000_000));
+    }
+    if let Ok(n) = text.parse::<i64>() {
+        return Some(if text.len() <= 10 {
+            n.saturating_mul(1_000_000_000)
+        } else {
+            n
+        });
     }
     rfc3339_ns(text)
 }
 
-/// Milliseconds of a time, rounded; formats as [`time_ns`], and Prometheus' two strings for the ends of time.
+/// Milliseconds of a time as Prometheus reads it: decimal Unix seconds (fraction, sign and exponent allowed), RFC 3339,
+/// and two strings for the ends of time.
 pub(crate) fn time_ms(text: &str) -> Option<i64> {
     if let Some(seconds) = finite(text) {
         return Some((seconds * 1000.0).round() as i64);
@@ -90,7 +97,7 @@ fn finite(text: &str) -> Option<f64> {
 }
 
 /// RFC 3339 in ns; outside of the years 1677 to 2262 it saturates.
-pub(crate) fn rfc3339_ns(text: &str) -> Option<i64> {
+fn rfc3339_ns(text: &str) -> Option<i64> {
     let t: jiff::Timestamp = text.parse().ok()?;
     Some(t.as_nanosecond().clamp(i64::MIN as i128, i64::MAX as i128) as i64)
 }
@@ -136,6 +143,35 @@ pub(crate) fn prometheus_duration_ns(text: &str) -> Option<i64> {
         total = n.checked_mul(UNITS[at].1).and_then(|ns| total.checked_add(ns))?;
     }
     Some(total)
+}
+
+/// Nanoseconds of a duration as Go writes them: `1m30s`, `1.5s`, `100ms`, `2us`; units may repeat and stand in any order.
+pub(crate) fn go_duration_ns(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let number = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let n: f64 = rest[..number].parse().ok()?;
+        rest = &rest[number..];
+        let letters = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 6e10,
+            "h" => 3.6e12,
+            _ => return None,
+        };
+        rest = &rest[letters..];
+        total += n * unit;
+    }
+    (!text.is_empty() && total < 9.2e18).then_some(total.round() as i64)
 }
 
 #[cfg(test)]
@@ -202,6 +238,40 @@ mod tests {
         assert_eq!(prometheus_duration_ns("1m1m"), None);
         assert_eq!(prometheus_duration_ns(""), None);
         assert_eq!(prometheus_duration_ns("x"), None);
+    }
+
+    #[test]
+    fn the_unit_of_a_time_depends_on_its_digits() {
+        for (text, ns) in [
+            ("1700000000", Some(1_700_000_000_000_000_000)),
+            ("4000000000", Some(4_000_000_000_000_000_000)),
+            ("1700000000000000001", Some(1_700_000_000_000_000_001)),
+            ("1700000000000", Some(1_700_000_000_000)),
+            ("1700000000.1239", Some(1_700_000_000_124_000_000)),
+            ("2026-01-01T00:00:00.000Z", Some(1_767_225_600_000_000_000)),
+            ("yesterday", None),
+        ] {
+            assert_eq!(time_by_digits_ns(text), ns, "{text}");
+        }
+    }
+
+    #[test]
+    fn go_durations_parse() {
+        for (text, ns) in [
+            ("100ms", Some(100_000_000)),
+            ("1m30s", Some(90_000_000_000)),
+            ("1.5s", Some(1_500_000_000)),
+            ("2us", Some(2_000)),
+            ("2µs", Some(2_000)),
+            ("1h", Some(3_600_000_000_000)),
+            ("0", Some(0)),
+            ("5", None),
+            ("", None),
+            ("s", None),
+            ("9999999999999h", None),
+        ] {
+            assert_eq!(go_duration_ns(text), ns, "{text}");
+        }
     }
 
     #[test]

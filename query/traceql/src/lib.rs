@@ -165,6 +165,16 @@ impl Query {
         let _ = (context, traces, options);
         todo!()
     }
+    /// Evaluates a metrics query over `range` as one interval; each series has one point, at the range's end.
+    pub fn metrics_instant(
+        &self,
+        context: &Context,
+        traces: &Traces,
+        range: TimeRangeNs,
+    ) -> Result<MetricsOutput, EvalError> {
+        let _ = (context, traces, range);
+        todo!()
+    }
     /// Evaluates a metrics query at steps of `step_ns` over `range` (aligned as Tempo aligns).
     pub fn metrics_range(
         &self,
