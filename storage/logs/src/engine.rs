@@ -379,7 +379,7 @@ impl Logs {
             return Ok(Vec::new());
         };
         let mut days: BTreeMap<Day, Vec<StreamView>> = BTreeMap::new();
-        for view in head.streams(|_, _, _, _| true) {
+        for view in head.streams(i64::MIN, i64::MAX, |_, _| true) {
             days.entry(view.day).or_default().push(view);
         }
         let blocks = days

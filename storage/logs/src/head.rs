@@ -20,6 +20,8 @@ use crate::needle_filter::FilterBuilder;
 
 /// Raw bytes at which a stream's open chunk is compressed.
 pub(crate) const CHUNK_RAW_BYTES: usize = 256 << 10;
+/// Entries at which it is compressed all the same: short ones take more memory than their bytes say.
+const CHUNK_ENTRIES_MAX: usize = 32 << 10;
 /// A tail that a reader shares is copied up to this size, and set aside beyond.
 const PIECE_BYTES: usize = 16 << 10;
 const SHARDS: usize = 16;
@@ -238,14 +240,15 @@ impl Head {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// The streams that `wanted` (id, day, first and last time) picks, as they are now.
-    pub fn streams(&self, mut wanted: impl FnMut(u32, Day, i64, i64) -> bool) -> Vec<StreamView> {
+    /// The streams that touch `[min, max]` and that `wanted` (id, day) picks, as they are now, less full chunks that lie
+    /// outside.
+    pub fn streams(&self, min: i64, max: i64, mut wanted: impl FnMut(u32, Day) -> bool) -> Vec<StreamView> {
         let mut views = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
             for s in &shard.streams {
-                if s.min <= s.max && wanted(s.id, s.day, s.min, s.max) {
-                    views.push(s.view());
+                if s.min <= s.max && s.min <= max && min <= s.max && wanted(s.id, s.day) {
+                    views.push(s.view(min, max));
                 }
             }
         }
@@ -317,7 +320,7 @@ impl StreamAppender<'_> {
             s.max = t;
             self.head.max.fetch_max(t, Relaxed);
         }
-        if s.open_raw >= CHUNK_RAW_BYTES {
+        if s.open_raw >= CHUNK_RAW_BYTES || s.seen.len() >= CHUNK_ENTRIES_MAX {
             full.push(s.close(self.place));
         }
         true
@@ -325,8 +328,12 @@ impl StreamAppender<'_> {
 }
 
 impl HeadStream {
-    fn view(&self) -> StreamView {
-        let mut parts = self.full.clone();
+    fn view(&self, min: i64, max: i64) -> StreamView {
+        let inside = |part: &&Part| match part {
+            Part::Sealed(s) => s.meta.min <= max && min <= s.meta.max,
+            Part::Open(_) => true,
+        };
+        let mut parts: Vec<Part> = self.full.iter().filter(inside).cloned().collect();
         parts.extend(self.pieces.iter().cloned().map(Part::Open));
         if !self.tail.entries.is_empty() {
             parts.push(Part::Open(self.tail.entries.clone()));

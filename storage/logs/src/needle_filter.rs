@@ -191,15 +191,26 @@ impl Iterator for Runs<'_> {
 
     fn next(&mut self) -> Option<Range<usize>> {
         let rest = &self.bytes[self.at..];
-        let start = self.at + rest.iter().position(u8::is_ascii_alphanumeric)?;
-        let len = self.bytes[start..]
+        let start = self.at + rest.iter().position(|&b| ALPHANUMERIC[b as usize])?;
+        let rest = &self.bytes[start..];
+        let len = rest
             .iter()
-            .position(|b| !b.is_ascii_alphanumeric())
-            .unwrap_or(self.bytes.len() - start);
+            .position(|&b| !ALPHANUMERIC[b as usize])
+            .unwrap_or(rest.len());
         self.at = start + len;
         Some(start..self.at)
     }
 }
+
+const ALPHANUMERIC: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = (b as u8).is_ascii_alphanumeric();
+        b += 1;
+    }
+    table
+};
 
 fn insert(set: &mut HashTable<u64>, h: u64) {
     // The hashes are well mixed already and serve as their own.

@@ -321,8 +321,7 @@ impl Snapshot {
             })?;
         }
         for head in &self.heads {
-            let views =
-                head.streams(|id, _, min, max| range.overlaps(TimestampNs(min), TimestampNs(max)) && ids.contains(id));
+            let views = head.streams(range.start.0, range.end.0 - 1, |id, _| ids.contains(id));
             for view in views {
                 labels.entry(view.id).or_insert(view.labels);
                 unlabelled.remove(view.id);
@@ -396,7 +395,7 @@ impl Snapshot {
     /// The streams that pass any selector and have entries in `range`, and the days to look at. Whole days are
     /// answered by the label index; the days that the range cuts are looked at chunk by chunk.
     fn ids(&self, selectors: &[Vec<Matcher>], range: TimeRangeNs) -> Result<Option<Selected>, BlockError> {
-        let Some((range, ..)) = self.clip(range) else {
+        let Some((range, min, max)) = self.clip(range) else {
             return Ok(None);
         };
         let index = &self.shared.labels;
@@ -435,12 +434,8 @@ impl Snapshot {
                 continue;
             }
             for head in &self.heads {
-                let _ = head.streams(|id, d, min, max| {
-                    if d == day && candidates.contains(id) && range.overlaps(TimestampNs(min), TimestampNs(max)) {
-                        ids.insert(id);
-                    }
-                    false
-                });
+                let views = head.streams(min, max, |id, d| d == day && candidates.contains(id));
+                ids.extend(views.into_iter().map(|v| v.id));
             }
             for block in self.blocks.iter().filter(|b| b.meta().day == day) {
                 self.visit_block(block, &candidates, range, &Question::default(), |_, meta, _| {

@@ -1,5 +1,7 @@
 //! The engine through its face: what a user of it would notice.
 
+#![allow(clippy::unwrap_used)]
+
 mod lab;
 mod model;
 
@@ -330,6 +332,61 @@ fn a_cut_that_fails_loses_nothing_and_is_made_up_for() {
         }
     }
     panic!("the cut never succeeded");
+}
+
+/// What a client may rely on, whatever the disk does and whenever: an acknowledged entry stays, and stays once; an entry
+/// that was refused is there once or not at all.
+#[test]
+fn a_disk_that_fails_at_any_operation_loses_nothing_acknowledged() {
+    // A prime step meets every kind of operation, and takes a tenth of the time.
+    for n in (0..600).step_by(11) {
+        let mut lab = Lab::new();
+        lab.disk.fail_after(n);
+        let mut acknowledged = Vec::new();
+        let mut failures = 0;
+        for round in 0..3 {
+            for i in 0..3 {
+                let line = format!("round {round} entry {i}");
+                let b = batch(&[("a", vec![row(NOON + i, &line), row(NOON - i * DAY, &line)])]);
+                match lab.block_on(lab.logs.append(&b, TimestampNs(NOON))) {
+                    Ok(_) => acknowledged.extend([(NOON + i, line.clone()), (NOON - i * DAY, line)]),
+                    Err(_) => failures += 1,
+                }
+            }
+            failures += usize::from(lab.logs.cut().is_err());
+            let blocks = lab.blocks();
+            let today = blocks
+                .into_iter()
+                .filter(|b| b.meta().max >= TimestampNs(NOON))
+                .collect::<Vec<_>>();
+            if today.len() > 1 {
+                failures += usize::from(lab.logs.compact(&today).is_err());
+            }
+        }
+        acknowledged.sort();
+        acknowledged.dedup();
+        for forget in [n % 2 == 1, n % 2 == 0] {
+            lab = lab.crash(forget);
+            let mut there: Vec<_> = lab
+                .read_all()
+                .into_iter()
+                .flat_map(|(_, rows)| rows)
+                .map(|r| (r.0, r.1))
+                .collect();
+            there.sort();
+            assert!(there.is_sorted_by(|a, b| a < b), "twice after {n} operations");
+            let lost: Vec<_> = acknowledged
+                .iter()
+                .filter(|a| there.binary_search(a).is_err())
+                .collect();
+            assert!(lost.is_empty(), "lost after {n} operations: {lost:?}");
+            lab.logs.cut().unwrap();
+        }
+        if failures == 0 {
+            return;
+        }
+    }
+    panic!("some operation always failed");
 }
 
 #[test]
