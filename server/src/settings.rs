@@ -179,8 +179,11 @@ impl fmt::Display for SettingsError {
     }
 }
 
-/// Values by setting name, from one source, with that source's words for messages.
-type Values = BTreeMap<&'static str, (String, String)>;
+/// A value with its source's words for messages.
+type Sourced = (String, String);
+
+/// Values by setting name.
+type Values = BTreeMap<&'static str, Sourced>;
 
 impl Settings {
     /// From flags (by setting name), the environment, and the file that `config` names.
@@ -297,7 +300,7 @@ fn optional<T>(
     }
 }
 
-fn from_file(path: &str, text: &str) -> Result<Vec<(&'static str, (String, String))>, SettingsError> {
+fn from_file(path: &str, text: &str) -> Result<Vec<(&'static str, Sourced)>, SettingsError> {
     let parsed: Option<BTreeMap<String, serde_json::Value>> =
         serde_saphyr::from_str(text).map_err(|e| SettingsError(format!("{path}: {e}")))?;
     let mut out = Vec::new();
@@ -385,9 +388,7 @@ fn bytes(s: &str) -> Result<u64, String> {
         _ => return Err(want()),
     };
     let total = n * 1024f64.powi(unit);
-    (total.is_finite() && total >= 1.0 && total < 1e18)
-        .then_some(total as u64)
-        .ok_or_else(want)
+    (1.0..1e18).contains(&total).then_some(total as u64).ok_or_else(want)
 }
 
 fn share(s: &str) -> Result<Share, String> {

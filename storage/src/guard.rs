@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
-use model::{LogBatch, SampleBatch, SpanBatch};
+use model::{LogBatch, SampleBatch, Signal, SpanBatch};
 
 use crate::Storage;
 
@@ -30,7 +30,7 @@ impl Storage {
         self.admit()?;
         let now = self.now().floor_ms();
         self.metrics.append(batch, now).await.map_err(|e| match e {
-            storage_metrics::AppendError::Wal(e) => self.wal_refused(e),
+            storage_metrics::AppendError::Wal(e) => self.wal_refused(Signal::Metrics, e),
             storage_metrics::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
             storage_metrics::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
         })
@@ -40,7 +40,7 @@ impl Storage {
     pub async fn append_logs(&self, batch: &LogBatch) -> Result<storage_logs::Appended, AppendError> {
         self.admit()?;
         self.logs.append(batch, self.now()).await.map_err(|e| match e {
-            storage_logs::AppendError::Wal(e) => self.wal_refused(e),
+            storage_logs::AppendError::Wal(e) => self.wal_refused(Signal::Logs, e),
             storage_logs::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
             storage_logs::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
         })
@@ -50,7 +50,7 @@ impl Storage {
     pub async fn append_spans(&self, batch: SpanBatch) -> Result<storage_traces::Appended, AppendError> {
         self.admit()?;
         self.traces.append(batch, self.now()).await.map_err(|e| match e {
-            storage_traces::AppendError::Wal(e) => self.wal_refused(e),
+            storage_traces::AppendError::Wal(e) => self.wal_refused(Signal::Traces, e),
             storage_traces::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
             storage_traces::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
         })
@@ -90,9 +90,15 @@ impl Storage {
         Ok(())
     }
 
-    fn wal_refused(&self, error: storage_wal::WalError) -> AppendError {
-        if let storage_wal::WalError::Io { full: true, .. } = &error {
-            self.disk_full.store(true, Ordering::Relaxed);
+    fn wal_refused(&self, signal: Signal, error: storage_wal::WalError) -> AppendError {
+        if let storage_wal::WalError::Behind { .. } = error {
+            return AppendError::Overloaded(error.to_string());
+        }
+        if let storage_wal::WalError::Io { .. } = error {
+            // A log that failed takes nothing more until it is rolled; the next tick does so by cutting the head.
+            self.wal_failed[signal as usize].store(true, Ordering::Relaxed);
+        }
+        if let storage_wal::WalError::Io { full: true, .. } = error {
             return AppendError::DiskFull(format!("disk full: {error}"));
         }
         AppendError::Failed(error.to_string())

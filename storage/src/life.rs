@@ -1,6 +1,8 @@
 //! The life cycle: [`Storage::tick`] asks the plans and lets the engines do what they say. The server calls it on a
 //! timer from a thread of its own; a test calls it with invented days and lives through a week in a second.
 
+use std::sync::atomic::Ordering;
+
 use model::{BlockId, Signal, TimeRangeNs, TimestampMs, TimestampNs};
 use storage_catalogue::{BlockMeta, BlockRef};
 
@@ -77,9 +79,12 @@ impl Storage {
         for signal in Signal::ALL {
             let since = &mut life.head_since[signal as usize];
             let head = self.head_figures(signal, now.0.saturating_sub(since.0));
-            if head.items == 0 {
+            let failed = self.wal_failed[signal as usize].load(Ordering::Relaxed);
+            if head.items == 0 && !failed {
                 *since = now;
-            } else if plan_cut(&head, self.budget.pressure(), &self.cut_policy(signal)) {
+            } else if failed || plan_cut(&head, self.budget.pressure(), &self.cut_policy(signal)) {
+                // Cleared before the cut: an append that fails meanwhile shall bring the next one.
+                self.wal_failed[signal as usize].store(false, Ordering::Relaxed);
                 match self.cut(signal) {
                     Ok(blocks) => {
                         *since = now;

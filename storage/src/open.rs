@@ -99,6 +99,8 @@ pub struct Storage {
     pub(crate) logs: Arc<Logs>,
     pub(crate) traces: Arc<Traces>,
     pub(crate) disk_full: AtomicBool,
+    /// Signals whose log failed and waits to be rolled.
+    pub(crate) wal_failed: [AtomicBool; 3],
     pub(crate) life: Mutex<Life>,
     _lock: DirLock,
 }
@@ -153,6 +155,7 @@ impl Storage {
             logs: Arc::new(logs),
             traces: Arc::new(traces),
             disk_full: AtomicBool::new(false),
+            wal_failed: Default::default(),
             _lock: lock,
         };
         storage.look_at_disk();

@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(time_ms("2026-01-01T00:00:00Z"), Some(1_767_225_600_000));
         assert_eq!(time_ms("2026-01-01T01:00:00+01:00"), Some(1_767_225_600_000));
         assert_eq!(
-            time_ns("2026-01-01T00:00:00.000000001Z"),
+            time_by_digits_ns("2026-01-01T00:00:00.000000001Z"),
             Some(1_767_225_600_000_000_001)
         );
         assert_eq!(time_ms("inf"), None);

@@ -44,7 +44,7 @@ pub(crate) fn query(output: &Output, labels: Labels, seconds: f64) -> Response {
     out.push_str(r#""result":"#);
     match &output.value {
         Value::Streams(streams) => push_streams(&mut out, streams, labels),
-        Value::Matrix(series) => push_list(&mut out, series.iter(), |out, s| push_matrix_row(out, s)),
+        Value::Matrix(series) => push_list(&mut out, series.iter(), push_matrix_row),
         Value::Vector(series) => push_list(&mut out, series.iter().filter(|s| !s.points.is_empty()), |out, s| {
             out.push_str("{\"metric\":");
             push_labels(out, &s.labels);

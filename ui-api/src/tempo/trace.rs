@@ -16,8 +16,10 @@ use crate::number::push_json;
 
 /// Spans of one resource, by scope, in order of first appearance.
 pub(crate) struct Groups<'a> {
-    resources: Vec<(Arc<Resource>, Vec<(Arc<Scope>, Vec<&'a Span>)>)>,
+    resources: Vec<(Arc<Resource>, Scopes<'a>)>,
 }
+
+type Scopes<'a> = Vec<(Arc<Scope>, Vec<&'a Span>)>;
 
 impl<'a> Groups<'a> {
     /// Groups spans whose resource and scope are equal.
