@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use model::{Day, LabelSet, MatchOp, Matcher};
 use proptest::collection::vec;
@@ -254,6 +255,62 @@ fn threads_agree_on_ids() {
     assert!(given.iter().all(|g| *g == given[0]));
     assert_eq!(given[0].iter().collect::<BTreeSet<_>>().len(), sets.len());
     assert_eq!(ids(&index, (0, 2), &[]).len(), sets.len());
+}
+
+/// Label sets come, expire and come back while threads intern them: no id ever belongs to two, and what is in use is found.
+#[test]
+fn interning_goes_on_while_days_expire() {
+    let dir = tempfile::tempdir().unwrap();
+    let (catalogue, index) = open(dir.path());
+    let sets: Vec<LabelSet> = (0..400)
+        .map(|i| LabelSet::from_pairs([("k", format!("v{i}"))]))
+        .collect();
+    let today = AtomicI32::new(0);
+    let given: Vec<BTreeSet<(u32, usize)>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..3usize)
+            .map(|worker| {
+                let (index, sets, today) = (&index, &sets, &today);
+                scope.spawn(move || {
+                    let mut given = BTreeSet::new();
+                    for round in 0..12 {
+                        for (i, labels) in sets.iter().enumerate() {
+                            // A third of them pauses in every round, so that some expire.
+                            if (i + round) % 3 != 0 {
+                                let day = today.load(Ordering::Relaxed) - (i % 2) as i32;
+                                given.insert((intern(index, day, labels), i));
+                            }
+                        }
+                        if worker == 0 {
+                            today.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    given
+                })
+            })
+            .collect();
+        while !workers.iter().all(|w| w.is_finished()) {
+            index.expire(Day(today.load(Ordering::Relaxed) - 1)).unwrap();
+            catalogue.flush().unwrap();
+        }
+        workers.into_iter().map(|w| w.join().unwrap()).collect()
+    });
+    let mut owner = BTreeMap::new();
+    for (id, i) in given.into_iter().flatten() {
+        assert_eq!(*owner.entry(id).or_insert(i), i, "id {id} belongs to one label set");
+    }
+    let last = today.load(Ordering::Relaxed) + 1;
+    index.expire(Day(last)).unwrap();
+    let known: Vec<u32> = sets.iter().map(|s| intern(&index, last, s)).collect();
+    let expected: BTreeSet<u32> = known.iter().copied().collect();
+    assert_eq!(expected.len(), sets.len());
+    assert_eq!(ids(&index, (i32::MIN, i32::MAX), &[]), Vec::from_iter(expected));
+    let everything: RoaringBitmap = owner.keys().copied().chain(known).collect();
+    assert_eq!(
+        index.label_sets(&everything).unwrap().len(),
+        sets.len(),
+        "expired label sets are gone"
+    );
+    assert_eq!(index.active(), sets.len());
 }
 
 /// What the index should say, found by looking at everything.
