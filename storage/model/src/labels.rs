@@ -2,7 +2,9 @@
 //!
 //! # Encoded label set
 //!
-//!     label*  = name len uv · name · value len uv · value        (uv = LEB128; UTF-8; names in rising byte order)
+//! ```text
+//! label*  = name len uv · name · value len uv · value        (uv = LEB128; UTF-8; names in rising byte order)
+//! ```
 //!
 //! Two label sets are equal exactly when their bytes are; hashing the bytes identifies a series without allocating.
 
@@ -156,7 +158,15 @@ impl PartialOrd for LabelSet {
 impl Ord for LabelSet {
     /// As Prometheus sorts: pair by pair, name before value; a prefix comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        // Bytes of UTF-8 sort as their characters do, so nothing is decoded: sorting is a large part of a wide query.
+        let (mut a, mut b): (&[u8], &[u8]) = (&self.0, &other.0);
+        loop {
+            match (take(&mut a), take(&mut b)) {
+                (Some(x), Some(y)) if x == y => {}
+                // An absent field sorts first, as a prefix must.
+                (x, y) => return x.cmp(&y),
+            }
+        }
     }
 }
 
@@ -308,6 +318,14 @@ mod tests {
     const PINNED: u64 = 15_352_713_333_144_903_766;
 
     proptest! {
+        /// The order is the one of the pairs, though it looks at bytes only.
+        #[test]
+        fn the_order_is_that_of_the_pairs(sets in proptest::collection::vec(
+            proptest::collection::vec(("[a-cé]{1,2}", "[x-zß]{1,2}"), 0..4), 2..3)) {
+            let sets: Vec<LabelSet> = sets.iter().map(|s| LabelSet::from_pairs(s.iter().map(|(n, v)| (n, v)))).collect();
+            prop_assert_eq!(sets[0].cmp(&sets[1]), sets[0].iter().cmp(sets[1].iter()));
+        }
+
         /// The two encoders must agree, because ingest uses one and queries the other.
         #[test]
         fn both_encoders_agree(pairs in proptest::collection::vec(("[a-c]{0,2}", "[x-z]{0,2}"), 0..6)) {
