@@ -4,15 +4,17 @@
 //!
 //! Little-endian. `uv` = LEB128, `iv` = zigzag LEB128. Times in ms since the epoch.
 //!
-//!     0   header     = magic "TLBC" · version u8 = 1 · zero [3]
-//!     8   row*       = one chunk (`chunk.rs`); of one series after the other, rising by id, then by time
-//!     p   page*      = series count uv · offset of the page's first row uv · series* · crc u32
-//!         series     = id - previous id uv · chunk count uv · chunk*          (the first id of a page counts from 0)
-//!         chunk      = first time - last time of the chunk before iv · last - first uv · samples uv · row bytes uv
-//!                      (the first chunk of a page counts from 0; rows follow each other without gaps)
-//!     i   ids        = Roaring bitmap of every id, portable format · crc u32
-//!         directory  = page count uv · offset of the first page uv · (first id uv · page bytes uv)* · crc u32
-//!     -28 footer     = ids offset u64 · ids bytes u32 · directory bytes u32 · rank u64 · crc u32
+//! ```text
+//! 0   header     = magic "TLBC" · version u8 = 1 · zero [3]
+//! 8   row*       = one chunk (`chunk.rs`); of one series after the other, rising by id, then by time
+//! p   page*      = series count uv · offset of the page's first row uv · series* · crc u32
+//!     series     = id - previous id uv · chunk count uv · chunk*          (the first id of a page counts from 0)
+//!     chunk      = first time - last time of the chunk before iv · last - first uv · samples uv · row bytes uv
+//!                  (the first chunk of a page counts from 0; rows follow each other without gaps)
+//! i   ids        = Roaring bitmap of every id, portable format · crc u32
+//!     directory  = page count uv · offset of the first page uv · (first id uv · page bytes uv)* · crc u32
+//! -28 footer     = ids offset u64 · ids bytes u32 · directory bytes u32 · rank u64 · crc u32
+//! ```
 //!
 //! Each `crc` is the CRC32C of its row so far. `rank` says whose sample stays when two blocks of a day have one at the
 //! same time: that of the lower rank, which was stored first. A block that was cut has its own id as rank, a compacted

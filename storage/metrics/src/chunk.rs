@@ -4,20 +4,22 @@
 //!
 //! Little-endian. `uv` = LEB128, `iv` = zigzag LEB128. Times in ms since the epoch, strictly rising.
 //!
-//!     row        = encoding u8 · count uv · first time iv · last - first uv · len uv · data [len] · crc u32
-//!     encoding   = times << 4 | values
-//!     data       = times column · values column · exceptions (only for constant and decimal)
+//! ```text
+//! row        = encoding u8 · count uv · first time iv · last - first uv · len uv · data [len] · crc u32
+//! encoding   = times << 4 | values
+//! data       = times column · values column · exceptions (only for constant and decimal)
 //!
-//!     times 0    regular: nothing; the step is (last - first) / (count - 1), without remainder
-//!     times 1    steps: first step uv · residual column of the count - 2 changes of the step     (`residual.rs`)
+//! times 0    regular: nothing; the step is (last - first) / (count - 1), without remainder
+//! times 1    steps: first step uv · residual column of the count - 2 changes of the step     (`residual.rs`)
 //!
-//!     values 0   constant: bits u64
-//!     values 1   decimal: order << 7 | exponent u8 · first iv · factor uv · residual column
-//!                value = integer / 10^exponent; the integers as the sum (order 0: of count - 1 steps) or the sum of
-//!                the sum (order 1: first step iv, then count - 2 changes) of residual * factor
-//!     values 2   XOR: the bits of `gorilla.rs`, values only, to the end of data
+//! values 0   constant: bits u64
+//! values 1   decimal: order << 7 | exponent u8 · first iv · factor uv · residual column
+//!            value = integer / 10^exponent; the integers as the sum (order 0: of count - 1 steps) or the sum of
+//!            the sum (order 1: first step iv, then count - 2 changes) of residual * factor
+//! values 2   XOR: the bits of `gorilla.rs`, values only, to the end of data
 //!
-//!     exceptions = count uv · (samples since the last exception uv · bits u64)*       values that do not fit
+//! exceptions = count uv · (samples since the last exception uv · bits u64)*       values that do not fit
+//! ```
 //!
 //! `crc` is the CRC32C of its row so far. A reader trusts neither `count` (at most [`SAMPLES_MAX`]) nor `len`.
 //! Numbers not listed here are left for further encodings. Golden files: `testdata/chunk_*_v1.bin`.

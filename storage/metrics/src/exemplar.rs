@@ -4,11 +4,13 @@
 //!
 //! Little-endian. `uv` = LEB128, `iv` = zigzag LEB128. Groups and index rise by series id.
 //!
-//!     0   header     = magic "TLBE" · version u8 = 1 · zero [3]
-//!     8   group*     = exemplar* · crc u32
-//!         exemplar   = time iv · value bits u64 · labels (len uv · encoded label set)      rising by time in a group
-//!     i   index      = count uv · (id - previous id uv · group bytes uv)* · crc u32
-//!     -16 footer     = index offset u64 · index bytes u32 · crc u32
+//! ```text
+//! 0   header     = magic "TLBE" · version u8 = 1 · zero [3]
+//! 8   group*     = exemplar* · crc u32
+//!     exemplar   = time iv · value bits u64 · labels (len uv · encoded label set)      rising by time in a group
+//! i   index      = count uv · (id - previous id uv · group bytes uv)* · crc u32
+//! -16 footer     = index offset u64 · index bytes u32 · crc u32
+//! ```
 //!
 //! Each `crc` is the CRC32C of its row so far; the first group starts at byte 8, each at the end of the one before.
 //! Golden file: `testdata/exemplars_v1.bin`.

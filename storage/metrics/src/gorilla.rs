@@ -4,17 +4,21 @@
 //!
 //! The first is 64 bits; of each later one the change of the step (zigzag):
 //!
-//!     0          no change            110   + 14 bits
-//!     10 + 7 bits                     1110  + 20 bits
-//!                                     1111  + 64 bits
+//! ```text
+//! 0          no change            110   + 14 bits
+//! 10 + 7 bits                     1110  + 20 bits
+//!                                 1111  + 64 bits
+//! ```
 //!
 //! # Values, one code each
 //!
 //! The first is 64 bits; of each later one what differs from the one before (XOR):
 //!
-//!     0          nothing differs
-//!     10         + the differing bits, in the same window as last time
-//!     11         + leading zeros, 5 bits + width of the window less one, 6 bits + the window
+//! ```text
+//! 0          nothing differs
+//! 10         + the differing bits, in the same window as last time
+//! 11         + leading zeros, 5 bits + width of the window less one, 6 bits + the window
+//! ```
 //!
 //! All arithmetic wraps, so that every `i64` time and every `f64` bit pattern returns as it was.
 

@@ -2,8 +2,10 @@
 //!
 //! # Metadata file, version 1
 //!
-//!     0   header = magic "TLBM" · version u8 = 1 · zero [3]
-//!     8   body   = count uv · family* (as in `record.rs`) · crc u32 of all before
+//! ```text
+//! 0   header = magic "TLBM" · version u8 = 1 · zero [3]
+//! 8   body   = count uv · family* (as in `record.rs`) · crc u32 of all before
+//! ```
 //!
 //! The file is rewritten as a whole at a cut; what came since is in the WAL. Golden file: `testdata/metadata_v1.bin`.
 

@@ -4,15 +4,17 @@
 //!
 //! `uv` = LEB128, `iv` = zigzag LEB128, numbers little-endian. The WAL frames and checks the record.
 //!
-//!     record     = definitions · samples · exemplars · metadata
-//!     definitions= count uv · (id uv · day iv · labels (len uv · encoded label set))*
-//!     samples    = series count n uv · sample count m uv · ids [n] · counts [n] · times [m] · values [m]
-//!       ids      = id - previous id iv, the first from 0
-//!       counts   = samples of the series uv
-//!       times    = ms since the epoch - the time before iv, the first from 0
-//!       values   = bits u64
-//!     exemplars  = count uv · (id uv · exemplar (`exemplar.rs`))*
-//!     metadata   = count uv · (family (len uv · UTF-8) · kind u8 · unit (len uv · UTF-8) · help (len uv · UTF-8))*
+//! ```text
+//! record     = definitions · samples · exemplars · metadata
+//! definitions= count uv · (id uv · day iv · labels (len uv · encoded label set))*
+//! samples    = series count n uv · sample count m uv · ids [n] · counts [n] · times [m] · values [m]
+//!   ids      = id - previous id iv, the first from 0
+//!   counts   = samples of the series uv
+//!   times    = ms since the epoch - the time before iv, the first from 0
+//!   values   = bits u64
+//! exemplars  = count uv · (id uv · exemplar (`exemplar.rs`))*
+//! metadata   = count uv · (family (len uv · UTF-8) · kind u8 · unit (len uv · UTF-8) · help (len uv · UTF-8))*
+//! ```
 //!
 //! A definition says: this id has this label set and is in use on this day. Each generation of the head defines an id
 //! before its first use on a day (in the same record, or in an earlier one of the generation), so that the part of the

@@ -2,8 +2,10 @@
 //!
 //! # Residual column
 //!
-//!     column  = width u8 [3] · bits (len uv · bytes)       nothing at all for no residuals
-//!     bits    = code*       0 + w0 bits | 10 + w1 bits | 11 + w2 bits          (zigzag numbers, w0 <= w1 <= w2 <= 64)
+//! ```text
+//! column  = width u8 [3] · bits (len uv · bytes)       nothing at all for no residuals
+//! bits    = code*       0 + w0 bits | 10 + w1 bits | 11 + w2 bits          (zigzag numbers, w0 <= w1 <= w2 <= 64)
+//! ```
 //!
 //! The writer picks the widths that make the column smallest. `w2 = 0` says that all are zero; then no bits follow.
 
