@@ -59,8 +59,14 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
         None => (Task::Serve, matches.clone()),
     };
     let mut flags = Vec::new();
+    // Without a subcommand both are the same.
+    let given = if matches.subcommand().is_some() {
+        vec![&matches, &inner]
+    } else {
+        vec![&inner]
+    };
     for s in SETTINGS {
-        for m in [&matches, &inner] {
+        for m in given.iter().copied() {
             if s.value.is_empty() {
                 if m.try_get_one::<bool>(s.name).ok().flatten() == Some(&true) {
                     flags.push((s.name.to_owned(), "on".to_owned()));

@@ -1,6 +1,7 @@
 //! From start to stop: bind, replay, open the doors, let time pass, and end cleanly on SIGTERM or SIGINT.
 
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use ingest::Ingest;
@@ -70,9 +71,10 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(ready_ms, "ready");
     summary(&settings, &doors, ready_ms);
 
+    let (end_ticking, ticking_ends) = std::sync::mpsc::channel();
     let ticking = std::thread::Builder::new().name("life".to_owned()).spawn({
-        let (storage, stopping) = (storage.clone(), stopping.clone());
-        move || tick_until(&storage, &stopping)
+        let storage = storage.clone();
+        move || tick_until(&storage, &ticking_ends)
     })?;
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
 
@@ -85,6 +87,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let _ = feeding.await;
     let ending = storage.clone();
     tokio::task::spawn_blocking(move || {
+        drop(end_ticking);
         let _ = ticking.join();
         ending.sync()
     })
@@ -213,14 +216,13 @@ fn summary(settings: &Settings, doors: &[Door], ready_ms: u64) {
     );
 }
 
-/// Ticks the storage once a second, on a thread of its own, until told to stop.
-fn tick_until(storage: &Storage, stopping: &watch::Receiver<bool>) {
-    while !*stopping.borrow() {
+/// Ticks the storage once a second, on a thread of its own, until the other end of `ends` is dropped.
+fn tick_until(storage: &Storage, ends: &std::sync::mpsc::Receiver<()>) {
+    while ends.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
         let (_, errors) = storage.tick(storage.now());
         for e in errors {
             tracing::error!(error = %e, "will be tried again");
         }
-        std::thread::sleep(TICK);
     }
 }
 

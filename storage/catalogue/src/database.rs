@@ -377,6 +377,8 @@ fn db_options() -> Result<Options, rocksdb::Error> {
         LogLevel::Warn,
         |level, message| match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
+            // Headers pass every level: the whole list of options at each start.
+            LogLevel::Header => tracing::trace!(target: "rocksdb", "{message}"),
             _ => tracing::warn!(target: "rocksdb", "{message}"),
         },
     ));
