@@ -20,6 +20,8 @@ mod loki_push;
 mod otlp;
 mod refusal;
 mod remote_write;
+#[cfg(test)]
+mod shelf;
 mod sink;
 mod wire;
 

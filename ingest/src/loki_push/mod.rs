@@ -5,3 +5,5 @@ mod json;
 mod label_text;
 mod protobuf;
 pub(crate) mod routes;
+#[cfg(test)]
+mod tests;

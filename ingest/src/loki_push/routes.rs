@@ -18,7 +18,7 @@ const UNFOLD_MAX: usize = 4;
 /// Longest error text that is sent back.
 const WORDS_BYTES_MAX: usize = 64 * 1024;
 /// Longest single error in it.
-const ERROR_BYTES_MAX: usize = 4096;
+const ERROR_BYTES_MAX: usize = 8 * 1024;
 
 /// Takes one push.
 pub(crate) async fn push(State(shared): State<Shared>, request: Request) -> Response {

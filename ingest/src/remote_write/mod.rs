@@ -2,3 +2,5 @@
 
 mod decode;
 pub(crate) mod routes;
+#[cfg(test)]
+mod tests;
