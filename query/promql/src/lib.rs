@@ -127,6 +127,26 @@ impl Query {
         });
         out
     }
+    /// The same query with `@ at` on every selector and subquery that has no `@`; below a subquery with an `@` nothing
+    /// is touched. Whenever it is asked, it answers as this one does at that time, unless it [varies](Self::varies_with_time).
+    pub fn pinned(&self, at: TimestampMs) -> Query {
+        let mut expr = (*self.expr).clone();
+        expr.pin(at.0);
+        Query {
+            expr: Arc::new(expr),
+            ..self.clone()
+        }
+    }
+    /// Whether it has a function whose value depends on the time of evaluation itself, like `time()`.
+    pub fn varies_with_time(&self) -> bool {
+        let mut varies = false;
+        self.expr.walk(&mut |expr| {
+            if let Kind::Call(call) = &expr.kind {
+                varies |= call.function.varies;
+            }
+        });
+        varies
+    }
     /// Evaluates at one time.
     pub fn instant(
         &self,

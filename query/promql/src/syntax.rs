@@ -170,6 +170,31 @@ impl Expr {
         }
     }
 
+    /// Puts `@ at` wherever there is none.
+    pub(crate) fn pin(&mut self, at: i64) {
+        let at_time = At::Time(at);
+        match &mut self.kind {
+            Kind::Number(_) | Kind::Text(_) => {}
+            Kind::Selector(s) => {
+                s.shift.at.get_or_insert(at_time);
+            }
+            Kind::Range(r) => {
+                r.selector.shift.at.get_or_insert(at_time);
+            }
+            Kind::Subquery(s) => {
+                s.shift.at.get_or_insert(at_time);
+            }
+            Kind::Call(c) => c.args.iter_mut().for_each(|a| a.pin(at)),
+            Kind::Aggregate(a) => a.args.iter_mut().for_each(|a| a.pin(at)),
+            Kind::Unary(u) => u.expr.pin(at),
+            Kind::Paren(inner) => inner.pin(at),
+            Kind::Binary(b) => {
+                b.left.pin(at);
+                b.right.pin(at);
+            }
+        }
+    }
+
     /// Calls `see` for this expression and all below it.
     pub(crate) fn walk<'a>(&'a self, see: &mut impl FnMut(&'a Expr)) {
         see(self);

@@ -1,5 +1,0 @@
-//! Runs the promql cases. See the crate's front page.
-
-fn main() -> std::process::ExitCode {
-    corpus::Report::new("promql").finish()
-}

@@ -1,0 +1,89 @@
+//! The store of one file: a real metrics engine in a temporary directory, opened when something is first asked of it.
+
+use anyhow::ensure;
+use model::{SampleBatch, TimestampMs};
+use storage_budget::Budget;
+use storage_catalogue::Catalogue;
+use storage_disk::Disk;
+use storage_metrics::{Metrics, Options, Parts};
+use storage_wal::SyncMode;
+
+use crate::script::Load;
+use crate::series::Value;
+
+pub struct Store {
+    waiting: Vec<Load>,
+    open: Option<Open>,
+    runtime: tokio::runtime::Runtime,
+}
+
+struct Open {
+    metrics: Metrics,
+    _dir: tempfile::TempDir,
+}
+
+impl Store {
+    pub fn new() -> anyhow::Result<Store> {
+        Ok(Store {
+            waiting: Vec::new(),
+            open: None,
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
+        })
+    }
+
+    pub fn load(&mut self, load: Load) {
+        self.waiting.push(load);
+    }
+
+    /// The engine, with all that was loaded. Histogram samples are left out: the engine has no place for them yet.
+    pub fn metrics(&mut self) -> anyhow::Result<&Metrics> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => Open::new()?,
+        };
+        for load in std::mem::take(&mut self.waiting) {
+            let mut batch = SampleBatch::default();
+            for (labels, values) in &load.series {
+                let series = batch.series_of(labels);
+                for (k, value) in values.iter().enumerate() {
+                    if let Value::Float(v) = value {
+                        batch.sample(series, TimestampMs(load.step_ms * k as i64), *v);
+                    }
+                }
+            }
+            if !batch.is_empty() {
+                let appended = self.runtime.block_on(open.metrics.append(&batch, TimestampMs(0)))?;
+                ensure!(
+                    appended.too_old + appended.too_new == 0,
+                    "samples were refused: {:?}",
+                    appended.example
+                );
+            }
+        }
+        Ok(&self.open.insert(open).metrics)
+    }
+}
+
+impl Open {
+    fn new() -> anyhow::Result<Open> {
+        let dir = tempfile::tempdir()?;
+        let (disk, budget) = (Disk::real(), Budget::new(1 << 30));
+        let (catalogue, _) = Catalogue::open(disk.clone(), dir.path())?;
+        let parts = Parts {
+            disk,
+            catalogue,
+            budget,
+            dir: dir.path().join("metrics"),
+            wal: storage_wal::Options {
+                sync: SyncMode::Never,
+                segment_bytes: 64 << 20,
+            },
+        };
+        let options = Options {
+            retention_ms: i64::MAX / 4,
+            ahead_ms: i64::MAX / 4,
+        };
+        let (metrics, _) = Metrics::open(parts, options)?;
+        Ok(Open { metrics, _dir: dir })
+    }
+}
