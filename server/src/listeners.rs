@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::lenient_uri::LenientUri;
 use crate::settings::{Listen, Settings};
 
 /// A request's headers must be complete this long after its first byte.
@@ -196,7 +197,8 @@ impl Listener {
                 let gate = gate.clone();
                 async move { Ok::<_, Infallible>(gate.answer(request.map(Body::new)).await) }
             });
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            let stream = TokioIo::new(LenientUri::new(stream));
+            let connection = builder.serve_connection_with_upgrades(stream, service);
             let connection = graceful.watch(connection.into_owned());
             tokio::spawn(async move {
                 if let Err(e) = connection.await {

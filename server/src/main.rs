@@ -5,6 +5,7 @@
 
 mod command_line;
 mod healthcheck;
+mod lenient_uri;
 mod life;
 mod listeners;
 mod machine;
