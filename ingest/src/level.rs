@@ -63,7 +63,7 @@ pub fn level_of_words(line: &str) -> &'static str {
     for (at, &byte) in bytes.iter().enumerate() {
         let here = before.is_none_or(opens_word);
         before = Some(byte);
-        if !here {
+        if !here || !matches!(byte | 0x20, b't' | b'd' | b'f' | b'c' | b'e' | b'w' | b'i') {
             continue;
         }
         for (word, level) in WORDS {
@@ -113,17 +113,52 @@ impl<'f> LevelDetector<'f> {
 
     /// As [`detect_level`].
     pub fn detect<'a>(&self, labels: &[(&'a str, &'a str)], metadata: &[(&'a str, &'a str)], line: &str) -> &'a str {
-        if let Some(level) = value_of(metadata, DETECTED_LEVEL) {
+        let of_labels = self.among(labels.iter().copied());
+        self.of_entry(of_labels, metadata.iter().copied(), line)
+    }
+
+    /// The value of the most trusted level-like name, by its usual spelling if it has one.
+    pub(crate) fn among<'a>(&self, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Option<&'a str> {
+        let mut best: Option<(usize, &str)> = None;
+        for (name, value) in pairs {
+            // Hardly any name begins like these.
+            if value.is_empty()
+                || !self
+                    .fields
+                    .iter()
+                    .any(|f| f.as_bytes().first() == name.as_bytes().first())
+            {
+                continue;
+            }
+            if let Some(rank) = self.fields.iter().position(|f| *f == name)
+                && best.is_none_or(|(better, _)| rank < better)
+            {
+                best = Some((rank, value));
+            }
+        }
+        best.map(|(_, level)| named(level).unwrap_or(level))
+    }
+
+    /// The level of an entry whose stream labels have been looked at already.
+    pub(crate) fn of_entry<'a>(
+        &self,
+        of_labels: Option<&'a str>,
+        metadata: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        line: &str,
+    ) -> &'a str {
+        let value_of = |wanted: &str| {
+            metadata
+                .clone()
+                .find(|(n, v)| *n == wanted && !v.is_empty())
+                .map(|(_, v)| v)
+        };
+        if let Some(level) = value_of(DETECTED_LEVEL) {
             return named(level).unwrap_or(level);
         }
-        let by_name = |pairs: &[(&'a str, &'a str)]| {
-            let level = self.fields.iter().find_map(|field| value_of(pairs, field))?;
-            Some(named(level).unwrap_or(level))
-        };
-        if let Some(level) = by_name(labels).or_else(|| by_name(metadata)) {
+        if let Some(level) = of_labels.or_else(|| self.among(metadata.clone())) {
             return level;
         }
-        match value_of(metadata, "severity_number") {
+        match value_of("severity_number") {
             Some(number) => level_of_severity_number(number),
             None => self.level_of_line(line),
         }
@@ -221,11 +256,6 @@ impl<'f> LevelDetector<'f> {
 
 /// Members of objects inside objects inside objects are somebody else's level.
 const JSON_DEPTH_MAX: i32 = 2;
-
-fn value_of<'a>(pairs: &[(&'a str, &'a str)], name: &str) -> Option<&'a str> {
-    let (_, value) = pairs.iter().find(|(n, v)| *n == name && !v.is_empty())?;
-    Some(value)
-}
 
 fn named(spelling: &str) -> Option<&'static str> {
     named_bytes(spelling.as_bytes())

@@ -28,7 +28,9 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::post;
+use bytes::Bytes;
 use model::Signal;
 use storage::Storage;
 
@@ -158,14 +160,17 @@ impl std::ops::Deref for Shared {
 }
 
 impl Shared {
-    /// A ticket for a request, unless memory is spent already.
-    fn ticket(&self, signal: Signal) -> Result<Ticket, Refusal> {
+    /// Reads a request's body, of at most `bytes_max` bytes, unless memory is spent already.
+    async fn read(&self, signal: Signal, body: Body, bytes_max: usize) -> Result<(Bytes, Ticket), Refusal> {
         if self.sink.pressure() >= PRESSURE_MAX {
+            body::drain(body).await;
             return Err(Refusal::Busy {
                 why: "memory budget exhausted; retry later, or raise --memory-limit".to_owned(),
                 retry_after_s: 2,
             });
         }
-        Ok(self.admission.ticket(signal))
+        let mut ticket = self.admission.ticket(signal);
+        let wire = body::read(body, bytes_max, &mut ticket).await?;
+        Ok((wire, ticket))
     }
 }

@@ -11,7 +11,7 @@ use model::{LabelSet, LogBatch, TimestampNs};
 use super::{json, protobuf};
 use crate::entry_limits::{SERVICE_NAME, bad_entry, bad_stream, discover_service_name};
 use crate::label_names::label_name;
-use crate::level::{DETECTED_LEVEL, detect_level};
+use crate::level::{DETECTED_LEVEL, LevelDetector};
 use crate::refusal::Refusal;
 
 /// Failing entries that are named, of one stream.
@@ -39,6 +39,8 @@ pub(crate) type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 pub(crate) struct OpenStream {
     labels: LabelSet,
     bad: Option<String>,
+    /// The level that the labels tell.
+    level: Option<String>,
     stream: Option<model::StreamIx>,
     errors: usize,
 }
@@ -86,6 +88,7 @@ impl Push {
             None => bad_stream(&labels),
         };
         OpenStream {
+            level: LevelDetector::DEFAULT.among(labels.iter()).map(str::to_owned),
             labels,
             bad,
             stream: None,
@@ -115,13 +118,10 @@ impl Push {
             .iter()
             .map(|(name, value)| (label_name(Cow::Borrowed(name)), Cow::Borrowed(value.as_ref())))
             .collect();
-        let labels: Vec<(&str, &str)> = open.labels.iter().collect();
-        let metadata: Vec<(&str, &str)> = normal.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
-        let level = detect_level(&labels, &metadata, line);
-        let kept = metadata
-            .iter()
-            .filter(|(n, v)| !v.is_empty() && !n.is_empty() && *n != DETECTED_LEVEL);
-        let kept = kept.copied().chain([(DETECTED_LEVEL, level)]);
+        let metadata = normal.iter().map(|(n, v)| (n.as_ref(), v.as_ref()));
+        let level = LevelDetector::DEFAULT.of_entry(open.level.as_deref(), metadata.clone(), line);
+        let kept = metadata.filter(|(n, v)| !v.is_empty() && !n.is_empty() && *n != DETECTED_LEVEL);
+        let kept = kept.chain([(DETECTED_LEVEL, level)]);
         let stream = *open.stream.get_or_insert_with(|| self.batch.stream_of(&open.labels));
         self.batch.entry(stream, t, line, kept);
         self.check(self.batch.bytes())

@@ -75,8 +75,7 @@ async fn receive(shared: &Shared, request: Request) -> Result<(Push, EntriesTake
         }
     };
     let bytes_max = shared.options.body_bytes_max;
-    let mut ticket = shared.ticket(Receiver::LokiPush.signal())?;
-    let wire = body::read(body, bytes_max, &mut ticket).await?;
+    let (wire, ticket) = shared.read(Receiver::LokiPush.signal(), body, bytes_max).await?;
     let unfolded_max = bytes_max.saturating_mul(UNFOLD_MAX);
     let decode = move |plain: &[u8]| match (json, compression) {
         (true, _) => from_json(plain, unfolded_max),

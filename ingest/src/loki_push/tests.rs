@@ -3,8 +3,10 @@
 use std::io::Write;
 
 use http::{StatusCode, header};
+use proptest::prelude::*;
 use storage::AppendError;
 
+use super::decode::{from_json, from_protobuf};
 use crate::shelf::{BODY_BYTES_MAX, ingest, post};
 use crate::wire::{put_bytes, put_number};
 
@@ -36,7 +38,10 @@ async fn push_json(body: &str) -> (StatusCode, String, Vec<String>) {
     (status, String::from_utf8(answer).unwrap(), entries)
 }
 
-fn protobuf(labels: &str, entries: &[(i64, i32, &[u8], &[(&str, &str)])]) -> Vec<u8> {
+/// Seconds, nanoseconds, line, structured metadata.
+type ProtobufEntry<'a> = (i64, i32, &'a [u8], &'a [(&'a str, &'a str)]);
+
+fn protobuf(labels: &str, entries: &[ProtobufEntry<'_>]) -> Vec<u8> {
     let mut stream = Vec::new();
     put_bytes(&mut stream, 1, labels.as_bytes());
     for (seconds, nanos, line, metadata) in entries {
@@ -329,4 +334,26 @@ async fn broken_and_oversize_bodies() {
         (StatusCode::SERVICE_UNAVAILABLE, &"2".parse().unwrap())
     );
     assert!(shelf.entries.lock().is_empty());
+}
+
+proptest! {
+    /// Anything may come over the network.
+    #[test]
+    fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = from_protobuf(&bytes, 1 << 20);
+        let _ = from_json(&bytes, 1 << 20);
+    }
+
+    /// A valid request with some bytes changed reaches deeper than noise does.
+    #[test]
+    fn damaged_requests_do_not_panic(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = protobuf(r#"{app="x"}"#, &[(1, 2, b"line", &[("n", "v")])]);
+        let here = at.index(bytes.len());
+        bytes[here] = byte;
+        let _ = from_protobuf(&bytes, 1 << 20);
+        let mut text = br#"{"streams":[{"stream":{"app":"x"},"values":[["1","l",{"a":"b"}]]}]}"#.to_vec();
+        let here = at.index(text.len());
+        text[here] = byte;
+        let _ = from_json(&text, 1 << 20);
+    }
 }

@@ -24,7 +24,6 @@ use super::answer::{self, Code};
 use super::report::Report;
 use super::{Encoding, store};
 use crate::Shared;
-use crate::admission::Ticket;
 use crate::body::{self, Compression};
 use crate::counters::Receiver;
 use crate::refusal::Refusal;
@@ -78,8 +77,7 @@ async fn health(State(shared): State<Shared>, request: Request) -> Response {
         return unsupported_type();
     }
     let asked = async {
-        let mut ticket = shared.ticket(Signal::Metrics)?;
-        let wire = body::read(body, HEALTH_BYTES_MAX, &mut ticket).await?;
+        let (wire, _ticket) = shared.read(Signal::Metrics, body, HEALTH_BYTES_MAX).await?;
         let (compression, message) = unframe(wire, &parts.headers, HEALTH_BYTES_MAX)?;
         let message = body::decompress(compression, &message, HEALTH_BYTES_MAX)?;
         for field in Fields::new(&message) {
@@ -130,8 +128,8 @@ async fn export(shared: Shared, signal: Signal, request: Request) -> Response {
 async fn receive(shared: &Shared, receiver: Receiver, request: Request) -> Result<Report, Refusal> {
     let (parts, body) = request.into_parts();
     let bytes_max = shared.options.body_bytes_max;
-    let mut ticket: Ticket = shared.ticket(receiver.signal())?;
-    let wire = body::read(body, bytes_max.saturating_add(FRAME_HEADER_BYTES), &mut ticket).await?;
+    let frame_bytes_max = bytes_max.saturating_add(FRAME_HEADER_BYTES);
+    let (wire, ticket) = shared.read(receiver.signal(), body, frame_bytes_max).await?;
     let (compression, message) = unframe(wire, &parts.headers, bytes_max)?;
     store(shared, receiver, Encoding::Protobuf, compression, message, ticket).await
 }

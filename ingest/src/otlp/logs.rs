@@ -14,7 +14,7 @@ use crate::entry_limits::{
     METADATA_BYTES_MAX, METADATA_PAIRS_MAX, SERVICE_NAME, bad_entry, bad_stream, discover_service_name,
 };
 use crate::label_names::label_name;
-use crate::level::{DETECTED_LEVEL, detect_level};
+use crate::level::{DETECTED_LEVEL, LevelDetector};
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Field, Fields};
 
@@ -79,6 +79,8 @@ struct Origin<'a> {
     labels: LabelSet,
     /// What Loki would say of the labels, if they are bad.
     bad: Option<String>,
+    /// The level that the labels tell.
+    level: Option<String>,
     stream: Option<StreamIx>,
     metadata: Metadata<'a>,
 }
@@ -126,6 +128,7 @@ impl Reading {
         let labels = LabelSet::from_pairs(pairs.iter().copied().chain(discovered));
         let mut origin = Origin {
             bad: bad_stream(&labels),
+            level: LevelDetector::DEFAULT.among(labels.iter()).map(str::to_owned),
             labels,
             stream: None,
             metadata,
@@ -217,15 +220,11 @@ impl Reading {
         let stream = *origin
             .stream
             .get_or_insert_with(|| self.batch.stream_of(&origin.labels));
-        let level = {
-            let labels: Vec<(&str, &str)> = origin.labels.iter().collect();
-            let pairs: Vec<(&str, &str)> = metadata.pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
-            detect_level(&labels, &pairs, &line).to_owned()
-        };
-        let pairs = metadata.pairs.iter().filter(|(name, _)| name != DETECTED_LEVEL);
-        let pairs = pairs.map(|(n, v)| (n.as_ref(), v.as_ref()));
+        let pairs = metadata.pairs.iter().map(|(n, v)| (n.as_ref(), v.as_ref()));
+        let level = LevelDetector::DEFAULT.of_entry(origin.level.as_deref(), pairs.clone(), &line);
+        let kept = pairs.filter(|(name, _)| *name != DETECTED_LEVEL);
         self.batch
-            .entry(stream, t, &line, pairs.chain([(DETECTED_LEVEL, level.as_str())]));
+            .entry(stream, t, &line, kept.chain([(DETECTED_LEVEL, level)]));
         Ok(())
     }
 

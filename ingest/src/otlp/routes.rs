@@ -139,7 +139,8 @@ async fn read(
             "content encoding {name:?} is not supported; send gzip, zstd, deflate, snappy or none"
         )));
     };
-    let mut ticket = shared.ticket(receiver.signal())?;
-    let wire = body::read(body, shared.options.body_bytes_max, &mut ticket).await?;
+    let (wire, ticket) = shared
+        .read(receiver.signal(), body, shared.options.body_bytes_max)
+        .await?;
     Ok((wire, compression, ticket))
 }

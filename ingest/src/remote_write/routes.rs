@@ -6,12 +6,10 @@
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::decode::{Decoded, decode};
 use crate::Shared;
-use crate::admission::Ticket;
 use crate::body::{self, Compression};
 use crate::counters::Receiver;
 use crate::refusal::Refusal;
@@ -71,8 +69,7 @@ async fn receive(shared: &Shared, request: Request) -> Result<(Decoded, SamplesT
         }
     };
     let bytes_max = shared.options.body_bytes_max;
-    let mut ticket: Ticket = shared.ticket(Receiver::RemoteWrite.signal())?;
-    let wire: Bytes = body::read(body, bytes_max, &mut ticket).await?;
+    let (wire, ticket) = shared.read(Receiver::RemoteWrite.signal(), body, bytes_max).await?;
     let row = shared.counters.row(Receiver::RemoteWrite);
     let unfolded_max = bytes_max.saturating_mul(UNFOLD_MAX);
     let decoder = move |plain: &[u8]| decode(plain, unfolded_max);
