@@ -175,6 +175,22 @@ impl Wal {
         Ok(place)
     }
 
+    /// Makes sure that all later records lie at or above `place`. For a log whose files were lost: what is behind its
+    /// engine's checkpoint already must not be counted again, or replay would take new records for old ones. Waits for the
+    /// disk.
+    pub fn skip_to(&self, place: Lsn) -> Result<(), WalError> {
+        let answer = {
+            let mut queue = self.shared.queue.lock();
+            if queue.next >= place {
+                return Ok(());
+            }
+            queue.next = place;
+            queue.start_segment();
+            self.ask(&mut queue, true)
+        };
+        answer.recv().unwrap_or_else(|_| Err(self.shared.gone()))
+    }
+
     /// Deletes the segments that lie wholly below `before`. The segment that grows stays: it remembers the next place.
     pub fn truncate(&self, before: Lsn) -> Result<(), WalError> {
         let shared = &self.shared;

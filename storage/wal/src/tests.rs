@@ -266,6 +266,23 @@ fn places_rise_across_restarts_also_when_all_was_truncated() {
     }
 }
 
+/// Someone removed the log's files; the checkpoint of its engine stands at 500. Records that got places below it would be
+/// taken for old ones by the next replay.
+#[test]
+fn a_lost_log_goes_on_above_its_engines_checkpoint() {
+    let faulty = FaultyDisk::new();
+    let (wal, ..) = open_faulty(&faulty, 1 << 20).unwrap();
+    wal.skip_to(Lsn(500)).unwrap();
+    wal.skip_to(Lsn(400)).unwrap();
+    let lsn = append(&wal).unwrap();
+    assert_eq!(lsn, Lsn(500));
+    block_on(wal.durable(lsn)).unwrap();
+    let (wal, replay, records) = open_faulty(&faulty.crash(), 1 << 20).unwrap();
+    assert_eq!((replay.records, records), (1, vec![record(500)]));
+    wal.truncate(Lsn(500)).unwrap();
+    assert_eq!((wal.next(), wal.stats().segments), (Lsn(501), 1));
+}
+
 #[test]
 fn segments_close_at_their_size_and_go_when_wholly_below() {
     let faulty = FaultyDisk::new();
