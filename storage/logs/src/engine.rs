@@ -68,10 +68,11 @@ impl Logs {
         let labels = parts.catalogue.labels(IndexKind::Streams);
         let shared = Arc::new(Shared::new(parts.disk.clone(), parts.catalogue, labels));
         let head = Arc::new(Head::new());
+        let checkpoint = Lsn(shared.catalogue.checkpoint(Signal::Logs).unwrap_or_default());
         let mut replayer = Replayer {
             shared: &shared,
             head: &head,
-            checkpoint: Lsn(shared.catalogue.checkpoint(Signal::Logs).unwrap_or_default()),
+            checkpoint,
             streams: HashMap::new(),
             places: HashMap::new(),
             plain: Vec::new(),
@@ -87,6 +88,18 @@ impl Logs {
             &mut |lsn, kind, payload| replayer.record(lsn, kind, payload),
         )?;
         replayer.finish()?;
+        if wal.next() < checkpoint {
+            tracing::warn!(
+                next = wal.next().0,
+                checkpoint = checkpoint.0,
+                "the log WAL is shorter than what is in blocks: its files were lost"
+            );
+            wal.skip_to(checkpoint)?;
+        }
+        // A crash between publishing and truncating leaves segments that are in blocks already.
+        if let Err(error) = wal.truncate(checkpoint) {
+            tracing::warn!(%error, "WAL segments whose records are in blocks could not be removed");
+        }
         let held = parts.budget.take(head.bytes());
         let logs = Logs {
             shared,

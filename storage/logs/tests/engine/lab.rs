@@ -75,6 +75,14 @@ impl Lab {
         Lab::open(disk, temporary)
     }
 
+    /// Stops, lets `work` do something to the data directory, crashes, and is up again.
+    pub fn crash_after(self, work: impl FnOnce(&std::path::Path)) -> Lab {
+        let (disk, temporary) = (self.disk.clone(), self._temporary.clone());
+        drop(self);
+        work(temporary.path());
+        Lab::open(disk.crash(), temporary)
+    }
+
     pub fn append(&self, batch: &LogBatch, now: i64) -> Appended {
         self.runtime
             .block_on(self.logs.append(batch, TimestampNs(now)))

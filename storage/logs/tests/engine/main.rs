@@ -42,6 +42,26 @@ fn entries_are_there_in_head_block_and_after_a_crash() {
     assert_eq!(lab.read_all(), expected);
 }
 
+/// Someone empties the WAL's directory to get going again: what comes after must not be taken for what is in blocks.
+#[test]
+fn what_comes_after_the_wal_files_are_lost_is_kept() {
+    let lab = Lab::new();
+    for i in 0..20 {
+        lab.append(&batch(&[("a", vec![row(NOON + i, "before")])]), NOON);
+    }
+    lab.logs.cut().unwrap();
+    let disk = lab.disk.disk();
+    let lab = lab.crash_after(|dir| {
+        for (name, _) in disk.list(&dir.join("logs/wal")).unwrap() {
+            disk.remove_file(&dir.join("logs/wal").join(name)).unwrap();
+        }
+        disk.sync_dir(&dir.join("logs/wal")).unwrap();
+    });
+    lab.append(&batch(&[("a", vec![row(NOON + 100, "after")])]), NOON);
+    let lab = lab.crash(false);
+    assert_eq!(lab.read_all()[0].1.len(), 21);
+}
+
 #[test]
 fn late_entries_are_stored_and_too_late_ones_named() {
     let lab = Lab::new();
