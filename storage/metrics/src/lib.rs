@@ -243,6 +243,8 @@ impl Metrics {
             replayer.record(lsn, kind, payload);
         })?;
         replayer.finish()?;
+        // Does something only when the log's files were lost: places below the checkpoint would not be replayed.
+        wal.skip_to(checkpoint)?;
         if let Err(error) = wal.truncate(checkpoint) {
             tracing::warn!(%error, "WAL segments whose records are in blocks could not be removed");
         }

@@ -207,6 +207,8 @@ impl Traces {
         head.account();
         // A crash between publishing and truncating leaves segments that are in blocks already.
         wal.truncate(checkpoint)?;
+        // Does something only when the log's files were lost: places below the checkpoint would not be replayed.
+        wal.skip_to(checkpoint)?;
         let traces = Traces {
             catalogue: parts.catalogue,
             budget: parts.budget,
