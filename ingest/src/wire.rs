@@ -188,6 +188,22 @@ impl<'a> Field<'a> {
         Ok(())
     }
 
+    /// One occurrence of a repeated varint field, packed or not.
+    pub fn each_varint(&self, mut see: impl FnMut(u64)) -> Result<(), BadWire> {
+        match self.value {
+            Wire::Varint(v) => see(v),
+            Wire::Bytes(mut packed) => {
+                while !packed.is_empty() {
+                    let (v, rest) = read_varint(packed).ok_or(BadWire::Truncated { after: self.number })?;
+                    see(v);
+                    packed = rest;
+                }
+            }
+            _ => return Err(self.wrong_type()),
+        }
+        Ok(())
+    }
+
     fn wrong_type(&self) -> BadWire {
         BadWire::Type { field: self.number }
     }

@@ -1,6 +1,8 @@
-//! Prometheus remote write, version 1.0: snappy blocks of protobuf at `POST /api/v1/write`.
+//! Prometheus remote write, versions 1.0 and 2.0: snappy blocks of protobuf at `POST /api/v1/write`.
 
-mod decode;
+mod decoded;
 pub(crate) mod routes;
 #[cfg(test)]
 mod tests;
+mod version1;
+mod version2;

@@ -1,14 +1,18 @@
 //! `POST /api/v1/write`: which requests are spoken here, and what their senders are told.
 //!
-//! Senders retry 5xx for ever and drop a batch on any 4xx, so a temporary fault is always 503. Version 1 senders are
-//! not told of series with unusable labels (204), as Prometheus does not tell them either; they are told with 400 of
-//! samples that were refused for their time, though the others are stored.
+//! Senders retry 5xx for ever and drop a batch on any 4xx, so a temporary fault is always 503. Samples that are refused
+//! for their time are told with 400 though the others are stored. Series with unusable labels are told to senders of
+//! version 2 only (400); version 1 senders get 204, as Prometheus gives them.
+//!
+//! Version 2 answers carry how much was written, whatever the status; without these headers a sender takes us for a
+//! version 1 receiver that understood nothing. Version 1 answers must not carry them.
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::decode::{Decoded, decode};
+use super::decoded::Decoded;
+use super::{version1, version2};
 use crate::Shared;
 use crate::body::{self, Compression};
 use crate::counters::Receiver;
@@ -18,62 +22,71 @@ use crate::sink::SamplesTaken;
 /// A request may unfold to this many times the largest body before it is refused.
 const UNFOLD_MAX: usize = 4;
 
+const SAMPLES_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-samples-written");
+const HISTOGRAMS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-histograms-written");
+const EXEMPLARS_WRITTEN: HeaderName = HeaderName::from_static("x-prometheus-remote-write-exemplars-written");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
 /// Takes one request.
 pub(crate) async fn write(State(shared): State<Shared>, request: Request) -> Response {
     let row = shared.counters.row(Receiver::RemoteWrite);
-    match receive(&shared, request).await {
+    let (parts, body) = request.into_parts();
+    let (version, compression) = match spoken(&parts.headers) {
+        Ok(spoken) => spoken,
+        Err(refusal) => {
+            body::drain(body).await;
+            row.refused(&refusal);
+            return refused(&refusal);
+        }
+    };
+    let mut response = match receive(&shared, version, compression, body).await {
         Ok((decoded, taken)) => {
             let rejected = decoded.skipped_samples + decoded.histograms + taken.refused();
-            if let Some(why) = &decoded.skipped_why {
-                tracing::debug!(samples = decoded.skipped_samples, why, "remote write: series skipped");
-            }
-            let mut words = taken.words();
-            if decoded.histograms > 0 {
-                let histograms = format!(
-                    "{} native histograms are not stored by this version",
-                    decoded.histograms
-                );
-                words = if words.is_empty() {
-                    histograms
-                } else {
-                    format!("{words}; {histograms}")
-                };
-            }
-            if words.is_empty() {
+            let words = words(version, &decoded, &taken);
+            let mut response = if words.is_empty() {
                 row.ok(taken.kept, rejected);
                 StatusCode::NO_CONTENT.into_response()
             } else {
                 row.bad(taken.kept, rejected);
                 (StatusCode::BAD_REQUEST, words + "\n").into_response()
+            };
+            if version == Version::Two {
+                let exemplars = decoded.batch.exemplars().len() as u64;
+                put_written(response.headers_mut(), taken.kept, exemplars);
             }
+            return response;
         }
         Err(refusal) => {
             row.refused(&refusal);
-            let mut response = (refusal.status(), format!("{refusal}\n")).into_response();
-            if let Some(seconds) = refusal.retry_after_s() {
-                let headers = response.headers_mut();
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            response
-        }
-    }
-}
-
-async fn receive(shared: &Shared, request: Request) -> Result<(Decoded, SamplesTaken), Refusal> {
-    let (parts, body) = request.into_parts();
-    let compression = match spoken(&parts.headers) {
-        Ok(compression) => compression,
-        Err(refusal) => {
-            body::drain(body).await;
-            return Err(refusal);
+            refused(&refusal)
         }
     };
+    if version == Version::Two {
+        put_written(response.headers_mut(), 0, 0);
+    }
+    response
+}
+
+async fn receive(
+    shared: &Shared,
+    version: Version,
+    compression: Compression,
+    body: axum::body::Body,
+) -> Result<(Decoded, SamplesTaken), Refusal> {
     let bytes_max = shared.options.body_bytes_max;
     let (wire, ticket) = shared.read(Receiver::RemoteWrite.signal(), body, bytes_max).await?;
     let row = shared.counters.row(Receiver::RemoteWrite);
     let unfolded_max = bytes_max.saturating_mul(UNFOLD_MAX);
-    let decoder = move |plain: &[u8]| decode(plain, unfolded_max);
-    let (decoded, _ticket) = body::decode(wire, compression, bytes_max, ticket, row, decoder).await?;
+    let decode = move |plain: &[u8]| match version {
+        Version::One => version1::decode(plain, unfolded_max),
+        Version::Two => version2::decode(plain, unfolded_max),
+    };
+    let (decoded, _ticket) = body::decode(wire, compression, bytes_max, ticket, row, decode).await?;
     let taken = if decoded.batch.is_empty() {
         SamplesTaken::default()
     } else {
@@ -82,9 +95,9 @@ async fn receive(shared: &Shared, request: Request) -> Result<(Decoded, SamplesT
     Ok((decoded, taken))
 }
 
-/// Whether the headers announce version 1, and how it is compressed. The version header is never looked at: only the
-/// `proto` parameter tells.
-fn spoken(headers: &HeaderMap) -> Result<Compression, Refusal> {
+/// Whether the headers announce remote write, in which version, and how it is compressed. The version header is never
+/// looked at: only the `proto` parameter tells.
+fn spoken(headers: &HeaderMap) -> Result<(Version, Compression), Refusal> {
     let content_type = body::header_text(headers, header::CONTENT_TYPE);
     let mut parts = content_type.split(';').map(str::trim);
     let media_type = parts.next().unwrap_or("");
@@ -93,25 +106,62 @@ fn spoken(headers: &HeaderMap) -> Result<Compression, Refusal> {
             "content type {content_type:?} is not remote write; send application/x-protobuf"
         )));
     }
-    let proto = parts
-        .find_map(|p| p.strip_prefix("proto="))
-        .unwrap_or("")
-        .trim_matches('"');
-    match proto {
-        "" | "prometheus.WriteRequest" => {}
+    let proto = parts.find_map(|p| p.strip_prefix("proto=")).unwrap_or("");
+    let version = match proto.trim_matches('"') {
+        "" | "prometheus.WriteRequest" => Version::One,
+        "io.prometheus.write.v2.Request" => Version::Two,
         other => {
             return Err(Refusal::ContentType(format!(
-                "remote write message {other:?} is not accepted by this version; send prometheus.WriteRequest (version 1.0)"
+                "remote write message {other:?} is not known; send prometheus.WriteRequest or io.prometheus.write.v2.Request"
             )));
         }
-    }
+    };
     let encoding = body::content_encoding(headers);
     match Compression::by_name(encoding) {
-        Some(Compression::Snappy) => Ok(Compression::Snappy),
-        Some(Compression::Zstd) => Ok(Compression::Zstd),
-        Some(Compression::None) if encoding.is_empty() => Ok(Compression::Snappy),
+        Some(Compression::Snappy) => Ok((version, Compression::Snappy)),
+        Some(Compression::Zstd) => Ok((version, Compression::Zstd)),
+        Some(Compression::None) if encoding.is_empty() => Ok((version, Compression::Snappy)),
         _ => Err(Refusal::ContentEncoding(format!(
             "content encoding {encoding:?} is not remote write; send snappy (the block format)"
         ))),
     }
+}
+
+/// What the sender must hear; empty if all is well.
+fn words(version: Version, decoded: &Decoded, taken: &SamplesTaken) -> String {
+    let mut words: Vec<String> = Vec::new();
+    if let Some(why) = &decoded.skipped_why {
+        tracing::debug!(series = decoded.skipped_series, why, "remote write: series skipped");
+        if version == Version::Two {
+            words.push(format!(
+                "{} series skipped, the first because {why}",
+                decoded.skipped_series
+            ));
+        }
+    }
+    if taken.refused() > 0 {
+        words.push(taken.words());
+    }
+    if decoded.histograms > 0 {
+        words.push(format!(
+            "{} native histograms are not stored by this version",
+            decoded.histograms
+        ));
+    }
+    words.join("; ")
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let mut response = (refusal.status(), format!("{refusal}\n")).into_response();
+    if let Some(seconds) = refusal.retry_after_s() {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn put_written(headers: &mut HeaderMap, samples: u64, exemplars: u64) {
+    headers.insert(SAMPLES_WRITTEN, HeaderValue::from(samples));
+    headers.insert(HISTOGRAMS_WRITTEN, HeaderValue::from(0u64));
+    headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(exemplars));
 }

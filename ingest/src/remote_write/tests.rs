@@ -3,7 +3,8 @@
 use http::{Request, StatusCode, header};
 use storage::AppendError;
 
-use super::decode::tests::{request, series};
+use super::version1::tests::{request, series};
+use super::version2::tests as v2;
 use crate::shelf::{BODY_BYTES_MAX, ingest, post, send};
 use crate::sink::SamplesTaken;
 
@@ -57,7 +58,7 @@ async fn other_types_and_encodings_are_415() {
     for (content_type, encoding) in [
         ("application/json", "snappy"),
         ("image/png", "snappy"),
-        ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy"),
+        ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "gzip"),
         ("application/x-protobuf;proto=other", "snappy"),
         ("application/x-protobuf", "gzip"),
         ("application/x-protobuf", "deflate"),
@@ -159,4 +160,45 @@ async fn temporary_faults_are_503() {
         (&headers[header::RETRY_AFTER], &body[..]),
         (&"30".parse().unwrap(), &b"disk full\n"[..])
     );
+}
+
+#[tokio::test]
+async fn version_2_is_told_what_was_written() {
+    const V2: [(&str, &str); 2] = [
+        (
+            "content-type",
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        ),
+        ("content-encoding", "snappy"),
+    ];
+    let (ingest, shelf) = ingest();
+    let router = ingest.prometheus_router();
+    let symbols = ["", "__name__", "m", "job", "x"];
+    let good = || v2::with_exemplar(v2::series(&[1, 2, 3, 4], &[(1, 1.0), (2, 2.0)]), &[3, 4]);
+    let written = |headers: &http::HeaderMap| {
+        ["samples", "histograms", "exemplars"].map(|kind| {
+            let name = format!("x-prometheus-remote-write-{kind}-written");
+            headers[&name].to_str().unwrap().parse::<u64>().unwrap()
+        })
+    };
+    let body = snappy(&v2::request(&symbols, &[good()]));
+    let (status, headers, body) = post(&router, "/api/v1/write", &V2, body).await;
+    assert_eq!(
+        (status, body.len(), written(&headers)),
+        (StatusCode::NO_CONTENT, 0, [2, 0, 1])
+    );
+    assert_eq!(*shelf.samples.lock(), [r#"m{job="x"} 1 @1"#, r#"m{job="x"} 2 @2"#]);
+    let mixed = v2::request(
+        &symbols,
+        &[v2::series(&[3, 4], &[(1, 1.0)]), good(), v2::series(&[1, 2], &[])],
+    );
+    let (status, headers, body) = post(&router, "/api/v1/write", &V2, snappy(&mixed)).await;
+    assert_eq!((status, written(&headers)), (StatusCode::BAD_REQUEST, [2, 0, 1]));
+    let words = String::from_utf8(body).unwrap();
+    assert_eq!(
+        words,
+        "2 series skipped, the first because series {job=\"x\"} has no __name__\n"
+    );
+    let (status, headers, _) = post(&router, "/api/v1/write", &V2, "garbage").await;
+    assert_eq!((status, written(&headers)), (StatusCode::BAD_REQUEST, [0, 0, 0]));
 }

@@ -1,4 +1,4 @@
-//! A `prometheus.WriteRequest` to samples, read in place: no allocation per series or sample.
+//! Version 1.0: a `prometheus.WriteRequest` to samples, read in place, with no allocation per series or sample.
 //!
 //!     WriteRequest     1 timeseries*, 3 metadata*
 //!     TimeSeries       1 labels* {1 name, 2 value}, 2 samples* {1 value double, 2 timestamp int64 ms},
@@ -8,27 +8,14 @@
 //! A series with labels that cannot name one is skipped and counted; the rest of the request is stored. Values are
 //! copied bit for bit, for the staleness marker is one certain NaN.
 
-use model::{Exemplar, LabelSet, METRIC_NAME, MetricKind, MetricMetadata, SampleBatch, TimestampMs};
+use model::{Exemplar, MetricMetadata, TimestampMs};
 
+use super::decoded::{Decoded, METADATA_BYTES, bad_labels, check_room, exemplar_of, kind_of};
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Field, Fields};
 
-/// Characters of an exemplar's label set, names and values.
-const EXEMPLAR_CHARS_MAX: usize = 128;
 /// Labels of one exemplar that are looked at.
 const EXEMPLAR_LABELS_MAX: usize = 128;
-
-/// A decoded request.
-#[derive(Debug, Default)]
-pub(crate) struct Decoded {
-    pub batch: SampleBatch,
-    /// Samples whose series was skipped.
-    pub skipped_samples: u64,
-    /// Why, for the first of them.
-    pub skipped_why: Option<String>,
-    /// Native histograms, which are not stored.
-    pub histograms: u64,
-}
 
 /// Decodes a request. The batch holds at most `bytes_max`.
 pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<Decoded, Refusal> {
@@ -48,15 +35,10 @@ pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<Decoded, Refusa
             }
             _ => {}
         }
-        if decoded.batch.bytes().saturating_add(metadata_bytes) > bytes_max {
-            return Err(unfolds(bytes_max));
-        }
+        check_room(decoded.batch.bytes().saturating_add(metadata_bytes), bytes_max)?;
     }
     Ok(decoded)
 }
-
-/// Memory of one metadata record beside its texts, about.
-const METADATA_BYTES: usize = 96;
 
 fn read_series<'a>(
     message: &'a [u8],
@@ -77,21 +59,11 @@ fn read_series<'a>(
             }
         }
     }
-    if !labels.is_sorted_by(|a, b| a.0 < b.0) {
-        labels.sort_by(|a, b| a.0.cmp(b.0));
-        if labels.windows(2).any(|w| w[0].0 == w[1].0) {
-            bad = bad.or(Some("a duplicate label name"));
-        }
-    }
-    let named = |(name, value): &(&str, &str)| *name == METRIC_NAME && !value.is_empty();
-    if !labels.iter().any(named) {
-        bad = bad.or(Some("no __name__"));
-    }
+    bad = bad.or_else(|| bad_labels(labels));
     let series = match bad {
         None => Some(decoded.batch.series(labels)),
         Some(why) => {
-            let words = || format!("series {} has {why}", LabelSet::from_pairs(labels.iter().copied()));
-            decoded.skipped_why.get_or_insert_with(words);
+            decoded.skip(labels, why);
             None
         }
     };
@@ -101,17 +73,13 @@ fn read_series<'a>(
             (2, Some(series)) => {
                 let (t, v) = read_sample(field.bytes()?)?;
                 decoded.batch.sample(series, t, v);
-                if decoded.batch.bytes() > bytes_max {
-                    return Err(unfolds(bytes_max));
-                }
+                check_room(decoded.batch.bytes(), bytes_max)?;
             }
             (2, None) => decoded.skipped_samples += 1,
             (3, Some(series)) => {
                 if let Some(exemplar) = read_exemplar(&field)? {
                     decoded.batch.exemplar(series, exemplar);
-                    if decoded.batch.bytes() > bytes_max {
-                        return Err(unfolds(bytes_max));
-                    }
+                    check_room(decoded.batch.bytes(), bytes_max)?;
                 }
             }
             (4, _) => decoded.histograms += 1,
@@ -119,12 +87,6 @@ fn read_series<'a>(
         }
     }
     Ok(())
-}
-
-fn unfolds(bytes_max: usize) -> Refusal {
-    Refusal::TooLarge(format!(
-        "request unfolds to more than {bytes_max} bytes in memory; send smaller batches"
-    ))
 }
 
 fn read_label(message: &[u8]) -> Result<(&str, &str), BadWire> {
@@ -172,15 +134,7 @@ fn read_exemplar(field: &Field<'_>) -> Result<Option<Exemplar>, BadWire> {
             _ => {}
         }
     }
-    let chars = |(name, value): &(&str, &str)| name.chars().count() + value.chars().count();
-    if labels.iter().map(chars).sum::<usize>() > EXEMPLAR_CHARS_MAX {
-        return Ok(None);
-    }
-    Ok(Some(Exemplar {
-        labels: LabelSet::from_pairs(labels),
-        value,
-        t: TimestampMs(t),
-    }))
+    Ok(exemplar_of(labels, value, t))
 }
 
 fn read_metadata(message: &[u8]) -> Result<(String, MetricMetadata), BadWire> {
@@ -190,8 +144,7 @@ fn read_metadata(message: &[u8]) -> Result<(String, MetricMetadata), BadWire> {
         let field = field?;
         match field.number {
             1 => {
-                let kind = usize::try_from(field.varint()?).ok();
-                metadata.kind = kind.and_then(|k| MetricKind::ALL.get(k)).copied().unwrap_or_default();
+                metadata.kind = kind_of(field.varint()?);
             }
             2 => family = field.text()?.into_owned(),
             4 => metadata.help = field.text()?.into_owned(),
@@ -204,6 +157,7 @@ fn read_metadata(message: &[u8]) -> Result<(String, MetricMetadata), BadWire> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use model::{LabelSet, MetricKind};
     use proptest::prelude::*;
 
     use super::*;
