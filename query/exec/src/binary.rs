@@ -102,6 +102,9 @@ pub fn binary(
         for &partner in &partners[group as usize] {
             context.check("expression evaluation")?;
             let other = &one[partner];
+            if matching.cardinality == Cardinality::OneToOne {
+                taken.take_once(group as usize, &row.cells, &other.cells)?;
+            }
             let cells = if swapped {
                 combine(op, return_bool, &other.cells, &row.cells, dialect)
             } else {
@@ -119,7 +122,9 @@ pub fn binary(
             if return_bool {
                 result.remove_name(dialect);
             }
-            taken.take(matching, group as usize, &result)?;
+            if matching.cardinality != Cardinality::OneToOne {
+                taken.take(group as usize, &result)?;
+            }
             out.rows.push(result);
         }
     }
@@ -268,42 +273,50 @@ fn many_to_many(matching: &Matching, a: &LabelSet, b: &LabelSet, dialect: Dialec
 
 /// Which steps of a match group have a result already.
 struct Taken {
-    groups: Vec<HashMap<LabelSet, Cells>>,
+    once: Vec<Option<Cells>>,
+    by_labels: Vec<HashMap<LabelSet, Cells>>,
 }
 
 impl Taken {
     fn new(groups: usize) -> Taken {
         Taken {
-            groups: vec![HashMap::new(); groups],
+            once: vec![None; groups],
+            by_labels: vec![HashMap::new(); groups],
         }
     }
-    fn take(&mut self, matching: &Matching, group: usize, result: &Row) -> Result<(), ExecError> {
-        let one_to_one = matching.cardinality == Cardinality::OneToOne;
-        // One to one, a group has room for one result; else for one per label set.
-        let key = if one_to_one {
-            LabelSet::empty()
-        } else {
-            result.labels.clone()
-        };
-        match self.groups[group].entry(key) {
+
+    /// One to one, a group has room for one meeting at each step, whatever comes of it.
+    fn take_once(&mut self, group: usize, left: &Cells, right: &Cells) -> Result<(), ExecError> {
+        let mut both = left.clone();
+        both.keep(right.words().iter().copied());
+        match &mut self.once[group] {
+            Some(taken) if taken.meets(&both) => Err(ExecError::Data(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                    .to_owned(),
+            )),
+            Some(taken) => {
+                taken.absorb(&both);
+                Ok(())
+            }
+            slot => {
+                *slot = Some(both);
+                Ok(())
+            }
+        }
+    }
+
+    /// Many to one, a group has room for one result per label set at each step.
+    fn take(&mut self, group: usize, result: &Row) -> Result<(), ExecError> {
+        match self.by_labels[group].entry(result.labels.clone()) {
             hashbrown::hash_map::Entry::Vacant(slot) => {
                 slot.insert(result.cells.clone());
             }
-            hashbrown::hash_map::Entry::Occupied(mut slot) => {
-                if slot.get().meets(&result.cells) {
-                    return Err(ExecError::Data(
-                        if one_to_one {
-                            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
-                        } else {
-                            "multiple matches for labels: grouping labels must ensure unique matches"
-                        }
-                        .to_owned(),
-                    ));
-                }
-                for (i, v) in result.cells.iter() {
-                    slot.get_mut().set(i, v);
-                }
+            hashbrown::hash_map::Entry::Occupied(slot) if slot.get().meets(&result.cells) => {
+                return Err(ExecError::Data(
+                    "multiple matches for labels: grouping labels must ensure unique matches".to_owned(),
+                ));
             }
+            hashbrown::hash_map::Entry::Occupied(mut slot) => slot.get_mut().absorb(&result.cells),
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ impl Cells {
         self.present.iter().zip(&other.present).any(|(a, b)| a & b != 0)
     }
     /// Takes over the other's present cells.
-    fn absorb(&mut self, other: &Cells) {
+    pub(crate) fn absorb(&mut self, other: &Cells) {
         for (i, v) in other.iter() {
             self.set(i, v);
         }

@@ -111,6 +111,17 @@ impl Run<'_> {
         }
     }
 
+    /// A label's name as an argument; `complaint` is what is said of one that cannot be.
+    fn label_name(&self, node: &Node, complaint: &str) -> Evaluated<String> {
+        match &node.work {
+            NodeWork::Text(bytes) => match String::from_utf8(bytes.clone()) {
+                Ok(name) if !name.is_empty() => Ok(name),
+                _ => Err(data(format!("{complaint}{}", String::from_utf8_lossy(bytes)))),
+            },
+            _ => Err(data("a string is missing")),
+        }
+    }
+
     /// Operators of one chain, from the left; a chain may be long, so it is no recursion.
     fn chain(&self, node: &Node, grid: Grid) -> Evaluated<Value> {
         let mut links = Vec::new();
@@ -380,6 +391,7 @@ impl Run<'_> {
                 Value::Vector(m)
             }
             Work::LabelReplace => {
+                self.label_name(&args[1], "invalid destination label name in label_replace(): ")?;
                 let m = vector(0)?;
                 let [dst, replacement, src, regex] = &self.texts(&args[1..])?[..] else {
                     return Err(data("label_replace takes four strings"));
@@ -387,6 +399,10 @@ impl Run<'_> {
                 Value::Vector(label_replace(self.context, m, dst, replacement, src, regex)?)
             }
             Work::LabelJoin => {
+                self.label_name(&args[1], "invalid destination label name in label_join(): ")?;
+                for src in &args[3..] {
+                    self.label_name(src, "invalid source label name in label_join(): ")?;
+                }
                 let m = vector(0)?;
                 let texts = self.texts(&args[1..])?;
                 let [dst, separator, src @ ..] = &texts[..] else {
@@ -398,19 +414,19 @@ impl Run<'_> {
                 let q = self.scalar(&args[0], grid)?;
                 let m = vector(1)?;
                 self.warn_of_quantiles(&q, args[0].span);
-                Value::Vector(self.quantiles(&[(q, None)], &m, args[1].span, function.name)?)
+                Value::Vector(self.quantiles(&[(q, None)], &m, args[1].span)?)
             }
             Work::HistogramQuantiles => {
                 let m = vector(0)?;
-                let label = self.text(&args[1])?;
+                let label = self.label_name(&args[1], "invalid label name ")?;
                 let mut wanted = Vec::new();
                 for arg in &args[2..] {
                     let q = self.scalar(arg, grid)?;
                     self.warn_of_quantiles(&q, arg.span);
-                    let value = q.first().map(|q| go_float(*q)).unwrap_or_default();
+                    let value = q.first().map(|q| label_float(*q)).unwrap_or_default();
                     wanted.push((q, Some((label.clone(), value))));
                 }
-                Value::Vector(self.quantiles(&wanted, &m, args[0].span, function.name)?)
+                Value::Vector(self.quantiles(&wanted, &m, args[0].span)?)
             }
             Work::HistogramFraction => {
                 let (lower, upper) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
@@ -424,8 +440,7 @@ impl Run<'_> {
                     });
                     out.rows.push(Row::new(group.labels.clone(), cells));
                 }
-                out.drop_absent();
-                Value::Vector(out)
+                Value::Vector(self.renamed(out)?)
             }
             Work::OfHistograms => {
                 vector(0)?;
@@ -479,13 +494,7 @@ impl Run<'_> {
 
     /// Quantiles of classic histograms: for each wanted φ a row per histogram, with a label for φ if one is asked for.
     #[allow(clippy::type_complexity)]
-    fn quantiles(
-        &self,
-        wanted: &[(Vec<f64>, Option<(String, String)>)],
-        m: &Matrix,
-        span: Span,
-        function: &str,
-    ) -> Evaluated<Matrix> {
+    fn quantiles(&self, wanted: &[(Vec<f64>, Option<(String, String)>)], m: &Matrix, span: Span) -> Evaluated<Matrix> {
         let groups = collect_buckets(&m.rows, |row, bound| self.odd_bound(row, bound, span));
         let mut out = Matrix::empty(m.grid);
         for group in &groups {
@@ -507,7 +516,7 @@ impl Run<'_> {
                 });
                 if let Some((fixed, n, first, last)) = fixes {
                     let what = format!(
-                        "input to {function} needed to be fixed for monotonicity (see https://prometheus.io/docs/\
+                        "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/\
                          prometheus/latest/querying/functions/#histogram_quantile){}, from buckets {} to {}, with a max \
                          diff of {}, over {n} samples from {} to {}",
                         for_metric(group.name),
@@ -527,7 +536,7 @@ impl Run<'_> {
             }
         }
         self.context.release_samples(size(m));
-        out.drop_absent();
+        let mut out = self.renamed(out)?;
         out.merge_same_labels()?;
         Ok(out)
     }
@@ -859,6 +868,16 @@ fn go_float(v: f64) -> String {
         return format!("{mantissa}e{sign}{digits:0>2}");
     }
     v.to_string()
+}
+
+/// A number as the value of a label: whole numbers keep a `.0`.
+fn label_float(v: f64) -> String {
+    let text = go_float(v);
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+        text + ".0"
+    } else {
+        text
+    }
 }
 
 /// A time as RFC 3339 in UTC.

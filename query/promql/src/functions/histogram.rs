@@ -1,7 +1,7 @@
 //! Quantiles and fractions of classic histograms: cumulative counts by upper bound.
 
 use hashbrown::HashMap;
-use model::{LabelSet, METRIC_NAME};
+use model::LabelSet;
 use query_exec::Row;
 
 /// The label that holds a bucket's upper bound.
@@ -14,7 +14,7 @@ pub(crate) struct Buckets<'a> {
     pub(crate) rows: Vec<(f64, &'a Row)>,
 }
 
-/// Rows by histogram: equal in all labels but bound and name. `odd` gets rows without a usable bound.
+/// Rows by histogram: equal in all labels but the bound. `odd` gets rows without a usable bound.
 pub(crate) fn collect_buckets<'a>(rows: &'a [Row], mut odd: impl FnMut(&'a Row, &'a str)) -> Vec<Buckets<'a>> {
     let mut known: HashMap<LabelSet, usize> = HashMap::new();
     let mut out: Vec<Buckets<'a>> = Vec::new();
@@ -24,7 +24,7 @@ pub(crate) fn collect_buckets<'a>(rows: &'a [Row], mut odd: impl FnMut(&'a Row, 
             odd(row, bound);
             continue;
         };
-        let labels = row.labels.without(&[BOUND, METRIC_NAME]);
+        let labels = row.labels.without(&[BOUND]);
         let at = *known.entry(labels).or_insert_with_key(|labels| {
             out.push(Buckets {
                 labels: labels.clone(),
@@ -108,7 +108,7 @@ pub(crate) fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<(f64, f6
     if lower >= upper {
         return 0.0;
     }
-    let rank_at = |at: f64| {
+    let rank_at = |at: f64, opens: bool| {
         let mut below = 0.0;
         let mut start = if buckets[0].0 > 0.0 { 0.0 } else { f64::NEG_INFINITY };
         for &(end, count) in buckets.iter() {
@@ -117,18 +117,18 @@ pub(crate) fn bucket_fraction(lower: f64, upper: f64, buckets: &mut Vec<(f64, f6
             }
             if end > at {
                 let share = (at - start) / (end - start);
-                // Nothing is known about where in an infinite bucket the observations are.
-                return if end.is_infinite() || start.is_infinite() {
-                    below
-                } else {
-                    below + (count - below) * share
+                // Where in an infinite bucket the observations are is not known: none of them counts.
+                return match () {
+                    () if start.is_infinite() && opens => count,
+                    () if start.is_infinite() || end.is_infinite() => below,
+                    () => below + (count - below) * share,
                 };
             }
             (below, start) = (count, end);
         }
         total
     };
-    (rank_at(upper).min(total) - rank_at(lower).min(total)) / total
+    (rank_at(upper, false).min(total) - rank_at(lower, true).min(total)) / total
 }
 
 fn join_equal_bounds(buckets: &mut Vec<(f64, f64)>) {

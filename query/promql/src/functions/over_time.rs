@@ -130,10 +130,13 @@ pub(crate) fn quantile(w: &Windows<'_>, params: Params<'_>) -> Cells {
     })
 }
 
-/// The median of the distances from the median.
+/// The median of the distances from the median; NaN if any value is.
 pub(crate) fn mad(w: &Windows<'_>, _: Params<'_>) -> Cells {
     let mut sorted = Vec::new();
     w.each(|w| {
+        if w.v.iter().any(|v| v.is_nan()) {
+            return Some(f64::NAN);
+        }
         fill_sorted(&mut sorted, w.v.iter().copied());
         let median = quantile_of_sorted(0.5, &sorted);
         fill_sorted(&mut sorted, w.v.iter().map(|v| (v - median).abs()));

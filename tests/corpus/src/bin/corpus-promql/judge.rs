@@ -65,7 +65,9 @@ pub fn instant(answer: &Answer, expects: &Expects) -> anyhow::Result<()> {
 
 fn vector(found: &[Series], expects: &Expects) -> anyhow::Result<()> {
     for (place, (labels, values)) in expects.series.iter().enumerate() {
-        let [value] = &values[..] else { bail!("an instant result has one value: {labels}") };
+        let [value] = &values[..] else {
+            bail!("an instant result has one value: {labels}")
+        };
         let Some(at) = found.iter().position(|s| s.labels == *labels) else {
             bail!("{labels} is missing; there is {:?}", labels_of(found));
         };
@@ -116,8 +118,15 @@ pub fn matrix(
         let stray = series.points.iter().find(|(t, _)| !inside(t.0));
         ensure!(stray.is_none(), "{labels} has a sample off the grid: {stray:?}");
     }
-    let wanted = expected.iter().filter(|(_, v)| v.iter().any(|v| *v != Value::None)).count();
-    ensure!(found.len() == wanted, "{wanted} series are expected, there is {:?}", labels_of(found));
+    let wanted = expected
+        .iter()
+        .filter(|(_, v)| v.iter().any(|v| *v != Value::None))
+        .count();
+    ensure!(
+        found.len() == wanted,
+        "{wanted} series are expected, there is {:?}",
+        labels_of(found)
+    );
     Ok(())
 }
 

@@ -83,7 +83,9 @@ fn run_case(store: &mut Store, eval: &Eval) -> anyhow::Result<()> {
     };
     let at = match eval.times {
         Times::Range { start, end, step } => {
-            let Some(output) = settled(range(&query, start, end, step), eval)? else { return Ok(()) };
+            let Some(output) = settled(range(&query, start, end, step), eval)? else {
+                return Ok(());
+            };
             judge::annotations(&output, expects, true)?;
             return match &output.value {
                 Value::Matrix(found) => judge::matrix(found, &expects.series, start, end, step),
@@ -101,7 +103,11 @@ fn run_case(store: &mut Store, eval: &Eval) -> anyhow::Result<()> {
     // The same with the time written into the query, asked at other times.
     if !query.varies_with_time() {
         let pinned = query.pinned(TimestampMs(at));
-        let elsewhere = if at == 0 { vec![-1000, 0, 1000] } else { vec![-10 * at, 0, at / 5, at, 10 * at] };
+        let elsewhere = if at == 0 {
+            vec![-1000, 0, 1000]
+        } else {
+            vec![-10 * at, 0, at / 5, at, 10 * at]
+        };
         for other in elsewhere {
             let story = || format!("with @ {} at {other} ms", at as f64 / 1000.0);
             if let Some(output) = settled(instant(&pinned, other), eval).with_context(story)? {
@@ -136,7 +142,9 @@ fn in_a_range(
 ) -> anyhow::Result<()> {
     const MINUTE: i64 = 60_000;
     let expects = &eval.expects;
-    let depends = ["start()", "end()", "range()", "step()"].iter().any(|f| eval.text.contains(f));
+    let depends = ["start()", "end()", "range()", "step()"]
+        .iter()
+        .any(|f| eval.text.contains(f));
     if depends || expects.range_vector.is_some() || expects.string.is_some() {
         return Ok(());
     }

@@ -72,7 +72,16 @@ impl Words {
 pub fn commands(text: &str) -> Vec<(usize, anyhow::Result<What>)> {
     let mut out = Vec::new();
     let mut lines = (text.lines().enumerate())
-        .map(|(i, line)| (i + 1, if line.trim_start().starts_with('#') { "" } else { line.trim() }))
+        .map(|(i, line)| {
+            (
+                i + 1,
+                if line.trim_start().starts_with('#') {
+                    ""
+                } else {
+                    line.trim()
+                },
+            )
+        })
         .peekable();
     while let Some((line, first)) = lines.next() {
         if first.is_empty() {

@@ -55,7 +55,10 @@ fn labels(metric: &str) -> anyhow::Result<LabelSet> {
         matchers.iter().all(|m| m.op() == MatchOp::Equal),
         "a series has `=` labels only: {metric:?}"
     );
-    Ok(matchers.iter().map(|m| (m.name().to_owned(), m.value().to_owned())).collect())
+    Ok(matchers
+        .iter()
+        .map(|m| (m.name().to_owned(), m.value().to_owned()))
+        .collect())
 }
 
 /// All places of a series.
@@ -95,7 +98,11 @@ fn item(text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
         return Ok(());
     }
     if let Some(n) = text.strip_prefix('_') {
-        let n = if n.is_empty() { 1 } else { repeats(n.trim_start_matches('x'))? };
+        let n = if n.is_empty() {
+            1
+        } else {
+            repeats(n.trim_start_matches('x'))?
+        };
         out.extend(std::iter::repeat_n(Value::None, n));
         return Ok(());
     }
@@ -133,7 +140,11 @@ fn repeats(text: &str) -> anyhow::Result<usize> {
 pub fn number(text: &str) -> anyhow::Result<f64> {
     let lower = text.to_ascii_lowercase();
     match lower.trim_start_matches(['+', '-']) {
-        "inf" => Ok(if lower.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY }),
+        "inf" => Ok(if lower.starts_with('-') {
+            f64::NEG_INFINITY
+        } else {
+            f64::INFINITY
+        }),
         "nan" => Ok(f64::NAN),
         digits if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => Ok(lower.parse()?),
         _ => bail!("{text:?} is no number"),
@@ -162,7 +173,10 @@ mod tests {
     #[test]
     fn names_may_be_quoted() {
         let (labels, rest) = labels_and_rest(r#"{"a b", c="}\"", d='x'} 1 2"#).unwrap();
-        assert_eq!((labels.get("__name__"), labels.get("c"), rest), (Some("a b"), Some("}\""), "1 2"));
+        assert_eq!(
+            (labels.get("__name__"), labels.get("c"), rest),
+            (Some("a b"), Some("}\""), "1 2")
+        );
         assert_eq!(labels_and_rest("{} 5").unwrap().1, "5");
         assert_eq!(labels_and_rest("m 5").unwrap().0.metric_name(), "m");
     }

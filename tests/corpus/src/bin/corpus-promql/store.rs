@@ -1,5 +1,7 @@
 //! The store of one file: a real metrics engine in a temporary directory, opened when something is first asked of it.
 
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 use model::{SampleBatch, TimestampMs};
 use storage_budget::Budget;
@@ -43,7 +45,9 @@ impl Store {
         };
         for load in std::mem::take(&mut self.waiting) {
             let mut batch = SampleBatch::default();
-            for (labels, values) in &load.series {
+            // Of several lines for one series in a load the last one counts.
+            let last: BTreeMap<_, _> = load.series.iter().map(|(labels, values)| (labels, values)).collect();
+            for (labels, values) in last {
                 let series = batch.series_of(labels);
                 for (k, value) in values.iter().enumerate() {
                     if let Value::Float(v) = value {
