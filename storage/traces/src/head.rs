@@ -289,7 +289,8 @@ impl<'a> Encoder<'a> {
         head.bytes.fetch_add(bytes, Ordering::Relaxed);
         match &old {
             Some(old) => {
-                head.bytes.fetch_sub(SPAN_BYTES + old.body.len() as u64, Ordering::Relaxed);
+                head.bytes
+                    .fetch_sub(SPAN_BYTES + old.body.len() as u64, Ordering::Relaxed);
             }
             None => {
                 head.spans.fetch_add(1, Ordering::Relaxed);
@@ -306,7 +307,10 @@ impl Trace {
     fn put(&mut self, new: HeadSpan) -> Option<HeadSpan> {
         let at = match &self.index {
             Some(index) => index.get(&(new.span_id, new.kind)).map(|n| *n as usize),
-            None => self.spans.iter().position(|s| s.span_id == new.span_id && s.kind == new.kind),
+            None => self
+                .spans
+                .iter()
+                .position(|s| s.span_id == new.span_id && s.kind == new.kind),
         };
         if let Some(at) = at {
             return Some(std::mem::replace(&mut self.spans[at], new));

@@ -11,19 +11,34 @@
 //!
 //! Not here: TraceQL (`query-traceql`), push protocols (`ingest`), when to cut (`storage::tick`).
 
+#[cfg(test)]
+mod arbitrary;
+mod block;
+mod block_file;
+mod columns;
+mod compact;
+mod condition;
+mod cursor;
+mod cut;
+#[cfg(test)]
+mod engine_test;
 mod head;
+mod nested_set;
 mod record;
 mod request;
+mod rows;
 mod scan;
 mod span_bytes;
 mod symbols;
+mod tags;
+mod value_text;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::{BlockId, DAY_NS, Signal, Span, SpanBatch, TimeRangeNs, TimestampNs};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue};
 use storage_disk::Disk;
@@ -32,6 +47,7 @@ use storage_wal::{Lsn, Wal};
 pub use request::{AttributeScope, Condition, Field, Projection, ScanRequest, ScanStats, Test};
 pub use scan::Snapshot;
 
+use block_file::Blocks;
 use head::Head;
 
 /// What an engine is built from.
@@ -164,14 +180,20 @@ pub struct Stats {
 
 /// The engine; share it behind an `Arc`.
 pub struct Traces {
+    disk: Disk,
     catalogue: Catalogue,
+    blocks: Arc<Blocks>,
     budget: Budget,
     options: Options,
     wal: Wal,
     /// Read while a batch goes into log and head, written while a cut swaps both: a batch is on the same side of a cut in
     /// the log and in the head.
     heads: RwLock<Heads>,
+    /// One cut at a time.
+    cutting: Mutex<()>,
     appended: AtomicU64,
+    cuts: AtomicU64,
+    compactions: AtomicU64,
 }
 
 struct Heads {
@@ -210,6 +232,8 @@ impl Traces {
         // Does something only when the log's files were lost: places below the checkpoint would not be replayed.
         wal.skip_to(checkpoint)?;
         let traces = Traces {
+            blocks: Arc::new(Blocks::new(parts.disk.clone())),
+            disk: parts.disk,
             catalogue: parts.catalogue,
             budget: parts.budget,
             options,
@@ -218,7 +242,10 @@ impl Traces {
                 current: Arc::new(head),
                 frozen: None,
             }),
+            cutting: Mutex::new(()),
             appended: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+            compactions: AtomicU64::new(0),
         };
         Ok((traces, replayed))
     }
@@ -256,18 +283,44 @@ impl Traces {
             let frozen = heads.frozen.iter().map(|(head, _)| head.clone());
             frozen.chain([heads.current.clone()]).collect()
         };
-        Snapshot::new(heads, range)
+        let blocks = self.catalogue.blocks(Signal::Traces, scan::with_slack(range));
+        Snapshot::new(heads, blocks, self.blocks.clone(), range)
     }
 
     /// Freezes the head into blocks (one per day), then lets its WAL segments go. Empty: there was nothing to freeze.
     pub fn cut(&self) -> Result<Vec<BlockId>, BlockError> {
-        Ok(Vec::new())
+        let _one_at_a_time = self.cutting.lock();
+        // A head that could not be written last time goes first; its records are still in the log.
+        let mut written = self.write_frozen()?;
+        {
+            let mut heads = self.heads.write();
+            if heads.current.is_empty() {
+                return Ok(written);
+            }
+            let checkpoint = self.wal.roll()?;
+            let full = std::mem::replace(&mut heads.current, Arc::new(Head::new(&self.budget)));
+            heads.frozen = Some((full, checkpoint));
+        }
+        written.extend(self.write_frozen()?);
+        Ok(written)
+    }
+
+    fn write_frozen(&self) -> Result<Vec<BlockId>, BlockError> {
+        let Some((head, checkpoint)) = self.heads.read().frozen.clone() else {
+            return Ok(Vec::new());
+        };
+        let written = cut::write_head(&self.disk, &self.catalogue, &head, checkpoint)?;
+        self.heads.write().frozen = None;
+        self.cuts.fetch_add(1, Ordering::Relaxed);
+        self.wal.truncate(checkpoint)?;
+        Ok(written)
     }
 
     /// Merges blocks of one day into one, joining traces and dropping duplicate spans. Readers keep the old blocks.
     pub fn compact(&self, blocks: &[BlockRef]) -> Result<BlockId, BlockError> {
-        let _ = blocks;
-        todo!()
+        let merged = compact::merge(&self.disk, &self.catalogue, &self.blocks, blocks)?;
+        self.compactions.fetch_add(1, Ordering::Relaxed);
+        Ok(merged)
     }
 
     /// Drops from the head what ended before `before`. (Blocks are retired by `storage`.)
@@ -279,10 +332,16 @@ impl Traces {
 
     /// Figures for the self-metrics.
     pub fn stats(&self) -> Stats {
+        let blocks = self.catalogue.blocks(Signal::Traces, TimeRangeNs::ALL);
         let heads = self.heads.read();
         let mut stats = Stats {
             appended: self.appended.load(Ordering::Relaxed),
+            blocks: blocks.len() as u64,
+            block_bytes: blocks.iter().map(|b| b.meta().bytes).sum(),
             wal: self.wal.stats(),
+            corrupt_chunks: self.blocks.corrupt(),
+            cuts: self.cuts.load(Ordering::Relaxed),
+            compactions: self.compactions.load(Ordering::Relaxed),
             ..Stats::default()
         };
         for head in heads.frozen.iter().map(|(head, _)| head).chain([&heads.current]) {

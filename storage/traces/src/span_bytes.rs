@@ -2,16 +2,18 @@
 //!
 //! Little-endian. `uv` = LEB128, `iv` = zigzag LEB128, `str` and `bytes` = len uv · data.
 //!
-//!     body        = parent · trace state str · flags uv · name sym · status u8 · message str
-//!                 · attributes · dropped attributes uv · events · dropped events uv · links · dropped links uv
-//!     parent      = 0 u8 | 1 u8 · span id [8]
-//!     attributes  = count uv · (key sym · value)*
-//!     events      = count uv · (t - span start iv · name sym · attributes · dropped attributes uv)*
-//!     links       = count uv · (trace id [16] · span id [8] · trace state str · attributes · dropped attributes uv · flags uv)*
-//!     value       = 0 | 1 · str | 2 (false) | 3 (true) | 4 · iv | 5 · f64 | 6 · bytes | 7 · count uv · value* | 8 · attributes
-//!     resource    = schema url str · dropped attributes uv · attributes
-//!     scope       = name str · version str · schema url str · dropped attributes uv · attributes
-//!     sym         = 0 uv · str | n uv (the n-th string of a table that lies elsewhere, from 1)
+//! ```text
+//! body        = parent · trace state str · flags uv · name sym · status u8 · message str
+//!             · attributes · dropped attributes uv · events · dropped events uv · links · dropped links uv
+//! parent      = 0 u8 | 1 u8 · span id [8]
+//! attributes  = count uv · (key sym · value)*
+//! events      = count uv · (t - span start iv · name sym · attributes · dropped attributes uv)*
+//! links       = count uv · (trace id [16] · span id [8] · trace state str · attributes · dropped attributes uv · flags uv)*
+//! value       = 0 | 1 · str | 2 (false) | 3 (true) | 4 · iv | 5 · f64 | 6 · bytes | 7 · count uv · value* | 8 · attributes
+//! resource    = schema url str · dropped attributes uv · attributes
+//! scope       = name str · version str · schema url str · dropped attributes uv · attributes
+//! sym         = 0 uv · str | n uv (the n-th string of a table that lies elsewhere, from 1)
+//! ```
 //!
 //! Where the string table lies is the user's affair: in a WAL record before the spans, in the head beside them. Ids and
 //! times stand outside the body because the head compares them without decoding.
@@ -222,7 +224,9 @@ fn put_symbol(out: &mut Vec<u8>, text: &str, place: Place, symbols: &mut impl Pu
 fn symbol<'s, 'r: 's>(r: &mut Reader<'r>, symbols: &'s impl GetSymbols) -> Result<&'s str, Malformed> {
     match r.uv()? {
         0 => r.str(),
-        n => symbols.text(n).ok_or_else(|| malformed(r, "string number beyond the table")),
+        n => symbols
+            .text(n)
+            .ok_or_else(|| malformed(r, "string number beyond the table")),
     }
 }
 
@@ -248,11 +252,7 @@ fn get_attributes(r: &mut Reader<'_>, symbols: &impl GetSymbols) -> Result<Vec<K
     get_attributes_at(r, 0, symbols)
 }
 
-fn get_attributes_at(
-    r: &mut Reader<'_>,
-    depth: usize,
-    symbols: &impl GetSymbols,
-) -> Result<Vec<KeyValue>, Malformed> {
+fn get_attributes_at(r: &mut Reader<'_>, depth: usize, symbols: &impl GetSymbols) -> Result<Vec<KeyValue>, Malformed> {
     let count = r.count(2)?;
     let mut out = Vec::with_capacity(count.min(ALLOCATE_AHEAD_MAX));
     for _ in 0..count {

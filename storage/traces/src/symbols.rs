@@ -49,7 +49,10 @@ impl Symbols {
     /// Strings used at a place.
     pub(crate) fn used_at(&self, place: Place) -> Vec<Arc<str>> {
         let table = self.table.read();
-        let used = table.list.iter().filter(|s| s.places.load(Ordering::Relaxed) & bit(place) != 0);
+        let used = table
+            .list
+            .iter()
+            .filter(|s| s.places.load(Ordering::Relaxed) & bit(place) != 0);
         used.map(|s| s.text.clone()).collect()
     }
 
