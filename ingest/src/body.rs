@@ -25,7 +25,7 @@ const INLINE_BYTES_MAX: usize = 256 * 1024;
 const DECODERS: usize = 4;
 /// After an early refusal this much of the rest of the body is read and dropped, so that an HTTP/1.1 client sees the
 /// answer and not a reset.
-const DRAIN_BYTES_MAX: usize = 4 << 20;
+const DRAIN_BYTES_MAX: usize = 64 << 20;
 /// And for no longer than this.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Windows of zstd up to 16 MiB: every level but the `--long` ones.

@@ -1,5 +1,7 @@
 //! The receivers over the real storage: what is sent is there, and sent twice it is there once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use axum::Router;

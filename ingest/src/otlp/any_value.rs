@@ -25,6 +25,8 @@ pub(crate) enum BadValue {
     Wire(BadWire),
     /// Nested too deeply: only the item is refused.
     Depth,
+    /// More attributes than an item may have, where they are its identity: only the item is refused.
+    TooMany,
     /// The request unfolds to more than may be held.
     Room(Refusal),
 }
@@ -35,9 +37,16 @@ impl From<BadWire> for BadValue {
     }
 }
 
-/// What the item is told that carries a value nested too deeply.
-pub(crate) fn depth_words() -> String {
-    format!("an attribute is nested deeper than {DEPTH_MAX} levels")
+impl BadValue {
+    /// What is wrong with the item, in words; an error if it is the whole request.
+    pub fn of_item(self) -> Result<String, Refusal> {
+        match self {
+            BadValue::Wire(e) => Err(e.into()),
+            BadValue::Room(e) => Err(e),
+            BadValue::Depth => Ok(format!("an attribute is nested deeper than {DEPTH_MAX} levels")),
+            BadValue::TooMany => Ok(format!("more than {ATTRIBUTES_MAX} attributes")),
+        }
+    }
 }
 
 /// How many bytes of memory a request may still unfold to.

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use model::{LabelSet, LogBatch, StreamIx, TimestampNs};
 
-use super::any_value::{AnyValue, BadValue, DEPTH_MAX, Room, depth_words, elements, read_pair};
+use super::any_value::{AnyValue, BadValue, DEPTH_MAX, Room, elements, read_pair};
 use super::report::Report;
 use crate::entry_limits::{
     METADATA_BYTES_MAX, METADATA_PAIRS_MAX, SERVICE_NAME, bad_entry, bad_stream, discover_service_name,
@@ -178,9 +178,10 @@ impl Reading {
             scratch.clear();
             match self.entry(field.bytes()?, origin, &metadata, &mut scratch) {
                 Ok(()) => self.room.check(self.batch.bytes())?,
-                Err(BadValue::Depth) => self.report.reject(1, depth_words),
-                Err(BadValue::Wire(e)) => return Err(e.into()),
-                Err(BadValue::Room(e)) => return Err(e),
+                Err(bad) => {
+                    let words = bad.of_item()?;
+                    self.report.reject(1, || words);
+                }
             }
         }
         Ok(())
@@ -263,15 +264,12 @@ impl Reading {
 
     /// An attribute of a resource or scope; one nested too deeply is left out with a warning.
     fn shared(&mut self, put: Result<(), BadValue>) -> Result<(), Refusal> {
-        match put {
-            Ok(()) => Ok(()),
-            Err(BadValue::Wire(e)) => Err(e.into()),
-            Err(BadValue::Room(e)) => Err(e),
-            Err(BadValue::Depth) => {
-                self.report.warn(depth_words);
-                Ok(())
-            }
+        if let Err(bad) = put {
+            let words = bad.of_item()?;
+            self.report
+                .warn(|| format!("resource or scope attribute left out: {words}"));
         }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use model::{
     Exemplar, LabelSet, METRIC_NAME, MetricKind, MetricMetadata, SampleBatch, SeriesIx, TimestampMs, stale_nan,
 };
 
-use super::any_value::{ATTRIBUTES_MAX, BadValue, Room, depth_words, read_pair};
+use super::any_value::{ATTRIBUTES_MAX, BadValue, Room, read_pair};
 use super::metric_names::{NamedAs, metric_name, unit_name};
 use super::report::Report;
 use crate::label_names::label_name;
@@ -220,11 +220,10 @@ impl<'a> Translation<'a> {
             };
             match taken {
                 Ok(t) => origin.saw(t),
-                Err(BadValue::Wire(e)) => return Err(e.into()),
-                Err(BadValue::Room(e)) => return Err(e),
-                Err(BadValue::Depth) => self
-                    .report
-                    .reject(1, || format!("{}: {}", family.raw_name, depth_words())),
+                Err(bad) => {
+                    let words = bad.of_item()?;
+                    self.report.reject(1, || format!("{}: {words}", family.raw_name));
+                }
             }
             self.room.check(self.batch.bytes())?;
         }
@@ -414,24 +413,27 @@ impl<'a> Translation<'a> {
     }
 
     fn point_attribute(&mut self, message: &'a [u8]) -> Result<(), BadValue> {
-        if self.attributes.len() < ATTRIBUTES_MAX {
-            let (key, value) = read_pair(message)?;
-            self.attributes.push((key, value.into_text()?));
+        if self.attributes.len() >= ATTRIBUTES_MAX {
+            return Err(BadValue::TooMany);
         }
+        let (key, value) = read_pair(message)?;
+        self.attributes.push((key, value.into_text()?));
         Ok(())
     }
 
-    /// An attribute of a resource; one nested too deeply is left out with a warning, for the points are sound.
+    /// An attribute of a resource; a bad one is left out with a warning, for the points are sound.
     fn attribute(&mut self, message: &'a [u8], attributes: &mut Vec<Pair<'a>>) -> Result<(), Refusal> {
-        if attributes.len() >= ATTRIBUTES_MAX {
-            return Ok(());
-        }
         let (key, value) = read_pair(message)?;
-        match value.into_text() {
+        let value = match value.into_text() {
+            Ok(_) if attributes.len() >= ATTRIBUTES_MAX => Err(BadValue::TooMany),
+            other => other,
+        };
+        match value {
             Ok(value) => attributes.push((key, value)),
-            Err(BadValue::Wire(e)) => return Err(e.into()),
-            Err(BadValue::Room(e)) => return Err(e),
-            Err(BadValue::Depth) => self.report.warn(depth_words),
+            Err(bad) => {
+                let words = bad.of_item()?;
+                self.report.warn(|| format!("resource attribute left out: {words}"));
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use model::{
     Event, KeyValue, Link, Resource, Scope, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs, TraceId,
 };
 
-use super::any_value::{ATTRIBUTES_MAX, BadValue, Room, depth_words, read_pair};
+use super::any_value::{ATTRIBUTES_MAX, BadValue, Room, read_pair};
 use super::report::Report;
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Field, Fields};
@@ -130,12 +130,10 @@ impl Reading {
             match self.span(field.bytes()?, &mut span) {
                 Ok(()) => self.batch.spans.push(span),
                 Err(BadSpan::Id(reason)) => self.report.reject(1, || reason),
-                Err(BadSpan::Value(BadValue::Depth)) => {
-                    self.report
-                        .reject(1, || format!("span {}: {}", span.span_id, depth_words()));
+                Err(BadSpan::Value(bad)) => {
+                    let words = bad.of_item()?;
+                    self.report.reject(1, || format!("span {:?}: {words}", span.name));
                 }
-                Err(BadSpan::Value(BadValue::Wire(e))) => return Err(e.into()),
-                Err(BadSpan::Value(BadValue::Room(e))) => return Err(e),
             }
         }
         Ok(())
@@ -259,16 +257,13 @@ impl Reading {
         dropped: &mut u32,
     ) -> Result<(), Refusal> {
         self.room.take(field.bytes()?.len())?;
-        match self.attribute(field, attributes, dropped) {
-            Ok(()) => Ok(()),
-            Err(BadValue::Wire(e)) => Err(e.into()),
-            Err(BadValue::Room(e)) => Err(e),
-            Err(BadValue::Depth) => {
-                drop_one(dropped);
-                self.report.warn(depth_words);
-                Ok(())
-            }
+        if let Err(bad) = self.attribute(field, attributes, dropped) {
+            let words = bad.of_item()?;
+            drop_one(dropped);
+            self.report
+                .warn(|| format!("resource or scope attribute left out: {words}"));
         }
+        Ok(())
     }
 }
 

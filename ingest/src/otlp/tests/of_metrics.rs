@@ -295,6 +295,17 @@ async fn what_cannot_be_stored_is_refused_point_by_point() {
 }
 
 #[tokio::test]
+async fn too_many_attributes_are_not_another_series() {
+    let attributes = (0..1001).map(|i| text(&format!("k{i}"), "v")).collect();
+    let body = request(vec![], vec![gauge("m", attributes, T), gauge("good", vec![], T)]);
+    let (n, message, kept) = rejected(body).await;
+    assert_eq!(
+        (n, message.as_str(), kept.len()),
+        (1, "m: more than 1000 attributes", 1)
+    );
+}
+
+#[tokio::test]
 async fn samples_refused_by_the_storage_are_counted() {
     let (router, shelf) = http();
     *shelf.samples_taken.lock() = crate::sink::SamplesTaken {

@@ -237,3 +237,26 @@ async fn counters_count() {
     assert_eq!(row.wire_bytes, row.decoded_bytes);
     assert!(row.wire_bytes > 100);
 }
+
+/// A client of HTTP/1.1 writes all of its body before it reads; it must see the answer, not a reset.
+#[tokio::test]
+async fn an_early_refusal_is_seen_over_a_real_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (router, _) = http();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    for (content_type, want) in [("application/json", "HTTP/1.1 413"), ("text/plain", "HTTP/1.1 415")] {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        let len = 12 * BODY_BYTES_MAX;
+        let head = format!(
+            "POST /v1/logs HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b' '; len]).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(want), "{answer}");
+    }
+    server.abort();
+}
