@@ -139,6 +139,9 @@ pub(crate) fn canonical(span: &Span) -> Vec<u8> {
     let by_key = |attributes: &mut Vec<KeyValue>| attributes.sort_by(|a, b| a.key.cmp(&b.key));
     by_key(&mut span.attributes);
     by_key(&mut Arc::make_mut(&mut span.resource).attributes);
+    by_key(&mut Arc::make_mut(&mut span.scope).attributes);
+    span.events.iter_mut().for_each(|e| by_key(&mut e.attributes));
+    span.links.iter_mut().for_each(|l| by_key(&mut l.attributes));
     exact(&span)
 }
 
@@ -177,6 +180,9 @@ pub(crate) fn golden_spans() -> Vec<Span> {
             ),
             KeyValue::new("twice", "first".into()),
             KeyValue::new("twice", "second".into()),
+            KeyValue::new("thrice", 1.into()),
+            KeyValue::new("thrice", AttributeValue::Bytes(vec![2])),
+            KeyValue::new("thrice", AttributeValue::Array(vec![3.into()])),
         ]
     };
     let resource = |name: &str| {

@@ -35,7 +35,8 @@
 //! revision                     uint64           the block into which the span was cut first; of copies the highest counts
 //! ```
 //!
-//! A key that occurs twice on a span keeps its last value in the column and the others in the map. Row groups hold 32 Ki
+//! A key that occurs twice on a span, as OTLP forbids, keeps its last value in the column and the others in the map; maps
+//! have each key once all the same (`value_text.rs`), or DuckDB would refuse the file. Row groups hold 32 Ki
 //! rows (what a lookup pays is the dictionaries of one row group), pages 2 Ki. Columns and their order may differ from
 //! block to block; readers go by name. `SCHEMA.md` shows all of this to users of SQL. Golden file:
 //! `testdata/spans_v1.parquet`.
@@ -59,7 +60,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue as FileKeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use rapidhash::RapidHashMap;
+use rapidhash::{RapidHashMap, RapidHashSet};
 use storage_disk::{Disk, Writer};
 
 use crate::BlockError;
@@ -67,7 +68,7 @@ use crate::columns::{Dedicated, Kind, Usage};
 use crate::nested_set::{Nested, nested_set};
 use crate::record::{resource_key, scope_key};
 use crate::request::AttributeScope;
-use crate::value_text::put_text;
+use crate::value_text::{put_repeated, put_text};
 
 /// The file within a block's directory.
 pub(crate) const FILE: &str = "spans.parquet";
@@ -624,14 +625,14 @@ impl Rows {
                 self.slots[*column] = fits.then_some(n);
             }
         }
+        let inside = |n: usize| {
+            let column = self.by_key.get(&attributes[n].key);
+            column.is_some_and(|c| self.slots[*c] == Some(n))
+        };
         for (n, kv) in attributes.iter().enumerate() {
-            let inside = self.by_key.get(&kv.key).is_some_and(|c| self.slots[*c] == Some(n));
-            usage.count(AttributeScope::Span, &kv.key, &kv.value, 1, !inside);
-            if !inside {
-                self.bytes += self.attributes.put(&kv.key, &kv.value);
-            }
+            usage.count(AttributeScope::Span, &kv.key, &kv.value, 1, !inside(n));
         }
-        self.attributes.end_row();
+        self.bytes += self.attributes.row(attributes, |n| !inside(n));
         for (source, builder) in &mut self.dedicated {
             if let Source::Span(n) = source {
                 self.bytes += builder.append(self.slots[*n].map(|at| &attributes[at].value));
@@ -646,12 +647,9 @@ impl Rows {
                 self.bytes += builder.append(kept.columns[*n].as_ref());
             }
         }
-        for (kv, outside) in kept.value.attributes.iter().zip(&kept.outside) {
-            if *outside {
-                self.bytes += self.resource_attributes.put(&kv.key, &kv.value);
-            }
-        }
-        self.resource_attributes.end_row();
+        self.bytes += self
+            .resource_attributes
+            .row(&kept.value.attributes, |n| kept.outside[n]);
         self.resource_dropped.push(kept.value.dropped_attributes);
         put_optional(&mut self.resource_schema_url, &kept.value.schema_url);
     }
@@ -661,10 +659,7 @@ impl Rows {
         self.scope_id.push(id);
         put_optional(&mut self.scope_name, &scope.name);
         put_optional(&mut self.scope_version, &scope.version);
-        for kv in &scope.attributes {
-            self.bytes += self.scope_attributes.put(&kv.key, &kv.value);
-        }
-        self.scope_attributes.end_row();
+        self.bytes += self.scope_attributes.row(&scope.attributes, |_| true);
         self.scope_dropped.push(scope.dropped_attributes);
         put_optional(&mut self.scope_schema_url, &scope.schema_url);
         self.bytes += scope.name.len() + scope.version.len();
@@ -809,6 +804,23 @@ impl Offsets {
     }
 }
 
+/// Whether two attributes have the same key. Looks at all pairs of a short list, which is faster than hashing.
+fn keys_repeat(attributes: &[KeyValue]) -> bool {
+    const PAIRS_UP_TO: usize = 24;
+    if attributes.len() <= PAIRS_UP_TO {
+        let mut rest = attributes;
+        while let [first, others @ ..] = rest {
+            if others.iter().any(|kv| kv.key == first.key) {
+                return true;
+            }
+            rest = others;
+        }
+        return false;
+    }
+    let mut seen = RapidHashSet::default();
+    !attributes.iter().all(|kv| seen.insert(kv.key.as_str()))
+}
+
 /// A map of texts and the column with the types of its entries.
 #[derive(Default)]
 struct TextMap {
@@ -822,6 +834,48 @@ struct TextMap {
 }
 
 impl TextMap {
+    /// Appends a row: the attributes whose place is `wanted`. Returns about its bytes.
+    fn row(&mut self, attributes: &[KeyValue], wanted: impl Fn(usize) -> bool) -> usize {
+        let mut bytes = 0;
+        if keys_repeat(attributes) {
+            let places = (0..attributes.len()).filter(|n| wanted(*n));
+            bytes += self.put_repeating(&places.map(|n| &attributes[n]).collect::<Vec<_>>());
+        } else {
+            for (n, kv) in attributes.iter().enumerate() {
+                if wanted(n) {
+                    bytes += self.put(&kv.key, &kv.value);
+                }
+            }
+        }
+        self.end_row();
+        bytes
+    }
+
+    fn put_repeating(&mut self, attributes: &[&KeyValue]) -> usize {
+        let mut by_key: RapidHashMap<&str, Vec<&AttributeValue>> = RapidHashMap::default();
+        for kv in attributes {
+            by_key.entry(&kv.key).or_default().push(&kv.value);
+        }
+        let mut bytes = 0;
+        for kv in attributes {
+            // The first of a key brings all of them.
+            match by_key.remove(kv.key.as_str()).as_deref() {
+                None => {}
+                Some([one]) => bytes += self.put(&kv.key, one),
+                Some(several) => {
+                    self.keys.append_value(&kv.key);
+                    self.text.clear();
+                    let several = several.iter().map(|v| (*v).clone()).collect();
+                    self.row_types.push(put_repeated(&mut self.text, several));
+                    self.values.append_value(&self.text);
+                    self.items += 1;
+                    bytes += kv.key.len() + self.text.len() + 8;
+                }
+            }
+        }
+        bytes
+    }
+
     fn put(&mut self, key: &str, value: &AttributeValue) -> usize {
         self.keys.append_value(key);
         if let AttributeValue::Str(s) = value {
@@ -866,12 +920,7 @@ impl Events {
     fn put(&mut self, event: &model::Event) -> usize {
         self.time.push(event.t.0);
         self.name.append_value(&event.name);
-        let bytes: usize = event
-            .attributes
-            .iter()
-            .map(|kv| self.attributes.put(&kv.key, &kv.value))
-            .sum();
-        self.attributes.end_row();
+        let bytes = self.attributes.row(&event.attributes, |_| true);
         self.dropped.push(event.dropped_attributes);
         bytes + event.name.len() + 32
     }
@@ -909,12 +958,7 @@ impl Links {
         self.trace_id.extend_from_slice(&link.trace_id.to_bytes());
         self.span_id.extend_from_slice(&link.span_id.to_bytes());
         put_optional(&mut self.trace_state, &link.trace_state);
-        let bytes: usize = link
-            .attributes
-            .iter()
-            .map(|kv| self.attributes.put(&kv.key, &kv.value))
-            .sum();
-        self.attributes.end_row();
+        let bytes = self.attributes.row(&link.attributes, |_| true);
         self.dropped.push(link.dropped_attributes);
         self.flags.push(link.flags);
         bytes + link.trace_state.len() + 48

@@ -13,7 +13,7 @@ use crate::block_file::BlockFile;
 use crate::columns::{Dedicated, Kind};
 use crate::request::{AttributeScope, Condition, Field, Test};
 use crate::rows::{TextMap, Values};
-use crate::value_text::from_text;
+use crate::value_text::each_from_text;
 
 const REGEX_BYTES_MAX: usize = 1 << 20;
 
@@ -374,7 +374,11 @@ impl Ready {
                 .filter(|(k, ..)| *k == key)
                 .any(|(_, kind, text)| match kind {
                     's' => self.test.passes(Value::Str(text)),
-                    _ => from_text(kind, text).is_none_or(|v| self.test.passes(Value::of(&v))),
+                    _ => {
+                        let mut passes = false;
+                        let read = each_from_text(kind, text, |v| passes |= self.test.passes(Value::of(&v)));
+                        passes || !read
+                    }
                 });
         }
         Ok(())

@@ -16,7 +16,7 @@ use rapidhash::{RapidHashMap, RapidHashSet};
 use crate::block_file::BlockFile;
 use crate::columns::{Dedicated, Kind};
 use crate::request::{AttributeScope, Projection, ScanRequest};
-use crate::value_text::from_text;
+use crate::value_text::each_from_text;
 
 /// A copy of a span; of several copies the one with the highest revision counts.
 pub(crate) struct Copied {
@@ -518,9 +518,9 @@ impl<'a> TextMap<'a> {
     fn row(&self, row: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<KeyValue>, String> {
         let mut out = Vec::with_capacity((self.offsets[row + 1] - self.offsets[row]) as usize);
         for (key, kind, text) in self.entries(row).filter(|(key, ..)| wanted(key)) {
-            let value =
-                from_text(kind, text).ok_or_else(|| format!("attribute {key:?} is no value of type {kind:?}"))?;
-            out.push(KeyValue::new(key, value));
+            if !each_from_text(kind, text, |value| out.push(KeyValue::new(key, value))) {
+                return Err(format!("attribute {key:?} is no value of type {kind:?}"));
+            }
         }
         Ok(out)
     }

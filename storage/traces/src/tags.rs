@@ -15,7 +15,7 @@ use crate::request::{AttributeScope, Projection, ScanRequest};
 use crate::rows::{Copied, Decoder, TextMap, Values, Wants};
 use crate::scan::Snapshot;
 use crate::span_bytes::{Place, put_value};
-use crate::value_text::from_text;
+use crate::value_text::each_from_text;
 
 /// Spans of the heads that are looked at for values.
 const HEAD_SPANS_MAX: usize = 1 << 18;
@@ -209,7 +209,7 @@ impl Distinct {
             let map = map.ok_or_else(|| file.corrupt("a map of attributes is missing"))?;
             for row in 0..batch.num_rows() {
                 for (_, kind, text) in map.entries(row).filter(|(key, ..)| *key == name) {
-                    from_text(kind, text).iter().for_each(|v| self.add(v));
+                    each_from_text(kind, text, |value| self.add(&value));
                 }
             }
             if self.is_full() {

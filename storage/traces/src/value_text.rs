@@ -5,6 +5,8 @@
 //! d  shortest decimal that reads back as the same double (also NaN, inf, -inf)
 //! n  no value, empty text               x  bytes in hexadecimal
 //! j  an array or map as JSON; a number is a double exactly if it has a point or an exponent
+//! r  several values of one key as a JSON array: a map has each key once, whatever was sent
+//! R  the same, where JSON does not do: as z
 //! z  anything else (bytes or non-finite doubles within arrays, NaNs with a payload): `value` of `span_bytes.rs` in
 //!    hexadecimal
 //! ```
@@ -72,6 +74,29 @@ pub(crate) fn from_text(kind: char, text: &str) -> Option<AttributeValue> {
         }
         _ => return None,
     })
+}
+
+/// Appends the text of several values of one key; returns its type.
+pub(crate) fn put_repeated(out: &mut String, values: Vec<AttributeValue>) -> char {
+    match put_text(out, &AttributeValue::Array(values)) {
+        'j' => 'r',
+        _ => 'R',
+    }
+}
+
+/// Reads what [`put_text`] or [`put_repeated`] wrote, handing over each value; whether it did.
+pub(crate) fn each_from_text(kind: char, text: &str, mut visit: impl FnMut(AttributeValue)) -> bool {
+    let as_one = match kind {
+        'r' => 'j',
+        'R' => 'z',
+        kind => kind,
+    };
+    match (from_text(as_one, text), kind) {
+        (Some(AttributeValue::Array(values)), 'r' | 'R') => values.into_iter().for_each(visit),
+        (Some(_), 'r' | 'R') | (None, _) => return false,
+        (Some(value), _) => visit(value),
+    }
+    true
 }
 
 fn put_binary(out: &mut String, value: &AttributeValue) -> char {
