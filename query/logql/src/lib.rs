@@ -1,8 +1,35 @@
 //! LogQL: text -> syntax tree -> pipeline and vector algebra on a snapshot of the logs engine.
+//!
+//! [`Query::parse`] makes a syntax tree (`syntax`) and from it a plan (`plan`): compiled pipelines, and needles that let
+//! storage skip chunks. A log query (`log`) takes runs newest first and stops when its limit is filled; a metric query
+//! (`metric`) turns runs into rows (`range`, `window`) and hands those to the vector algebra of `query-exec`.
+//!
+//! If you look for how a stage works, it has a file in `stage`; the labels it works on are in `labels`; `line_format` and
+//! `label_format` run templates (`template`).
+
+mod detect;
+mod labels;
+mod log;
+mod metric;
+mod pipeline;
+mod plan;
+mod range;
+mod regexp;
+mod stage;
+mod syntax;
+mod template;
+mod units;
+mod window;
+
+use std::sync::Arc;
 
 use model::{Entry, LabelSet, Matcher, TimestampNs};
-use query_exec::{Context, ExecError};
+use query_exec::{Context, ExecError, Grid};
 use storage_logs::Logs;
+
+use pipeline::Scratch;
+use plan::Plan;
+use syntax::Expr;
 
 /// A query that cannot be parsed or checked; worded as Loki words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +82,8 @@ pub struct Options {
 /// A parsed query.
 #[derive(Clone, Debug)]
 pub struct Query {
-    _inner: (),
+    expr: Arc<Expr>,
+    plan: Arc<Plan>,
 }
 
 /// Labels of an entry by where they came from, for callers that want them apart (`categorize-labels`).
@@ -120,16 +148,25 @@ pub struct Stats {
     pub runs: u64,
 }
 
+/// Most steps of a range query.
+const STEPS_MAX: i64 = 11_000;
+
 impl Query {
     /// Parses and checks.
     pub fn parse(text: &str) -> Result<Query, ParseError> {
-        let _ = text;
-        todo!()
+        let expr = syntax::parse(text)?;
+        let plan = Plan::new(&expr)?;
+        Ok(Query {
+            expr: Arc::new(expr),
+            plan: Arc::new(plan),
+        })
     }
+
     /// Whether it asks for numbers rather than lines.
     pub fn is_metric(&self) -> bool {
-        todo!()
+        matches!(*self.expr, Expr::Metric(_))
     }
+
     /// Evaluates at one time. A log query is an error here (Loki: 400 "log queries are not supported as an instant query type").
     pub fn instant(
         &self,
@@ -138,9 +175,20 @@ impl Query {
         at: TimestampNs,
         options: Options,
     ) -> Result<Output, EvalError> {
-        let _ = (context, logs, at, options);
-        todo!()
+        let _ = options;
+        match &*self.plan {
+            Plan::Log(_) => Err(EvalError::Pipeline(
+                "log queries are not supported as an instant query type, please change your query to a range query type"
+                    .into(),
+            )),
+            Plan::Metric(plan) => {
+                let (value, stats) =
+                    metric::evaluate(context, logs, plan, Grid::instant(at.0), true, self.sorts())?;
+                Ok(Output { value, stats })
+            }
+        }
     }
+
     /// Evaluates a log query over `[start, end)`, or a metric query at `start`, `start + step`, ... up to `end` (no
     /// alignment happens here). `step_ns` must be positive for metric queries.
     pub fn range(
@@ -152,24 +200,102 @@ impl Query {
         step_ns: i64,
         options: Options,
     ) -> Result<Output, EvalError> {
-        let _ = (context, logs, start, end, step_ns, options);
-        todo!()
+        match &*self.plan {
+            Plan::Log(plan) => {
+                let (streams, stats) = log::select(context, logs, plan, detect::range_of(start, end), options)?;
+                Ok(Output {
+                    value: Value::Streams(streams),
+                    stats,
+                })
+            }
+            Plan::Metric(plan) => {
+                let data = |text: &str| EvalError::Exec(ExecError::Data(text.into()));
+                let Some(span) = end.0.checked_sub(start.0).filter(|span| *span >= 0) else {
+                    return Err(data("end timestamp must not be before start time"));
+                };
+                if step_ns <= 0 {
+                    return Err(data(
+                        "zero or negative query resolution step widths are not accepted. Try a positive integer",
+                    ));
+                }
+                if span / step_ns > STEPS_MAX {
+                    return Err(data(
+                        "exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter",
+                    ));
+                }
+                let grid = Grid::range(start.0, end.0, step_ns);
+                let (value, stats) = metric::evaluate(context, logs, plan, grid, false, self.sorts())?;
+                Ok(Output { value, stats })
+            }
+        }
     }
+
     /// The stream selector of a log query, and of a metric query with one selector.
     pub fn matchers(&self) -> &[Matcher] {
-        todo!()
+        match &*self.expr {
+            Expr::Log(log) => &log.matchers,
+            Expr::Metric(metric) => {
+                let mut selectors = Vec::new();
+                metric.for_each_range(&mut |range| selectors.push(&range.log.matchers[..]));
+                match selectors[..] {
+                    [only] => only,
+                    _ => &[],
+                }
+            }
+        }
     }
+
+    /// The stream selectors of all range aggregations, or the one of a log query.
+    pub fn selectors(&self) -> Vec<&[Matcher]> {
+        match &*self.expr {
+            Expr::Log(log) => vec![&log.matchers],
+            Expr::Metric(metric) => {
+                let mut selectors = Vec::new();
+                metric.for_each_range(&mut |range| selectors.push(&range.log.matchers[..]));
+                selectors
+            }
+        }
+    }
+
     /// For live tail: runs the pipeline of a log query on one entry of a stream. `None`: filtered out.
     pub fn process(&self, labels: &LabelSet, entry: &Entry) -> Option<(LabelSet, Line)> {
-        let _ = (labels, entry);
-        todo!()
+        let Plan::Log(plan) = &*self.plan else { return None };
+        let mut scratch = Scratch::default();
+        scratch.begin_stream(labels);
+        let metadata = entry.metadata.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        plan.pipeline
+            .run(&entry.line, entry.t, entry.t, metadata, &mut scratch)
+            .then(|| log::survivor(labels, entry.t, &entry.line, &scratch))
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn sorts(&self) -> bool {
+        matches!(&*self.expr, Expr::Metric(metric) if metric.sorts())
+    }
+}
+
+impl std::fmt::Display for Query {
+    /// The canonical text, on one line; it parses to the same query.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.expr.fmt(f)
+    }
+}
+
+impl Stats {
+    fn add(&mut self, other: &Stats) {
+        self.bytes += other.bytes;
+        self.lines += other.lines;
+        self.entries += other.entries;
+        self.runs += other.runs;
     }
 }
 
 /// Parses a stream selector (`{app="x"}`), as `match[]` and `query` of the label endpoints carry it.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    let _ = text;
-    todo!()
+    syntax::parse_selector(text)
 }
 
 /// A field found in log lines or their metadata.
@@ -199,6 +325,5 @@ pub fn detected_fields(
     line_limit: usize,
     limit: usize,
 ) -> Result<Vec<DetectedField>, EvalError> {
-    let _ = (context, logs, query, start, end, line_limit, limit);
-    todo!()
+    detect::detected_fields(context, logs, query, detect::range_of(start, end), line_limit, limit)
 }

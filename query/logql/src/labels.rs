@@ -1,0 +1,466 @@
+//! The labels of one entry on its way through a pipeline, by origin, in buffers that are reused from line to line.
+//!
+//! A label comes from the stream, from structured metadata, or was parsed or formatted. A parsed name that the stream or
+//! the metadata carries becomes `<name>_extracted`, and so does metadata with the name of a stream label. The stream's
+//! labels are written once per stream; [`Labels::next_line`] goes back to them.
+
+/// The label that says what went wrong.
+pub(crate) const ERROR: &str = "__error__";
+/// The label that says it in detail.
+pub(crate) const ERROR_DETAILS: &str = "__error_details__";
+/// The label by which Loki marks lines whose error a query asks for.
+pub(crate) const PRESERVE_ERROR: &str = "__preserve_error__";
+
+const EXTRACTED: &str = "_extracted";
+
+/// Where a label comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Stream,
+    Metadata,
+    Parsed,
+}
+
+/// Places in [`Labels::text`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    name: (u32, u32),
+    value: (u32, u32),
+    pub origin: Origin,
+    live: bool,
+}
+
+/// Which labels a query looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Needed {
+    #[default]
+    All,
+    /// Only these; with none of them parsers need not run.
+    Only(Vec<String>),
+}
+
+impl Needed {
+    /// Whether parsing is pointless.
+    pub fn nothing(&self) -> bool {
+        matches!(self, Needed::Only(names) if names.is_empty())
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        match self {
+            Needed::All => true,
+            Needed::Only(names) => names.iter().any(|n| n == name),
+        }
+    }
+}
+
+/// Labels of one entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Labels {
+    text: String,
+    fields: Vec<Field>,
+    stream_text: usize,
+    stream_fields: Vec<Field>,
+    error: String,
+    details: String,
+    /// Whether anything but the stream's own labels is there.
+    changed: bool,
+}
+
+/// A parsed label whose value is being written.
+pub(crate) struct Slot {
+    name: (u32, u32),
+}
+
+impl Labels {
+    /// Begins a stream.
+    pub fn begin_stream<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.text.clear();
+        self.fields.clear();
+        self.error.clear();
+        self.details.clear();
+        self.changed = false;
+        for (name, value) in labels {
+            self.push(name, value, Origin::Stream);
+        }
+        self.stream_text = self.text.len();
+        self.stream_fields.clear();
+        self.stream_fields.extend_from_slice(&self.fields);
+    }
+
+    /// Begins a line of the same stream.
+    pub fn next_line(&mut self) {
+        if self.changed {
+            self.text.truncate(self.stream_text);
+            self.fields.clear();
+            self.fields.extend_from_slice(&self.stream_fields);
+            self.error.clear();
+            self.details.clear();
+            self.changed = false;
+        }
+    }
+
+    /// Whether the labels are exactly the stream's own.
+    pub fn is_stream_only(&self) -> bool {
+        !self.changed
+    }
+
+    /// Adds structured metadata.
+    pub fn add_metadata(&mut self, name: &str, value: &str) {
+        self.changed = true;
+        match name {
+            ERROR => return self.error.push_str(value),
+            ERROR_DETAILS => return self.details.push_str(value),
+            _ => {}
+        }
+        let start = self.text.len();
+        self.text.push_str(name);
+        if self.stream_has(start) {
+            self.text.push_str(EXTRACTED);
+        }
+        let name_span = (start as u32, self.text.len() as u32);
+        self.text.push_str(value);
+        self.fields.push(Field {
+            name: name_span,
+            value: (name_span.1, self.text.len() as u32),
+            origin: Origin::Metadata,
+            live: true,
+        });
+    }
+
+    /// The value of a label; not of errors.
+    pub fn get_label(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|i| self.slice(self.fields[i].value))
+    }
+
+    /// The value of a label or an error.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        match name {
+            ERROR => (!self.error.is_empty()).then_some(self.error.as_str()),
+            ERROR_DETAILS => (!self.details.is_empty()).then_some(self.details.as_str()),
+            _ => self.get_label(name),
+        }
+    }
+
+    /// The labels as they are now, for templates that must not see later changes.
+    pub fn freeze(&self, into: &mut Vec<Field>) {
+        into.clear();
+        into.extend(self.fields.iter().filter(|f| f.live));
+    }
+
+    /// The value of a frozen label or an error.
+    pub fn get_frozen(&self, frozen: &[Field], name: &str) -> Option<&str> {
+        match name {
+            ERROR | ERROR_DETAILS => self.get(name),
+            _ => frozen
+                .iter()
+                .find(|f| self.slice(f.name) == name)
+                .map(|f| self.slice(f.value)),
+        }
+    }
+
+    /// Sets a label to a value, as `label_format` does: whatever had the name is gone.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.remove(name);
+        self.push(name, value, Origin::Parsed);
+    }
+
+    /// Gives a label another name; nothing happens if it is not there.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        let Some(i) = self.find(from) else { return };
+        let value = self.fields[i].value;
+        self.remove(from);
+        self.remove(to);
+        let start = self.text.len() as u32;
+        self.text.push_str(to);
+        self.fields.push(Field {
+            name: (start, self.text.len() as u32),
+            value,
+            origin: Origin::Parsed,
+            live: true,
+        });
+    }
+
+    /// Removes a label or clears an error.
+    pub fn remove(&mut self, name: &str) {
+        self.changed = true;
+        match name {
+            ERROR => return self.error.clear(),
+            ERROR_DETAILS => return self.details.clear(),
+            _ => {}
+        }
+        while let Some(i) = self.find(name) {
+            self.fields[i].live = false;
+        }
+    }
+
+    /// Removes every label that `keep` refuses. Errors stay.
+    pub fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
+        self.changed = true;
+        for i in 0..self.fields.len() {
+            let field = self.fields[i];
+            if field.live && !keep(self.slice(field.name), self.slice(field.value)) {
+                self.fields[i].live = false;
+            }
+        }
+    }
+
+    /// Begins a parsed label with the name `prefix` + `name`, sanitised. `None` if the query does not need it, or has it already. The
+    /// value is written to [`Labels::value`]; then comes [`Labels::commit`].
+    pub fn open(&mut self, prefix: &str, name: &str, needed: &Needed) -> Option<Slot> {
+        let start = self.text.len();
+        self.text.push_str(prefix);
+        sanitise(name, prefix.is_empty(), &mut self.text);
+        if self.stream_has(start) || self.metadata_has(start) {
+            self.text.push_str(EXTRACTED);
+        }
+        let span = (start as u32, self.text.len() as u32);
+        let name = self.slice(span);
+        let taken = self
+            .fields
+            .iter()
+            .any(|f| f.live && f.origin == Origin::Parsed && self.slice(f.name) == name);
+        if taken || !needed.wants(name) {
+            self.text.truncate(start);
+            return None;
+        }
+        Some(Slot { name: span })
+    }
+
+    /// Where the value of an open slot goes: append to it.
+    pub fn value(&mut self) -> &mut String {
+        &mut self.text
+    }
+
+    /// Ends a parsed label.
+    pub fn commit(&mut self, slot: Slot) {
+        self.changed = true;
+        let name = self.slice(slot.name);
+        // A parsed label hides metadata of the same (suffixed) name.
+        let hidden = self
+            .fields
+            .iter()
+            .position(|f| f.live && f.origin == Origin::Metadata && self.slice(f.name) == name);
+        if let Some(i) = hidden {
+            self.fields[i].live = false;
+        }
+        self.fields.push(Field {
+            name: slot.name,
+            value: (slot.name.1, self.text.len() as u32),
+            origin: Origin::Parsed,
+            live: true,
+        });
+    }
+
+    /// Takes back an open slot.
+    pub fn abandon(&mut self, slot: Slot) {
+        self.text.truncate(slot.name.0 as usize);
+    }
+
+    /// Adds a parsed label whose value is at hand. Says whether the query needed it.
+    pub fn extract(&mut self, name: &str, value: &str, needed: &Needed) -> bool {
+        match self.open("", name, needed) {
+            Some(slot) => {
+                self.text.push_str(value);
+                self.commit(slot);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How many parsed labels of those needed are there; all found: a parser may stop.
+    pub fn has_all(&self, needed: &Needed) -> bool {
+        match needed {
+            Needed::All => false,
+            Needed::Only(names) => names.iter().all(|n| {
+                self.fields
+                    .iter()
+                    .any(|f| f.live && f.origin == Origin::Parsed && self.slice(f.name) == n)
+            }),
+        }
+    }
+
+    /// Notes what went wrong; the first fault stays.
+    pub fn set_error(&mut self, kind: &str, details: &str) {
+        if self.error.is_empty() {
+            self.changed = true;
+            self.error.push_str(kind);
+            self.details.clear();
+            self.details.push_str(details);
+        }
+    }
+
+    /// What went wrong; empty if nothing did.
+    pub fn error(&self) -> &str {
+        &self.error
+    }
+
+    /// What went wrong in detail.
+    pub fn details(&self) -> &str {
+        &self.details
+    }
+
+    /// All labels there are, errors not among them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Origin)> {
+        self.fields
+            .iter()
+            .filter(|f| f.live)
+            .map(|f| (self.slice(f.name), self.slice(f.value), f.origin))
+    }
+
+    /// Appends to `out` the canonical encoding (see [`model::LabelSet`]) of the labels that `keep` takes. `order` is
+    /// scratch space.
+    pub fn encode(&self, keep: impl Fn(&str) -> bool, order: &mut Vec<u32>, out: &mut Vec<u8>) {
+        order.clear();
+        for (i, field) in self.fields.iter().enumerate() {
+            if field.live && field.value.0 < field.value.1 && keep(self.slice(field.name)) {
+                order.push(i as u32);
+            }
+        }
+        let field = |i: &u32| self.fields[*i as usize];
+        // Of equal names the strongest comes first: later origins are stronger.
+        order.sort_unstable_by(|a, b| {
+            let (a, b) = (field(a), field(b));
+            let by_name = self.slice(a.name).cmp(self.slice(b.name));
+            by_name.then((b.origin as u8).cmp(&(a.origin as u8)))
+        });
+        let mut last = None;
+        for i in order.iter() {
+            let field = field(i);
+            let name = self.slice(field.name);
+            if last != Some(name) {
+                put(name, out);
+                put(self.slice(field.value), out);
+                last = Some(name);
+            }
+        }
+    }
+
+    fn push(&mut self, name: &str, value: &str, origin: Origin) {
+        let start = self.text.len() as u32;
+        self.text.push_str(name);
+        let middle = self.text.len() as u32;
+        self.text.push_str(value);
+        self.changed |= origin != Origin::Stream;
+        self.fields.push(Field {
+            name: (start, middle),
+            value: (middle, self.text.len() as u32),
+            origin,
+            live: true,
+        });
+    }
+
+    /// Parsed labels come first, then metadata, then the stream's.
+    fn find(&self, name: &str) -> Option<usize> {
+        let place = |origin: Origin| {
+            self.fields
+                .iter()
+                .position(|f| f.live && f.origin == origin && self.slice(f.name) == name)
+        };
+        // Names are nearly always unique, so one pass decides.
+        let first = self.fields.iter().position(|f| f.live && self.slice(f.name) == name)?;
+        match self.fields[first].origin {
+            Origin::Parsed => Some(first),
+            _ => place(Origin::Parsed).or_else(|| place(Origin::Metadata)).or(Some(first)),
+        }
+    }
+
+    /// Whether the stream itself (dropped or not) carries the name that is written from `start` on.
+    fn stream_has(&self, start: usize) -> bool {
+        let name = &self.text[start..];
+        self.stream_fields.iter().any(|f| self.slice(f.name) == name)
+    }
+
+    fn metadata_has(&self, start: usize) -> bool {
+        let name = &self.text[start..];
+        self.fields
+            .iter()
+            .any(|f| f.live && f.origin == Origin::Metadata && self.slice(f.name) == name)
+    }
+
+    fn slice(&self, span: (u32, u32)) -> &str {
+        &self.text[span.0 as usize..span.1 as usize]
+    }
+}
+
+fn put(text: &str, out: &mut Vec<u8>) {
+    let mut n = text.len();
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends `name` as a label name: other characters become `_`, and a leading digit gets one in front where it `leads`.
+pub(crate) fn sanitise(name: &str, leads: bool, out: &mut String) {
+    let name = name.trim();
+    if leads && name.starts_with(|c: char| c.is_ascii_digit()) {
+        out.push('_');
+    }
+    for c in name.chars() {
+        out.push(if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(labels: &Labels) -> Vec<String> {
+        labels.iter().map(|(n, v, _)| format!("{n}={v}")).collect()
+    }
+
+    #[test]
+    fn precedence_of_stream_metadata_and_parsed() {
+        let mut l = Labels::default();
+        l.begin_stream([("s", "1"), ("tri", "s")].into_iter());
+        l.next_line();
+        l.add_metadata("m", "2");
+        l.add_metadata("tri", "m");
+        assert_eq!(all(&l), ["s=1", "tri=s", "m=2", "tri_extracted=m"]);
+        for (n, v) in [("s", "p"), ("m", "p"), ("tri", "p"), ("new", "p"), ("new", "again")] {
+            l.extract(n, v, &Needed::All);
+        }
+        assert_eq!(all(&l), [
+            "s=1",
+            "tri=s",
+            "m=2",
+            "s_extracted=p",
+            "m_extracted=p",
+            "tri_extracted=p",
+            "new=p"
+        ]);
+        l.next_line();
+        assert_eq!(all(&l), ["s=1", "tri=s"]);
+    }
+
+    #[test]
+    fn formatting_replaces_and_renames() {
+        let mut l = Labels::default();
+        l.begin_stream([("a", "1"), ("b", "2")].into_iter());
+        l.set("a", "x");
+        l.rename("b", "c");
+        l.rename("missing", "a");
+        assert_eq!(all(&l), ["a=x", "c=2"]);
+        l.remove("c");
+        l.extract("b", "3", &Needed::All);
+        assert_eq!(l.get("b_extracted"), Some("3"));
+        l.next_line();
+        assert_eq!(all(&l), ["a=1", "b=2"]);
+    }
+
+    #[test]
+    fn names_are_sanitised() {
+        let name = |n: &str| {
+            let mut out = String::new();
+            sanitise(n, true, &mut out);
+            out
+        };
+        assert_eq!(name("a-b.c"), "a_b_c");
+        assert_eq!(name("9x"), "_9x");
+        assert_eq!(name(" "), "");
+        assert_eq!(name("é"), "_");
+    }
+}

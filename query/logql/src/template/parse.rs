@@ -1,0 +1,486 @@
+//! Template text to tree.
+
+use super::functions::{FUNCTIONS, Function};
+use super::value::Value;
+use super::{Command, Node, Pipe, Place, Template, Term};
+use crate::units;
+
+/// Deepest nesting of blocks and parentheses.
+const DEPTH_MAX: usize = 50;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Tok {
+    /// `.`
+    Dot,
+    /// `.name`
+    Field(String),
+    /// `$name`, `$` itself as an empty name
+    Variable(String),
+    Word(String),
+    Text(String),
+    Char(i64),
+    Number(String),
+    Open,
+    Close,
+    Pipe,
+    Declare,
+    Assign,
+    Comma,
+    Space,
+}
+
+/// A piece of the text: literal, or the tokens between the braces.
+enum Piece {
+    Text(String),
+    Action(Vec<(Tok, Place)>, Place),
+}
+
+impl Template {
+    /// Parses `text`; `name` stands in error texts.
+    pub fn parse(name: &'static str, text: &str) -> Result<Template, String> {
+        let pieces = split(text).map_err(|(line, what)| format!("template: {name}:{line}: {what}"))?;
+        let mut parser = Parser {
+            name,
+            pieces: pieces.into_iter().peekable(),
+            scope: vec![String::new()],
+            variables: 1,
+            depth: 0,
+            loops: 0,
+        };
+        let (body, end) = parser.body()?;
+        match end {
+            End::Text => Ok(Template {
+                name,
+                body,
+                variables: parser.variables,
+            }),
+            End::End(place) => Err(parser.fault(place, "unexpected {{end}}")),
+            End::Else(_, place) => Err(parser.fault(place, "unexpected {{else}}")),
+        }
+    }
+}
+
+/// Cuts the text at its braces and honours trim markers.
+fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    let mut trim = false;
+    let place = |rest: &str| {
+        let before = &text[..text.len() - rest.len()];
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let byte = before.len() - before.rfind('\n').map_or(0, |n| n + 1);
+        Place { line, byte }
+    };
+    loop {
+        let (mut literal, action) = match rest.find("{{") {
+            Some(at) => (&rest[..at], Some(&rest[at + 2..])),
+            None => (rest, None),
+        };
+        if trim {
+            literal = literal.trim_start();
+        }
+        let action = action.map(|a| match a.strip_prefix('-') {
+            Some(inner) if inner.starts_with([' ', '\t', '\n', '\r']) => (inner, true),
+            _ => (a, false),
+        });
+        if let Some((_, true)) = action {
+            literal = literal.trim_end();
+        }
+        if !literal.is_empty() {
+            pieces.push(Piece::Text(literal.to_owned()));
+        }
+        let Some((inner, _)) = action else {
+            return Ok(pieces);
+        };
+        let line = place(inner).line;
+        if inner.trim_start().starts_with("/*") {
+            let Some((_, after)) = inner.split_once("*/") else {
+                return Err((line, "unclosed comment".into()));
+            };
+            let after = after.trim_start();
+            trim = after.starts_with("-}}");
+            rest = after
+                .strip_prefix("-}}")
+                .or(after.strip_prefix("}}"))
+                .ok_or((line, "comment ends before closing delimiter".into()))?;
+            continue;
+        }
+        let mut tokens = Vec::new();
+        let mut at = inner;
+        loop {
+            let blank = at.len() - at.trim_start().len();
+            let body = &at[blank..];
+            if blank > 0 && (body.starts_with("-}}")) {
+                trim = true;
+                rest = &body[3..];
+                break;
+            }
+            if let Some(after) = body.strip_prefix("}}") {
+                trim = false;
+                rest = after;
+                break;
+            }
+            if blank > 0 {
+                tokens.push((Tok::Space, place(at)));
+            }
+            if body.is_empty() {
+                return Err((line, "unclosed action".into()));
+            }
+            let (tok, after) = token(body).map_err(|what| (place(body).line, what))?;
+            tokens.push((tok, place(body)));
+            at = after;
+        }
+        pieces.push(Piece::Action(tokens, place(inner)));
+    }
+}
+
+fn token(text: &str) -> Result<(Tok, &str), String> {
+    let word = |text: &str| {
+        text.find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(text.len())
+    };
+    let first = text.chars().next().unwrap_or(' ');
+    Ok(match first {
+        '(' => (Tok::Open, &text[1..]),
+        ')' => (Tok::Close, &text[1..]),
+        '|' => (Tok::Pipe, &text[1..]),
+        ',' => (Tok::Comma, &text[1..]),
+        ':' if text.starts_with(":=") => (Tok::Declare, &text[2..]),
+        '=' => (Tok::Assign, &text[1..]),
+        '$' => {
+            let len = word(&text[1..]);
+            (Tok::Variable(text[1..=len].to_owned()), &text[1 + len..])
+        }
+        '.' if !text[1..].starts_with(|c: char| c.is_ascii_digit()) => {
+            let len = word(&text[1..]);
+            match len {
+                0 => (Tok::Dot, &text[1..]),
+                _ => (Tok::Field(text[1..=len].to_owned()), &text[1 + len..]),
+            }
+        }
+        '`' => match text[1..].split_once('`') {
+            Some((inside, after)) => (Tok::Text(inside.to_owned()), after),
+            None => return Err("unterminated raw quoted string".into()),
+        },
+        '"' | '\'' => {
+            let mut escaped = false;
+            let end = text[1..].char_indices().find(|(_, c)| {
+                let found = *c == first && !escaped;
+                escaped = *c == '\\' && !escaped;
+                found
+            });
+            let Some((len, _)) = end else {
+                return Err("unterminated quoted string".into());
+            };
+            let inside = units::unescape(&text[1..=len]).ok_or("malformed string constant")?;
+            let after = &text[len + 2..];
+            if first == '"' {
+                (Tok::Text(inside), after)
+            } else {
+                let c = inside.chars().next().ok_or("malformed character constant")?;
+                (Tok::Char(c as i64), after)
+            }
+        }
+        '+' | '-' | '.' | '0'..='9' => {
+            let len = text[1..]
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_'))
+                .map_or(text.len(), |n| n + 1);
+            (Tok::Number(text[..len].to_owned()), &text[len..])
+        }
+        c if c.is_alphabetic() || c == '_' => {
+            let len = word(text);
+            (Tok::Word(text[..len].to_owned()), &text[len..])
+        }
+        c => return Err(format!("unexpected {} in command", units::quote(&c.to_string()))),
+    })
+}
+
+/// Why a body ended.
+enum End {
+    Text,
+    End(Place),
+    /// What stood after `else`.
+    Else(Tokens, Place),
+}
+
+type Tokens = std::iter::Peekable<std::vec::IntoIter<(Tok, Place)>>;
+
+struct Parser {
+    name: &'static str,
+    pieces: std::iter::Peekable<std::vec::IntoIter<Piece>>,
+    /// Names of variables in scope, by slot.
+    scope: Vec<String>,
+    variables: usize,
+    depth: usize,
+    loops: usize,
+}
+
+impl Parser {
+    fn fault(&self, place: Place, what: &str) -> String {
+        format!("template: {}:{}: {what}", self.name, place.line)
+    }
+
+    fn deeper(&mut self, place: Place) -> Result<(), String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(self.fault(place, "nested too deeply"));
+        }
+        Ok(())
+    }
+
+    fn body(&mut self) -> Result<(Vec<Node>, End), String> {
+        let mut body = Vec::new();
+        while let Some(piece) = self.pieces.next() {
+            let (tokens, place) = match piece {
+                Piece::Text(text) => {
+                    body.push(Node::Text(text));
+                    continue;
+                }
+                Piece::Action(tokens, place) => (tokens, place),
+            };
+            let mut tokens = tokens.into_iter().peekable();
+            skip_space(&mut tokens);
+            let keyword = match tokens.peek() {
+                Some((Tok::Word(word), _)) => word.clone(),
+                _ => String::new(),
+            };
+            if !keyword.is_empty() && is_keyword(&keyword) {
+                tokens.next();
+            }
+            match keyword.as_str() {
+                "if" | "with" | "range" => body.push(self.block(&keyword, tokens, place)?),
+                "end" => return Ok((body, End::End(place))),
+                "else" => return Ok((body, End::Else(tokens, place))),
+                "break" | "continue" if self.loops == 0 => {
+                    return Err(self.fault(place, &format!("{{{{{keyword}}}}} outside {{{{range}}}}")));
+                }
+                "break" => body.push(Node::Break),
+                "continue" => body.push(Node::Continue),
+                "define" | "block" | "template" => {
+                    return Err(self.fault(place, &format!("{keyword} is not supported here")));
+                }
+                _ => {
+                    let pipe = self.pipe(&mut tokens, place, false)?;
+                    if let Some((_, place)) = tokens.next() {
+                        return Err(self.fault(place, "unexpected ) in input"));
+                    }
+                    body.push(Node::Action(pipe));
+                }
+            }
+        }
+        Ok((body, End::Text))
+    }
+
+    fn block(&mut self, keyword: &str, mut tokens: Tokens, place: Place) -> Result<Node, String> {
+        self.deeper(place)?;
+        let in_scope = self.scope.len();
+        let pipe = self.pipe(&mut tokens, place, keyword == "range")?;
+        if let Some((_, place)) = tokens.next() {
+            return Err(self.fault(place, "unexpected ) in input"));
+        }
+        self.loops += usize::from(keyword == "range");
+        let (then, end) = self.body()?;
+        self.loops -= usize::from(keyword == "range");
+        let otherwise = match end {
+            End::End(_) => Vec::new(),
+            End::Text => return Err(self.fault(place, "unexpected EOF")),
+            End::Else(mut rest, place) => {
+                skip_space(&mut rest);
+                match rest.peek().cloned() {
+                    Some((Tok::Word(word), _)) if word == "if" || word == "with" => {
+                        rest.next();
+                        vec![self.block(&word, rest, place)?]
+                    }
+                    Some((_, place)) => return Err(self.fault(place, "unexpected token in else")),
+                    None => match self.body()? {
+                        (otherwise, End::End(_)) => otherwise,
+                        (_, End::Text) => return Err(self.fault(place, "unexpected EOF")),
+                        (_, End::Else(_, place)) => return Err(self.fault(place, "unexpected {{else}}")),
+                    },
+                }
+            }
+        };
+        self.scope.truncate(in_scope);
+        self.depth -= 1;
+        Ok(match keyword {
+            "if" => Node::If { pipe, then, otherwise },
+            "with" => Node::With { pipe, then, otherwise },
+            _ => Node::Range { pipe, then, otherwise },
+        })
+    }
+
+    /// A pipe up to the end or to a closing parenthesis, which stays.
+    fn pipe(&mut self, tokens: &mut Tokens, place: Place, range: bool) -> Result<Pipe, String> {
+        let variables = self.declaration(tokens, range)?;
+        let mut commands = Vec::new();
+        loop {
+            let command = self.command(tokens, place)?;
+            if command.terms.is_empty() {
+                let what = if commands.is_empty() {
+                    "missing value for command"
+                } else {
+                    "missing value after |"
+                };
+                return Err(self.fault(place, what));
+            }
+            if !commands.is_empty() && !matches!(command.terms[0], Term::Function(_)) && command.terms.len() == 1 {
+                // Only what can be called takes a piped value.
+                if !matches!(command.terms[0], Term::Field(_) | Term::Variable(..) | Term::Pipe(..)) {
+                    return Err(self.fault(place, "non executable command in pipeline"));
+                }
+            }
+            commands.push(command);
+            match tokens.peek() {
+                Some((Tok::Pipe, _)) => {
+                    tokens.next();
+                }
+                _ => return Ok(Pipe { variables, commands }),
+            }
+        }
+    }
+
+    fn declaration(&mut self, tokens: &mut Tokens, range: bool) -> Result<Vec<usize>, String> {
+        skip_space(tokens);
+        // Looks ahead on a copy: `$x := ...`, `$x = ...`, `$i, $v := ...`.
+        let mut ahead = tokens.clone();
+        let mut names = Vec::new();
+        while let Some((Tok::Variable(name), _)) = ahead.next() {
+            names.push(name);
+            skip_space(&mut ahead);
+            match ahead.next() {
+                Some((Tok::Comma, _)) if range && names.len() == 1 => skip_space(&mut ahead),
+                Some((Tok::Declare, _)) => {
+                    *tokens = ahead;
+                    let first = self.scope.len();
+                    let slots = (first..first + names.len()).collect();
+                    self.scope.extend(names);
+                    self.variables = self.variables.max(self.scope.len());
+                    return Ok(slots);
+                }
+                Some((Tok::Assign, place)) if names.len() == 1 => {
+                    *tokens = ahead;
+                    return Ok(vec![self.slot(&names[0], place)?]);
+                }
+                _ => break,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn slot(&self, name: &str, place: Place) -> Result<usize, String> {
+        self.scope
+            .iter()
+            .rposition(|n| n == name)
+            .ok_or_else(|| self.fault(place, &format!("undefined variable \"${name}\"")))
+    }
+
+    fn command(&mut self, tokens: &mut Tokens, place: Place) -> Result<Command, String> {
+        let mut command = Command {
+            place,
+            terms: Vec::new(),
+        };
+        loop {
+            skip_space(tokens);
+            let Some((tok, at)) = tokens.peek().cloned() else {
+                return Ok(command);
+            };
+            if matches!(tok, Tok::Pipe | Tok::Close) {
+                return Ok(command);
+            }
+            if command.terms.is_empty() {
+                command.place = at;
+            }
+            tokens.next();
+            let term = match tok {
+                Tok::Dot => Term::Dot,
+                Tok::Field(name) => Term::Field(self.fields(tokens, vec![name])),
+                Tok::Variable(name) => {
+                    let slot = self.slot(&name, at)?;
+                    Term::Variable(slot, self.fields(tokens, Vec::new()))
+                }
+                Tok::Text(text) => Term::Constant(Value::Text(text)),
+                Tok::Char(c) => Term::Constant(Value::Int(c)),
+                Tok::Number(text) => Term::Constant(number(&text).ok_or_else(|| {
+                    self.fault(at, &format!("bad number syntax: {}", units::quote(&text)))
+                })?),
+                Tok::Word(word) => match word.as_str() {
+                    "true" | "false" => Term::Constant(Value::Bool(word == "true")),
+                    "nil" => Term::Nil,
+                    name => {
+                        let function: &'static Function = FUNCTIONS
+                            .iter()
+                            .find(|f| f.name == name)
+                            .ok_or_else(|| self.fault(at, &format!("function {} not defined", units::quote(name))))?;
+                        match tokens.peek() {
+                            // `__timestamp__.Unix`: a call without arguments, then a method.
+                            Some((Tok::Field(_), _)) => {
+                                let call = Pipe {
+                                    variables: Vec::new(),
+                                    commands: vec![Command {
+                                        place: at,
+                                        terms: vec![Term::Function(function)],
+                                    }],
+                                };
+                                Term::Pipe(Box::new(call), self.fields(tokens, Vec::new()))
+                            }
+                            _ => Term::Function(function),
+                        }
+                    }
+                },
+                Tok::Open => {
+                    self.deeper(at)?;
+                    let inner = self.pipe(tokens, at, false)?;
+                    self.depth -= 1;
+                    match tokens.next() {
+                        Some((Tok::Close, _)) => {}
+                        _ => return Err(self.fault(at, "unclosed left paren")),
+                    }
+                    Term::Pipe(Box::new(inner), self.fields(tokens, Vec::new()))
+                }
+                Tok::Declare | Tok::Assign | Tok::Comma => return Err(self.fault(at, "unexpected token in operand")),
+                Tok::Pipe | Tok::Close | Tok::Space => continue,
+            };
+            command.terms.push(term);
+        }
+    }
+
+    /// Fields that follow without a space.
+    fn fields(&self, tokens: &mut Tokens, mut names: Vec<String>) -> Vec<String> {
+        while let Some((Tok::Field(name), _)) = tokens.peek() {
+            names.push(name.clone());
+            tokens.next();
+        }
+        names
+    }
+}
+
+fn skip_space(tokens: &mut Tokens) {
+    while matches!(tokens.peek(), Some((Tok::Space, _))) {
+        tokens.next();
+    }
+}
+
+fn is_keyword(word: &str) -> bool {
+    matches!(
+        word,
+        "if" | "with" | "range" | "end" | "else" | "break" | "continue" | "define" | "block" | "template"
+    )
+}
+
+fn number(text: &str) -> Option<Value> {
+    let clean = text.replace('_', "");
+    let lower = clean.to_ascii_lowercase();
+    let (sign, digits) = match lower.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, lower.strip_prefix('+').unwrap_or(&lower)),
+    };
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        if let Some(digits) = digits.strip_prefix(prefix) {
+            return Some(Value::Int(sign * i64::from_str_radix(digits, radix).ok()?));
+        }
+    }
+    if let Ok(n) = digits.parse::<i64>() {
+        return Some(Value::Int(sign * n));
+    }
+    units::go_float(&clean).ok().map(Value::Float)
+}
