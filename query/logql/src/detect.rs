@@ -143,7 +143,9 @@ fn look(
     };
     let parser = (!parser.is_empty()).then_some(parser);
     for (name, value) in found.iter().chain(&line.parsed) {
-        let path = paths.get(name).or_else(|| paths.get(name.trim_end_matches("_extracted")));
+        let path = paths
+            .get(name)
+            .or_else(|| paths.get(name.trim_end_matches("_extracted")));
         note(name, value, parser, path);
     }
 }
@@ -175,7 +177,10 @@ fn kind_of(value: &str) -> &'static str {
         "int"
     } else if units::go_float(value).is_ok() {
         "float"
-    } else if matches!(value, "t" | "T" | "TRUE" | "true" | "True" | "f" | "F" | "FALSE" | "false" | "False") {
+    } else if matches!(
+        value,
+        "t" | "T" | "TRUE" | "true" | "True" | "f" | "F" | "FALSE" | "false" | "False"
+    ) {
         "boolean"
     } else if units::go_duration(value).is_ok() {
         "duration"

@@ -251,11 +251,6 @@ impl Labels {
         });
     }
 
-    /// Takes back an open slot.
-    pub fn abandon(&mut self, slot: Slot) {
-        self.text.truncate(slot.name.0 as usize);
-    }
-
     /// Adds a parsed label whose value is at hand. Says whether the query needed it.
     pub fn extract(&mut self, name: &str, value: &str, needed: &Needed) -> bool {
         match self.open("", name, needed) {
@@ -361,7 +356,9 @@ impl Labels {
         let first = self.fields.iter().position(|f| f.live && self.slice(f.name) == name)?;
         match self.fields[first].origin {
             Origin::Parsed => Some(first),
-            _ => place(Origin::Parsed).or_else(|| place(Origin::Metadata)).or(Some(first)),
+            _ => place(Origin::Parsed)
+                .or_else(|| place(Origin::Metadata))
+                .or(Some(first)),
         }
     }
 
@@ -423,15 +420,18 @@ mod tests {
         for (n, v) in [("s", "p"), ("m", "p"), ("tri", "p"), ("new", "p"), ("new", "again")] {
             l.extract(n, v, &Needed::All);
         }
-        assert_eq!(all(&l), [
-            "s=1",
-            "tri=s",
-            "m=2",
-            "s_extracted=p",
-            "m_extracted=p",
-            "tri_extracted=p",
-            "new=p"
-        ]);
+        assert_eq!(
+            all(&l),
+            [
+                "s=1",
+                "tri=s",
+                "m=2",
+                "s_extracted=p",
+                "m_extracted=p",
+                "tri_extracted=p",
+                "new=p"
+            ]
+        );
         l.next_line();
         assert_eq!(all(&l), ["s=1", "tri=s"]);
     }

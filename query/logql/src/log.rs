@@ -61,7 +61,9 @@ pub(crate) fn select(
     while next < runs.len() {
         context.check("log scan")?;
         // The last entry kept, once there are enough: what lies beyond it is not wanted.
-        let bar = (kept.len() == options.limit).then(|| kept.last().map(|f| f.t)).flatten();
+        let bar = (kept.len() == options.limit)
+            .then(|| kept.last().map(|f| f.t))
+            .flatten();
         let reaches = |run: &Run| match bar {
             None => true,
             Some(bar) if backward => run.max().0 >= bar,
@@ -153,10 +155,13 @@ pub(crate) fn survivor(stream: &LabelSet, t: TimestampNs, line: &str, scratch: &
     let line = scratch.line(line).to_owned();
     if scratch.labels.is_stream_only() {
         let metadata = Vec::new();
-        return (stream.clone(), Line {
-            entry: Entry { t, line, metadata },
-            parsed: Vec::new(),
-        });
+        return (
+            stream.clone(),
+            Line {
+                entry: Entry { t, line, metadata },
+                parsed: Vec::new(),
+            },
+        );
     }
     let sorted = Sorted::of(&scratch.labels);
     let unchanged = sorted.stream.len() == stream.len();
@@ -166,10 +171,13 @@ pub(crate) fn survivor(stream: &LabelSet, t: TimestampNs, line: &str, scratch: &
         LabelSet::from_pairs(sorted.stream)
     };
     let metadata = sorted.metadata;
-    (labels, Line {
-        entry: Entry { t, line, metadata },
-        parsed: sorted.parsed,
-    })
+    (
+        labels,
+        Line {
+            entry: Entry { t, line, metadata },
+            parsed: sorted.parsed,
+        },
+    )
 }
 
 /// Entries by their stream's labels, sorted by those; within a stream the order stays.

@@ -2,8 +2,8 @@
 
 use model::{LabelSet, TimeRangeNs, TimestampNs};
 use query_exec::{
-    AggregateOp, BinaryOp, Cells, Context, ExecError, Grid, LOGQL, Matrix, Row, aggregate, apply, binary, binary_scalar,
-    label_replace, sort_by_value,
+    AggregateOp, BinaryOp, Cells, Context, ExecError, Grid, LOGQL, Matrix, Row, aggregate, apply, binary,
+    binary_scalar, label_replace, sort_by_value,
 };
 use storage_logs::{Logs, Snapshot};
 
@@ -128,9 +128,7 @@ impl Evaluation<'_> {
     fn matrix(&mut self, plan: &MetricPlan) -> Result<Matrix, EvalError> {
         self.context.check("expression evaluation")?;
         match plan {
-            MetricPlan::Range(plan) => {
-                range::aggregate(self.context, &self.snapshot, plan, self.grid, &mut self.stats)
-            }
+            MetricPlan::Range(plan) => range::aggregate(self.context, &self.snapshot, plan, self.grid, &mut self.stats),
             MetricPlan::Literal(v) | MetricPlan::VectorOf(v) => Ok(Matrix {
                 grid: self.grid,
                 rows: vec![Row::new(LabelSet::empty(), Cells::full(vec![*v; self.grid.len()]))],
@@ -209,7 +207,11 @@ impl Evaluation<'_> {
 fn reword(error: ExecError) -> ExecError {
     match &error {
         ExecError::Data(text) if text.starts_with("found duplicate series for the match group") => {
-            let side = if text.contains("on the left hand-side") { "left" } else { "right" };
+            let side = if text.contains("on the left hand-side") {
+                "left"
+            } else {
+                "right"
+            };
             ExecError::Data(format!(
                 "found duplicate series on the {side} hand-side;many-to-many matching not allowed: matching labels must be \
                  unique on one side"

@@ -38,14 +38,8 @@ enum Step {
     Line(LineTest),
     Json,
     JsonPaths(Vec<(String, Vec<PathStep>)>),
-    Logfmt {
-        strict: bool,
-        keep_empty: bool,
-    },
-    LogfmtKeys {
-        strict: bool,
-        keys: Vec<(String, String)>,
-    },
+    Logfmt { strict: bool, keep_empty: bool },
+    LogfmtKeys { strict: bool, keys: Vec<(String, String)> },
     Regexp(Regex, Vec<(usize, String)>),
     Pattern(Pattern),
     Unpack,
@@ -155,11 +149,6 @@ impl Pipeline {
         needed.sort_unstable();
         needed.dedup();
         self.needed = Needed::Only(needed);
-    }
-
-    /// Whether every line passes as it is, with the labels it has.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
     }
 
     /// Whether nothing but the line decides.
@@ -542,7 +531,9 @@ fn compile(stage: &Stage) -> Result<Step, String> {
             strict: *strict,
             keep_empty: *keep_empty,
         },
-        Stage::Logfmt { strict, extractions, .. } => Step::LogfmtKeys {
+        Stage::Logfmt {
+            strict, extractions, ..
+        } => Step::LogfmtKeys {
             strict: *strict,
             keys: extractions
                 .iter()
@@ -613,7 +604,10 @@ fn is_label_name(name: &str) -> bool {
 
 /// A key of `logfmt` may hold what a logfmt key may hold; a space ends it.
 fn logfmt_key(path: &str) -> Result<(), String> {
-    match path.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.-/ ".contains(*c))) {
+    match path
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || "_.-/ ".contains(*c)))
+    {
         Some(c) => Err(format!("unexpected char {c}")),
         None if path.contains(' ') => Err("syntax error: unexpected KEY".into()),
         None => Ok(()),

@@ -181,27 +181,22 @@ impl Collected {
                     entries += change.0;
                     bytes += change.1;
                     if entries > 0 {
-                        cells.set(step, match plan.op {
-                            RangeOp::Rate => entries as f64 / seconds,
-                            RangeOp::Bytes => bytes as f64,
-                            RangeOp::BytesRate => bytes as f64 / seconds,
-                            _ => entries as f64,
-                        });
+                        cells.set(
+                            step,
+                            match plan.op {
+                                RangeOp::Rate => entries as f64 / seconds,
+                                RangeOp::Bytes => bytes as f64,
+                                RangeOp::BytesRate => bytes as f64 / seconds,
+                                _ => entries as f64,
+                            },
+                        );
                     }
                 }
                 cells
             } else {
                 let held = samples.t.len() as u64;
                 let (t, v) = samples.sorted();
-                let cells = window::aggregate(
-                    plan.op,
-                    plan.parameter,
-                    &grid,
-                    plan.offset_ns,
-                    plan.range_ns,
-                    &t,
-                    &v,
-                );
+                let cells = window::aggregate(plan.op, plan.parameter, &grid, plan.offset_ns, plan.range_ns, &t, &v);
                 context.release_samples(held);
                 cells
             };
@@ -306,8 +301,12 @@ fn collect(
             None => {
                 key.clear();
                 match &plan.group {
-                    Group::All => scratch.labels.encode(|n| Some(n) != pipeline.unwrapped(), &mut order, &mut key),
-                    Group::By(names) => scratch.labels.encode(|n| names.iter().any(|k| k == n), &mut order, &mut key),
+                    Group::All => scratch
+                        .labels
+                        .encode(|n| Some(n) != pipeline.unwrapped(), &mut order, &mut key),
+                    Group::By(names) => scratch
+                        .labels
+                        .encode(|n| names.iter().any(|k| k == n), &mut order, &mut key),
                     Group::Without(names) => scratch.labels.encode(
                         |n| Some(n) != pipeline.unwrapped() && !names.iter().any(|k| k == n),
                         &mut order,
@@ -354,7 +353,10 @@ impl Windows {
     /// From the first such step to the first after them.
     fn of(&self, t: i64) -> (usize, usize) {
         let seen = t.saturating_add(self.offset);
-        (self.at_or_after(seen), self.at_or_after(seen.saturating_add(self.range)))
+        (
+            self.at_or_after(seen),
+            self.at_or_after(seen.saturating_add(self.range)),
+        )
     }
 
     fn at_or_after(&self, t: i64) -> usize {
@@ -377,10 +379,7 @@ fn pipeline_error(labels: &Labels) -> EvalError {
         pairs.push((ERROR_DETAILS, labels.details()));
     }
     pairs.sort_unstable();
-    let series: Vec<String> = pairs
-        .iter()
-        .map(|(n, v)| format!("{n}={}", units::quote(v)))
-        .collect();
+    let series: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={}", units::quote(v))).collect();
     let series = series.join(", ");
     EvalError::Pipeline(format!(
         "pipeline error: '{kind}' for series: '{{{series}}}'.\n\

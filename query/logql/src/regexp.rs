@@ -66,15 +66,11 @@ fn translate(pattern: &str) -> Result<String, String> {
         .build()
         .parse(pattern)
         .map_err(|e| format!("error parsing regexp: {}", go_words(pattern, &e)))?;
-    let mut edits = Edits(Vec::new());
-    match ast::visit(&ast, &mut edits) {
-        Ok(()) => {}
-        Err(never) => match never {},
-    }
+    let Ok(mut edits) = ast::visit(&ast, Edits(Vec::new()));
     let mut out = String::with_capacity(pattern.len());
     let mut at = 0;
-    edits.0.sort_by_key(|(span, _)| span.start.offset);
-    for (span, text) in edits.0 {
+    edits.sort_by_key(|(span, _)| span.start.offset);
+    for (span, text) in edits {
         out.push_str(&pattern[at..span.start.offset]);
         out.push_str(text);
         at = span.end.offset;
@@ -101,11 +97,11 @@ impl Edits {
 }
 
 impl ast::Visitor for Edits {
-    type Output = ();
+    type Output = Vec<(Span, &'static str)>;
     type Err = std::convert::Infallible;
 
-    fn finish(self) -> Result<(), Self::Err> {
-        Ok(())
+    fn finish(self) -> Result<Self::Output, Self::Err> {
+        Ok(self.0)
     }
 
     fn visit_pre(&mut self, ast: &Ast) -> Result<(), Self::Err> {

@@ -29,10 +29,23 @@ pub(crate) fn aggregate(
         RangeOp::Stddev => run(&mut Stacks::new(|m: Moments| (m.squares / m.count).sqrt())),
         RangeOp::Min => run(&mut Stacks::new(|m: Least| m.0)),
         RangeOp::Max => run(&mut Stacks::new(|m: Most| m.0)),
-        RangeOp::First => run(&mut Ends { values: VecDeque::new(), last: false }),
-        RangeOp::Last => run(&mut Ends { values: VecDeque::new(), last: true }),
-        RangeOp::Quantile => run(&mut Ranked { phi: parameter, sorted: Vec::new() }),
-        RangeOp::RateCounter => run(&mut Counter { range_ns, samples: VecDeque::new(), resets: Stacks::new(|m: Moments| m.sum) }),
+        RangeOp::First => run(&mut Ends {
+            values: VecDeque::new(),
+            last: false,
+        }),
+        RangeOp::Last => run(&mut Ends {
+            values: VecDeque::new(),
+            last: true,
+        }),
+        RangeOp::Quantile => run(&mut Ranked {
+            phi: parameter,
+            sorted: Vec::new(),
+        }),
+        RangeOp::RateCounter => run(&mut Counter {
+            range_ns,
+            samples: VecDeque::new(),
+            resets: Stacks::new(|m: Moments| m.sum),
+        }),
         RangeOp::Count | RangeOp::Bytes | RangeOp::BytesRate | RangeOp::Absent => {
             run(&mut Stacks::new(|m: Moments| m.count))
         }

@@ -60,10 +60,19 @@ impl IpSet {
     /// Whether any address in the line is of the set.
     pub fn found_in(&self, line: &str) -> bool {
         let v4 = self.first.is_ipv4();
-        let part = |c: char| c == '.' || if v4 { c.is_ascii_digit() } else { c.is_ascii_hexdigit() || c == ':' };
+        let part = |c: char| {
+            c == '.'
+                || if v4 {
+                    c.is_ascii_digit()
+                } else {
+                    c.is_ascii_hexdigit() || c == ':'
+                }
+        };
         line.split(|c| !part(c)).any(|run| {
             let run = run.trim_matches('.');
-            !run.is_empty() && run.len() <= 45 && (self.contains_text(run) || self.contains_text(run.trim_end_matches(':')))
+            !run.is_empty()
+                && run.len() <= 45
+                && (self.contains_text(run) || self.contains_text(run.trim_end_matches(':')))
         })
     }
 

@@ -127,7 +127,11 @@ impl<'a> Scanner<'a> {
         loop {
             self.space();
             if self.peek() != Some(b'"') {
-                return Err(if self.text.contains('}') && self.at > 1 { MALFORMED } else { NO_OBJECT });
+                return Err(if self.text.contains('}') && self.at > 1 {
+                    MALFORMED
+                } else {
+                    NO_OBJECT
+                });
             }
             let key = self.string()?;
             if !self.take(b':') {
@@ -306,7 +310,9 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
             }
             '0'..='9' => {
                 let len = rest.bytes().take_while(u8::is_ascii_digit).count();
-                let index = rest[..len].parse().map_err(|_| "syntax error: unexpected INDEX".to_owned())?;
+                let index = rest[..len]
+                    .parse()
+                    .map_err(|_| "syntax error: unexpected INDEX".to_owned())?;
                 Ok((Token::Index(index), &rest[len..]))
             }
             c if c.is_ascii_alphabetic() || c == '_' => {
@@ -343,7 +349,9 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
         let (token, after) = next(rest)?;
         rest = after;
         match token {
-            Token::End if path.is_empty() && !text.trim().is_empty() => return Err(unexpected(&Token::End, "LSB or FIELD")),
+            Token::End if path.is_empty() && !text.trim().is_empty() => {
+                return Err(unexpected(&Token::End, "LSB or FIELD"));
+            }
             Token::End => return Ok(path),
             Token::Open => {
                 let (inside, after) = next(rest)?;
@@ -462,7 +470,10 @@ mod tests {
             (r#"["a b"]"#, vec![key("a b")]),
             ("[0]", vec![PathStep::Index(0)]),
             (".a", vec![key("a")]),
-            (r#"pod["uuid"].x[3]"#, vec![key("pod"), key("uuid"), key("x"), PathStep::Index(3)]),
+            (
+                r#"pod["uuid"].x[3]"#,
+                vec![key("pod"), key("uuid"), key("x"), PathStep::Index(3)],
+            ),
             ("", vec![]),
         ] {
             assert_eq!(parse_path(text), Ok(want), "{text}");

@@ -32,9 +32,7 @@ impl LabelTest {
             LabelFilter::Number { name, op, value } => LabelTest::Number(name.clone(), *op, *value),
             LabelFilter::Duration { name, op, value } => LabelTest::Duration(name.clone(), *op, *value),
             LabelFilter::Bytes { name, op, value } => LabelTest::Bytes(name.clone(), *op, *value),
-            LabelFilter::Ip { name, negated, pattern } => {
-                LabelTest::Ip(name.clone(), *negated, IpSet::parse(pattern)?)
-            }
+            LabelFilter::Ip { name, negated, pattern } => LabelTest::Ip(name.clone(), *negated, IpSet::parse(pattern)?),
             LabelFilter::And(all) => LabelTest::And(all.iter().map(LabelTest::new).collect::<Result<_, _>>()?),
             LabelFilter::Or(any) => LabelTest::Or(any.iter().map(LabelTest::new).collect::<Result<_, _>>()?),
         })
@@ -49,7 +47,9 @@ impl LabelTest {
             LabelTest::Bytes(name, op, want) => typed(labels, name, *op, *want, units::value_bytes),
             LabelTest::Ip(name, negated, set) => {
                 !labels.error().is_empty()
-                    || labels.get_label(name).is_some_and(|value| set.contains_text(value) != *negated)
+                    || labels
+                        .get_label(name)
+                        .is_some_and(|value| set.contains_text(value) != *negated)
             }
             // Every part is looked at, for each may set an error.
             LabelTest::And(all) => all.iter().fold(true, |passes, test| test.passes(labels) && passes),

@@ -71,9 +71,9 @@ fn test(op: LineOp, value: &LineValue) -> Result<Test, String> {
                 Test::Regex(regex)
             })
         }
-        (LineOp::Pattern | LineOp::NotPattern, LineValue::Text(text)) => {
-            Ok(Test::Pattern(Pattern::for_filter(text).map_err(|e| format!("pattern: {e}"))?))
-        }
+        (LineOp::Pattern | LineOp::NotPattern, LineValue::Text(text)) => Ok(Test::Pattern(
+            Pattern::for_filter(text).map_err(|e| format!("pattern: {e}"))?,
+        )),
     }
 }
 

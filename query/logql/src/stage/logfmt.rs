@@ -81,7 +81,10 @@ impl<'a> Iterator for Pairs<'a> {
         }
         let start = self.at;
         bytes.get(start)?;
-        while bytes.get(self.at).is_some_and(|b| *b > b' ' && *b != b'=' && *b != b'"') {
+        while bytes
+            .get(self.at)
+            .is_some_and(|b| *b > b' ' && *b != b'=' && *b != b'"')
+        {
             self.at += 1;
         }
         let key = &self.line[start..self.at];
@@ -124,7 +127,11 @@ impl<'a> Iterator for Pairs<'a> {
         while let Some(b) = bytes.get(self.at).filter(|b| **b > b' ') {
             if matches!(b, b'=' | b'"') {
                 let pos = self.at + 1;
-                let what = if *b == b'=' { "unexpected '='" } else { "unexpected '\"'" };
+                let what = if *b == b'=' {
+                    "unexpected '='"
+                } else {
+                    "unexpected '\"'"
+                };
                 return Some(self.bad(pos, what));
             }
             self.at += 1;
@@ -154,13 +161,34 @@ mod tests {
 
     #[test]
     fn pairs_and_faults() {
-        check(r#"a=1 b="x y" c d= e="q\"r\\s""#, &["a=1", "b=x y", "c", "d=", r#"e=q"r\s"#]);
-        check("foobar====wqe=sdad1r x=1", &["! logfmt syntax error at pos 8 : unexpected '='", "x=1"]);
-        check("a=1 =b c=2", &["a=1", "! logfmt syntax error at pos 5 : unexpected '='", "c=2"]);
-        check("foo=\"foo bar\" b\u{fffd}r=10ms", &["foo=foo bar", "! logfmt syntax error at pos 20 : invalid key"]);
+        check(
+            r#"a=1 b="x y" c d= e="q\"r\\s""#,
+            &["a=1", "b=x y", "c", "d=", r#"e=q"r\s"#],
+        );
+        check(
+            "foobar====wqe=sdad1r x=1",
+            &["! logfmt syntax error at pos 8 : unexpected '='", "x=1"],
+        );
+        check(
+            "a=1 =b c=2",
+            &["a=1", "! logfmt syntax error at pos 5 : unexpected '='", "c=2"],
+        );
+        check(
+            "foo=\"foo bar\" b\u{fffd}r=10ms",
+            &["foo=foo bar", "! logfmt syntax error at pos 20 : invalid key"],
+        );
         check("foo=b\u{fffd}r", &["foo=b r"]);
-        check("a=\"open", &["! logfmt syntax error at pos 7 : unterminated quoted value"]);
-        check("a=\"\\", &["! logfmt syntax error at pos 4 : unterminated quoted value"]);
-        check("bu\"zz=1 é=ü", &["! logfmt syntax error at pos 3 : unexpected '\"'", "é=ü"]);
+        check(
+            "a=\"open",
+            &["! logfmt syntax error at pos 7 : unterminated quoted value"],
+        );
+        check(
+            "a=\"\\",
+            &["! logfmt syntax error at pos 4 : unterminated quoted value"],
+        );
+        check(
+            "bu\"zz=1 é=ü",
+            &["! logfmt syntax error at pos 3 : unexpected '\"'", "é=ü"],
+        );
     }
 }

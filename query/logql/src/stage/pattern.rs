@@ -113,7 +113,9 @@ impl Pattern {
         let mut parts = &self.parts[..];
         let mut rest = line;
         if let Some((Part::Literal(text), tail)) = parts.split_first() {
-            let Some(after) = rest.strip_prefix(text.as_str()) else { return };
+            let Some(after) = rest.strip_prefix(text.as_str()) else {
+                return;
+            };
             rest = after;
             parts = tail;
         }
@@ -160,7 +162,9 @@ mod tests {
 
     fn check(pattern: &str, line: &str, want: &[&str]) {
         let mut got = Vec::new();
-        Pattern::for_parser(pattern).unwrap().captures(line, |_, v| got.push(v.to_owned()));
+        Pattern::for_parser(pattern)
+            .unwrap()
+            .captures(line, |_, v| got.push(v.to_owned()));
         assert_eq!(got, want, "{pattern}");
     }
 
@@ -201,7 +205,11 @@ mod tests {
             ("", "", true),
             ("", "x", false),
         ] {
-            assert_eq!(Pattern::for_filter(pattern).unwrap().fits(line), want, "{pattern} {line}");
+            assert_eq!(
+                Pattern::for_filter(pattern).unwrap().fits(line),
+                want,
+                "{pattern} {line}"
+            );
         }
     }
 }

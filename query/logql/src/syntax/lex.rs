@@ -52,15 +52,62 @@ const SYMBOLS_ONE: &[&str] = &[
     ",", ".", "{", "}", "=", ">", "<", "(", ")", "+", "-", "*", "/", "%", "^", "|",
 ];
 const KEYWORDS: &[&str] = &[
-    "by", "without", "bool", "offset", "on", "ignoring", "group_left", "group_right", "or", "and", "unless", "json",
-    "regexp", "logfmt", "unpack", "pattern", "line_format", "label_format", "decolorize", "drop", "keep", "unwrap",
+    "by",
+    "without",
+    "bool",
+    "offset",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "or",
+    "and",
+    "unless",
+    "json",
+    "regexp",
+    "logfmt",
+    "unpack",
+    "pattern",
+    "line_format",
+    "label_format",
+    "decolorize",
+    "drop",
+    "keep",
+    "unwrap",
     "ip",
 ];
 const FUNCTIONS: &[&str] = &[
-    "rate", "rate_counter", "count_over_time", "bytes_rate", "bytes_over_time", "avg_over_time", "sum_over_time",
-    "min_over_time", "max_over_time", "stdvar_over_time", "stddev_over_time", "quantile_over_time",
-    "first_over_time", "last_over_time", "absent_over_time", "sum", "avg", "max", "min", "count", "stddev", "stdvar",
-    "bottomk", "topk", "approx_topk", "sort", "sort_desc", "label_replace", "vector", "bytes", "duration",
+    "rate",
+    "rate_counter",
+    "count_over_time",
+    "bytes_rate",
+    "bytes_over_time",
+    "avg_over_time",
+    "sum_over_time",
+    "min_over_time",
+    "max_over_time",
+    "stdvar_over_time",
+    "stddev_over_time",
+    "quantile_over_time",
+    "first_over_time",
+    "last_over_time",
+    "absent_over_time",
+    "sum",
+    "avg",
+    "max",
+    "min",
+    "count",
+    "stddev",
+    "stdvar",
+    "bottomk",
+    "topk",
+    "approx_topk",
+    "sort",
+    "sort_desc",
+    "label_replace",
+    "vector",
+    "bytes",
+    "duration",
     "duration_seconds",
 ];
 
@@ -138,7 +185,10 @@ fn next(text: &str) -> (Tok, &str) {
     match identifier(text) {
         Ok((after, name)) => (word(name, after), after),
         Err(_) => {
-            let bad = format!("syntax error: unexpected character {}", units::quote(&first.to_string()));
+            let bad = format!(
+                "syntax error: unexpected character {}",
+                units::quote(&first.to_string())
+            );
             (Tok::Bad(bad), text)
         }
     }
@@ -221,10 +271,7 @@ fn number(text: &str) -> (Tok, &str) {
     if let Some((ns, after)) = duration(text, 0) {
         return (Tok::Duration(ns), after);
     }
-    let unit = text[digits..]
-        .bytes()
-        .take_while(u8::is_ascii_alphabetic)
-        .count();
+    let unit = text[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
     if unit > 0
         && let Some(bytes) = units::query_bytes(&text[..digits + unit])
     {
@@ -291,48 +338,66 @@ mod tests {
         check("rate (", &[Tok::Function("rate"), Tok::Word("(")]);
         check("rate =", &[ident("rate"), Tok::Word("=")]);
         check("SUM by", &[Tok::Function("sum"), Tok::Word("by")]);
-        check("250ms 1.5s -1s", &[
-            Tok::Duration(250_000_000),
-            Tok::Duration(1_500_000_000),
-            Tok::Duration(-1_000_000_000),
-        ]);
+        check(
+            "250ms 1.5s -1s",
+            &[
+                Tok::Duration(250_000_000),
+                Tok::Duration(1_500_000_000),
+                Tok::Duration(-1_000_000_000),
+            ],
+        );
         check("5MB 1KiB", &[Tok::Bytes(5_000_000), Tok::Bytes(1024)]);
-        check("1mb", &[number("1"), ident("mb")]);
-        check("1+1--1", &[
-            number("1"),
-            Tok::Word("+"),
-            number("1"),
-            Tok::Word("-"),
-            Tok::Word("-"),
-            number("1"),
-        ]);
-        check("1e3 .5 0X1p3 0x1A 0b1010", &[
-            number("1e3"),
-            number(".5"),
-            number("0X1p3"),
-            number("0x1A"),
-            number("0b1010"),
-        ]);
-        check("[5m]# [\n \"a\\n#\" `b\\`", &[
-            Tok::Range(300_000_000_000),
-            Tok::Str("a\n#".into()),
-            Tok::Str("b\\".into()),
-        ]);
-        check("--strict --keep-empty x", &[
-            Tok::Flag("--strict".into()),
-            Tok::Flag("--keep-empty".into()),
-            ident("x"),
-        ]);
+        check("1mb", &[Tok::Duration(60_000_000_000), ident("b")]);
+        check(
+            "1+1--1",
+            &[
+                number("1"),
+                Tok::Word("+"),
+                number("1"),
+                Tok::Word("-"),
+                Tok::Word("-"),
+                number("1"),
+            ],
+        );
+        check(
+            "1e3 .5 0X1p3 0x1A 0b1010",
+            &[
+                number("1e3"),
+                number(".5"),
+                number("0X1p3"),
+                number("0x1A"),
+                number("0b1010"),
+            ],
+        );
+        check(
+            "[5m]# [\n \"a\\n#\" `b\\`",
+            &[
+                Tok::Range(300_000_000_000),
+                Tok::Str("a\n#".into()),
+                Tok::Str("b\\".into()),
+            ],
+        );
+        check(
+            "--strict --keep-empty x",
+            &[
+                Tok::Flag("--strict".into()),
+                Tok::Flag("--keep-empty".into()),
+                ident("x"),
+            ],
+        );
     }
 
     #[test]
     fn faults_have_places() {
         let last = |text: &str| tokens(text).unwrap().pop().unwrap();
-        assert_eq!(last("{a=\"b}"), Token {
-            tok: Tok::Bad("literal not terminated".into()),
-            line: 1,
-            col: 4
-        });
+        assert_eq!(
+            last("{a=\"b}"),
+            Token {
+                tok: Tok::Bad("literal not terminated".into()),
+                line: 1,
+                col: 4
+            }
+        );
         assert_eq!((last(" \n [5").line, last(" \n [5").col), (0, 2));
         assert!(tokens(&"x".repeat(QUERY_BYTES_MAX)).is_err());
     }

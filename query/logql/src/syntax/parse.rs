@@ -216,7 +216,9 @@ impl Parser {
             self.advance();
             self.operators += 1;
             if self.operators > OPERATORS_MAX {
-                return Err(rule(format_args!("the query has more than {OPERATORS_MAX} binary operators")));
+                return Err(rule(format_args!(
+                    "the query has more than {OPERATORS_MAX} binary operators"
+                )));
             }
             let (return_bool, matching) = self.modifiers()?;
             let next = if op == BinaryOp::Pow { level } else { level + 1 };
@@ -470,7 +472,9 @@ impl Parser {
                 return Err(rule(format_args!("parameter required for operation {name}")));
             }
             (_, Some(text)) => {
-                return Err(rule(format_args!("parameter {text} not supported for operation {name}")));
+                return Err(rule(format_args!(
+                    "parameter {text} not supported for operation {name}"
+                )));
             }
             (_, None) => None,
         };

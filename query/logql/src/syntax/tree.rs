@@ -264,7 +264,20 @@ impl RangeOp {
     pub fn from_str(name: &str) -> Option<RangeOp> {
         use RangeOp::*;
         [
-            Rate, RateCounter, Count, BytesRate, Bytes, Avg, Sum, Min, Max, Stdvar, Stddev, Quantile, First, Last,
+            Rate,
+            RateCounter,
+            Count,
+            BytesRate,
+            Bytes,
+            Avg,
+            Sum,
+            Min,
+            Max,
+            Stdvar,
+            Stddev,
+            Quantile,
+            First,
+            Last,
             Absent,
         ]
         .into_iter()

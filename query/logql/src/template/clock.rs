@@ -7,11 +7,27 @@ use jiff::tz::{Offset, TimeZone};
 use super::value::Value;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = [
-    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
 ];
 
 /// A piece of a layout.
@@ -69,12 +85,54 @@ fn parts(layout: &str) -> Vec<Part<'_>> {
         ("_2", Part::DayPadded),
         ("PM", Part::Upper),
         ("pm", Part::Lower),
-        ("Z07:00", Part::Zone { colon: true, z: true, short: false }),
-        ("Z0700", Part::Zone { colon: false, z: true, short: false }),
-        ("Z07", Part::Zone { colon: false, z: true, short: true }),
-        ("-07:00", Part::Zone { colon: true, z: false, short: false }),
-        ("-0700", Part::Zone { colon: false, z: false, short: false }),
-        ("-07", Part::Zone { colon: false, z: false, short: true }),
+        (
+            "Z07:00",
+            Part::Zone {
+                colon: true,
+                z: true,
+                short: false,
+            },
+        ),
+        (
+            "Z0700",
+            Part::Zone {
+                colon: false,
+                z: true,
+                short: false,
+            },
+        ),
+        (
+            "Z07",
+            Part::Zone {
+                colon: false,
+                z: true,
+                short: true,
+            },
+        ),
+        (
+            "-07:00",
+            Part::Zone {
+                colon: true,
+                z: false,
+                short: false,
+            },
+        ),
+        (
+            "-0700",
+            Part::Zone {
+                colon: false,
+                z: false,
+                short: false,
+            },
+        ),
+        (
+            "-07",
+            Part::Zone {
+                colon: false,
+                z: false,
+                short: true,
+            },
+        ),
         ("1", Part::Month),
         ("2", Part::Day),
         ("3", Part::Hour12),
@@ -384,6 +442,6 @@ mod tests {
         );
         assert_eq!(read("2006-01-02", "2021-13-01"), None);
         assert_eq!(read("2006-01-02", "x"), None);
-        assert!(read("3:04 PM", "12:30 am").is_some());
+        assert_eq!(read("2006 3:04 PM", "1970 12:30 am"), Some(1_800_000_000_000));
     }
 }

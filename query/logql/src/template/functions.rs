@@ -157,15 +157,29 @@ pub(super) static FUNCTIONS: &[Function] = &[
         text(out)
     }),
     f("Trim", 2, 2, |a, _| text(trim(&a[0].text(), &a[1].text(), true, true))),
-    f("TrimLeft", 2, 2, |a, _| text(trim(&a[0].text(), &a[1].text(), true, false))),
-    f("TrimRight", 2, 2, |a, _| text(trim(&a[0].text(), &a[1].text(), false, true))),
-    f("TrimPrefix", 2, 2, |a, _| text(strip_prefix(&a[0].text(), &a[1].text()))),
-    f("TrimSuffix", 2, 2, |a, _| text(strip_suffix(&a[0].text(), &a[1].text()))),
+    f("TrimLeft", 2, 2, |a, _| {
+        text(trim(&a[0].text(), &a[1].text(), true, false))
+    }),
+    f("TrimRight", 2, 2, |a, _| {
+        text(trim(&a[0].text(), &a[1].text(), false, true))
+    }),
+    f("TrimPrefix", 2, 2, |a, _| {
+        text(strip_prefix(&a[0].text(), &a[1].text()))
+    }),
+    f("TrimSuffix", 2, 2, |a, _| {
+        text(strip_suffix(&a[0].text(), &a[1].text()))
+    }),
     f("TrimSpace", 1, 1, |a, _| text(a[0].text().trim())),
     f("trim", 1, 1, |a, _| text(a[0].text().trim())),
-    f("trimAll", 2, 2, |a, _| text(trim(&a[1].text(), &a[0].text(), true, true))),
-    f("trimPrefix", 2, 2, |a, _| text(strip_prefix(&a[1].text(), &a[0].text()))),
-    f("trimSuffix", 2, 2, |a, _| text(strip_suffix(&a[1].text(), &a[0].text()))),
+    f("trimAll", 2, 2, |a, _| {
+        text(trim(&a[1].text(), &a[0].text(), true, true))
+    }),
+    f("trimPrefix", 2, 2, |a, _| {
+        text(strip_prefix(&a[1].text(), &a[0].text()))
+    }),
+    f("trimSuffix", 2, 2, |a, _| {
+        text(strip_suffix(&a[1].text(), &a[0].text()))
+    }),
     // Replacing and cutting.
     f("Replace", 4, 4, |a, _| {
         let n = usize::try_from(a[3].int()).unwrap_or(usize::MAX);
@@ -227,16 +241,24 @@ pub(super) static FUNCTIONS: &[Function] = &[
         text(out)
     }),
     // Tests.
-    f("contains", 2, 2, |a, _| Ok(Value::Bool(a[1].text().contains(&*a[0].text())))),
-    f("hasPrefix", 2, 2, |a, _| Ok(Value::Bool(a[1].text().starts_with(&*a[0].text())))),
-    f("hasSuffix", 2, 2, |a, _| Ok(Value::Bool(a[1].text().ends_with(&*a[0].text())))),
+    f("contains", 2, 2, |a, _| {
+        Ok(Value::Bool(a[1].text().contains(&*a[0].text())))
+    }),
+    f("hasPrefix", 2, 2, |a, _| {
+        Ok(Value::Bool(a[1].text().starts_with(&*a[0].text())))
+    }),
+    f("hasSuffix", 2, 2, |a, _| {
+        Ok(Value::Bool(a[1].text().ends_with(&*a[0].text())))
+    }),
     f("default", 1, 2, |a, _| {
         let given = a.get(1).is_some_and(Value::truth);
         Ok(std::mem::replace(&mut a[usize::from(given)], Value::Nil))
     }),
     // Layout.
     f("indent", 2, 2, |a, _| text(indent(a[0].int(), &a[1].text())?)),
-    f("nindent", 2, 2, |a, _| text(format!("\n{}", indent(a[0].int(), &a[1].text())?))),
+    f("nindent", 2, 2, |a, _| {
+        text(format!("\n{}", indent(a[0].int(), &a[1].text())?))
+    }),
     f("repeat", 2, 2, |a, _| {
         let t = a[1].text();
         let n = usize::try_from(a[0].int()).map_err(|_| "negative count")?;
@@ -257,9 +279,13 @@ pub(super) static FUNCTIONS: &[Function] = &[
         Ok(serde_json::from_str(&a[0].text()).map_or(Value::Nil, Value::from_json))
     }),
     // Whole numbers.
-    f("add", 1, MANY, |a, _| Ok(Value::Int(a.iter().fold(0i64, |n, v| n.wrapping_add(v.int()))))),
+    f("add", 1, MANY, |a, _| {
+        Ok(Value::Int(a.iter().fold(0i64, |n, v| n.wrapping_add(v.int()))))
+    }),
     f("sub", 2, 2, |a, _| Ok(Value::Int(a[0].int().wrapping_sub(a[1].int())))),
-    f("mul", 1, MANY, |a, _| Ok(Value::Int(a.iter().fold(1i64, |n, v| n.wrapping_mul(v.int()))))),
+    f("mul", 1, MANY, |a, _| {
+        Ok(Value::Int(a.iter().fold(1i64, |n, v| n.wrapping_mul(v.int()))))
+    }),
     f("div", 2, 2, |a, _| {
         let by = a[1].int();
         if by == 0 {
@@ -274,16 +300,34 @@ pub(super) static FUNCTIONS: &[Function] = &[
         }
         Ok(Value::Int(a[0].int().wrapping_rem(by)))
     }),
-    f("max", 1, MANY, |a, _| Ok(Value::Int(a.iter().map(Value::int).max().unwrap_or(0)))),
-    f("min", 1, MANY, |a, _| Ok(Value::Int(a.iter().map(Value::int).min().unwrap_or(0)))),
+    f("max", 1, MANY, |a, _| {
+        Ok(Value::Int(a.iter().map(Value::int).max().unwrap_or(0)))
+    }),
+    f("min", 1, MANY, |a, _| {
+        Ok(Value::Int(a.iter().map(Value::int).min().unwrap_or(0)))
+    }),
     f("int", 1, 1, |a, _| Ok(Value::Int(a[0].int()))),
     // Floats.
-    f("addf", 1, MANY, |a, _| Ok(Value::Float(a.iter().map(Value::float).sum()))),
-    f("subf", 1, MANY, |a, _| Ok(Value::Float(a[1..].iter().fold(a[0].float(), |v, w| v - w.float())))),
-    f("mulf", 1, MANY, |a, _| Ok(Value::Float(a.iter().map(Value::float).product()))),
-    f("divf", 1, MANY, |a, _| Ok(Value::Float(a[1..].iter().fold(a[0].float(), |v, w| v / w.float())))),
-    f("maxf", 1, MANY, |a, _| Ok(Value::Float(a.iter().map(Value::float).fold(f64::NEG_INFINITY, f64::max)))),
-    f("minf", 1, MANY, |a, _| Ok(Value::Float(a.iter().map(Value::float).fold(f64::INFINITY, f64::min)))),
+    f("addf", 1, MANY, |a, _| {
+        Ok(Value::Float(a.iter().map(Value::float).sum()))
+    }),
+    f("subf", 1, MANY, |a, _| {
+        Ok(Value::Float(a[1..].iter().fold(a[0].float(), |v, w| v - w.float())))
+    }),
+    f("mulf", 1, MANY, |a, _| {
+        Ok(Value::Float(a.iter().map(Value::float).product()))
+    }),
+    f("divf", 1, MANY, |a, _| {
+        Ok(Value::Float(a[1..].iter().fold(a[0].float(), |v, w| v / w.float())))
+    }),
+    f("maxf", 1, MANY, |a, _| {
+        Ok(Value::Float(
+            a.iter().map(Value::float).fold(f64::NEG_INFINITY, f64::max),
+        ))
+    }),
+    f("minf", 1, MANY, |a, _| {
+        Ok(Value::Float(a.iter().map(Value::float).fold(f64::INFINITY, f64::min)))
+    }),
     f("float64", 1, 1, |a, _| Ok(Value::Float(a[0].float()))),
     f("ceil", 1, 1, |a, _| Ok(Value::Float(a[0].float().ceil()))),
     f("floor", 1, 1, |a, _| Ok(Value::Float(a[0].float().floor()))),
@@ -291,17 +335,31 @@ pub(super) static FUNCTIONS: &[Function] = &[
         let up_from = a.get(2).map_or(0.5, Value::float);
         let scale = 10f64.powi(a[1].int().clamp(-300, 300) as i32);
         let scaled = a[0].float() * scale;
-        let rounded = if scaled.fract() >= up_from { scaled.ceil() } else { scaled.floor() };
+        let rounded = if scaled.fract() >= up_from {
+            scaled.ceil()
+        } else {
+            scaled.floor()
+        };
         Ok(Value::Float(rounded / scale))
     }),
     // Sizes and times.
-    f("bytes", 1, 1, |a, _| Ok(Value::Float(units::value_bytes(&a[0].text())? as f64))),
+    f("bytes", 1, 1, |a, _| {
+        Ok(Value::Float(units::value_bytes(&a[0].text())? as f64))
+    }),
     f("duration", 1, 1, |a, _| Ok(Value::Float(seconds(&a[0].text())?))),
-    f("duration_seconds", 1, 1, |a, _| Ok(Value::Float(seconds(&a[0].text())?))),
-    f("unixEpoch", 1, 1, |a, _| text(instant(&a[0])?.div_euclid(1_000_000_000).to_string())),
-    f("unixEpochMillis", 1, 1, |a, _| text(instant(&a[0])?.div_euclid(1_000_000).to_string())),
+    f("duration_seconds", 1, 1, |a, _| {
+        Ok(Value::Float(seconds(&a[0].text())?))
+    }),
+    f("unixEpoch", 1, 1, |a, _| {
+        text(instant(&a[0])?.div_euclid(1_000_000_000).to_string())
+    }),
+    f("unixEpochMillis", 1, 1, |a, _| {
+        text(instant(&a[0])?.div_euclid(1_000_000).to_string())
+    }),
     f("unixEpochNanos", 1, 1, |a, _| text(instant(&a[0])?.to_string())),
-    f("toDate", 2, 2, |a, _| Ok(to_date(&a[0].text(), &a[1].text(), &TimeZone::UTC))),
+    f("toDate", 2, 2, |a, _| {
+        Ok(to_date(&a[0].text(), &a[1].text(), &TimeZone::UTC))
+    }),
     f("toDateInZone", 3, 3, |a, _| {
         let zone = TimeZone::get(&a[1].text()).unwrap_or(TimeZone::UTC);
         Ok(to_date(&a[0].text(), &a[2].text(), &zone))
@@ -319,23 +377,32 @@ pub(super) static FUNCTIONS: &[Function] = &[
     }),
     f("unixToTime", 1, 1, |a, _| {
         let t = a[0].text();
-        let n: i64 = t
-            .parse()
-            .map_err(|_| format!("unable to parse time '{t}': strconv.ParseInt: parsing {}: invalid syntax", units::quote(&t)))?;
+        let n: i64 = t.parse().map_err(|_| {
+            format!(
+                "unable to parse time '{t}': strconv.ParseInt: parsing {}: invalid syntax",
+                units::quote(&t)
+            )
+        })?;
         let unit = match t.len() {
             5 => 86_400_000_000_000,
             10 => 1_000_000_000,
             13 => 1_000_000,
             16 => 1_000,
             19 => 1,
-            _ => return Err(format!("unable to parse time '{t}': strconv.ParseInt: unknown precision")),
+            _ => {
+                return Err(format!(
+                    "unable to parse time '{t}': strconv.ParseInt: unknown precision"
+                ));
+            }
         };
         Ok(Value::Time(n.saturating_mul(unit), TimeZone::UTC))
     }),
 ];
 
 fn last(arguments: &mut [Value]) -> Value {
-    arguments.last_mut().map_or(Value::Nil, |v| std::mem::replace(v, Value::Nil))
+    arguments
+        .last_mut()
+        .map_or(Value::Nil, |v| std::mem::replace(v, Value::Nil))
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -415,8 +482,16 @@ fn joined(arguments: &[Value]) -> String {
 }
 
 fn trim<'a>(t: &'a str, cut: &str, left: bool, right: bool) -> &'a str {
-    let t = if left { t.trim_start_matches(|c| cut.contains(c)) } else { t };
-    if right { t.trim_end_matches(|c| cut.contains(c)) } else { t }
+    let t = if left {
+        t.trim_start_matches(|c| cut.contains(c))
+    } else {
+        t
+    };
+    if right {
+        t.trim_end_matches(|c| cut.contains(c))
+    } else {
+        t
+    }
 }
 
 fn strip_prefix<'a>(t: &'a str, prefix: &str) -> &'a str {
@@ -451,7 +526,10 @@ fn replace_all(t: &str, regex: &str, replacement: &str, literal: bool) -> Result
 }
 
 fn bounded_len(n: i64) -> Result<usize, String> {
-    usize::try_from(n).ok().filter(|n| *n <= TEXT_BYTES_MAX).ok_or_else(too_long)
+    usize::try_from(n)
+        .ok()
+        .filter(|n| *n <= TEXT_BYTES_MAX)
+        .ok_or_else(too_long)
 }
 
 fn too_long() -> String {
@@ -635,7 +713,10 @@ fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
             ('x', v @ Value::Text(_)) => (v.text().bytes().map(|b| format!("{b:02x}")).collect(), false),
             ('X', v @ Value::Text(_)) => (v.text().bytes().map(|b| format!("{b:02X}")).collect(), false),
             ('f' | 'F', Value::Float(v)) => (signed(format!("{v:.*}", precision.unwrap_or(6)), *v >= 0.0), true),
-            ('e', Value::Float(v)) => (signed(exponent(&format!("{v:.*e}", precision.unwrap_or(6))), *v >= 0.0), true),
+            ('e', Value::Float(v)) => (
+                signed(exponent(&format!("{v:.*e}", precision.unwrap_or(6))), *v >= 0.0),
+                true,
+            ),
             ('g', Value::Float(v)) => (signed(units::print_float(*v), *v >= 0.0), true),
             ('t', Value::Bool(b)) => (b.to_string(), false),
             ('T', v) => (kind(v).to_owned(), false),

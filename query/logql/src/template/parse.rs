@@ -400,9 +400,10 @@ impl Parser {
                 }
                 Tok::Text(text) => Term::Constant(Value::Text(text)),
                 Tok::Char(c) => Term::Constant(Value::Int(c)),
-                Tok::Number(text) => Term::Constant(number(&text).ok_or_else(|| {
-                    self.fault(at, &format!("bad number syntax: {}", units::quote(&text)))
-                })?),
+                Tok::Number(text) => Term::Constant(
+                    number(&text)
+                        .ok_or_else(|| self.fault(at, &format!("bad number syntax: {}", units::quote(&text))))?,
+                ),
                 Tok::Word(word) => match word.as_str() {
                     "true" | "false" => Term::Constant(Value::Bool(word == "true")),
                     "nil" => Term::Nil,

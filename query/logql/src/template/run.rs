@@ -240,7 +240,11 @@ impl Run<'_> {
             } else {
                 format!("want at least {least}")
             };
-            let what = format!("wrong number of args for {}: {want} got {}", function.name, arguments.len());
+            let what = format!(
+                "wrong number of args for {}: {want} got {}",
+                function.name,
+                arguments.len()
+            );
             return Err(self.fault(command.place, function.name, &what));
         }
         (function.call)(&mut arguments, self.scope).map_err(|what| {
@@ -281,7 +285,11 @@ impl Run<'_> {
                     .ok_or_else(|| self.fault(command.place, method, &format!("can't evaluate field {method}")));
             }
             let at = format!(".{method}");
-            return Err(self.fault(command.place, &at, &format!("{method} is not a method but has arguments")));
+            return Err(self.fault(
+                command.place,
+                &at,
+                &format!("{method} is not a method but has arguments"),
+            ));
         }
         Err(self.fault(command.place, "operand", "can't give argument to non-function"))
     }
@@ -312,10 +320,19 @@ impl Run<'_> {
                 .into_iter()
                 .find(|(k, _)| k == name)
                 .map_or(Value::Nil, |(_, v)| v)),
-            Value::Time(ns, zone) => clock::method(ns, &zone, name, &[])
-                .ok_or_else(|| self.fault(command.place, name, &format!("can't evaluate field {name} in type time.Time"))),
+            Value::Time(ns, zone) => clock::method(ns, &zone, name, &[]).ok_or_else(|| {
+                self.fault(
+                    command.place,
+                    name,
+                    &format!("can't evaluate field {name} in type time.Time"),
+                )
+            }),
             Value::Nil => Err(self.fault(command.place, name, "nil pointer evaluating interface {}")),
-            _ => Err(self.fault(command.place, name, &format!("can't evaluate field {name} in type string"))),
+            _ => Err(self.fault(
+                command.place,
+                name,
+                &format!("can't evaluate field {name} in type string"),
+            )),
         })
     }
 }
