@@ -268,6 +268,11 @@ impl Query {
             .then(|| log::survivor(labels, entry.t, &entry.line, &scratch))
     }
 
+    /// The text over several lines of at most `width` characters, as far as it can be broken.
+    pub fn pretty(&self, width: usize) -> String {
+        syntax::pretty(&self.expr, width)
+    }
+
     fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -427,14 +427,14 @@ impl Engine {
     fn new() -> anyhow::Result<Engine> {
         let dir = tempfile::tempdir()?;
         let disk = storage_disk::Disk::real();
-        let (catalogue, _) = storage_catalogue::Catalogue::open(&disk, &dir.path().join("catalogue"))?;
+        let (catalogue, _) = storage_catalogue::Catalogue::open(disk.clone(), dir.path())?;
         let parts = storage_logs::Parts {
             disk,
             catalogue,
             budget: storage_budget::Budget::new(1 << 30),
             dir: dir.path().join("logs"),
             wal: storage_wal::Options {
-                sync: storage_wal::Sync::Never,
+                sync: storage_wal::SyncMode::Never,
                 ..storage_wal::Options::default()
             },
         };
