@@ -3,8 +3,7 @@
 use hashbrown::HashMap;
 use model::{LabelSet, METRIC_NAME};
 
-use crate::matrix::steps_of;
-use crate::{Cells, Compensated, Context, Dialect, ExecError, Grid, Matrix, Mean, Row, quantile_of_sorted, rank};
+use crate::{Aggregator, Cells, Context, Dialect, ExecError, Grid, Matrix, Row, quantile_of_sorted, rank};
 
 /// Aggregations over rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,19 +75,14 @@ pub fn aggregate(
     dialect: Dialect,
 ) -> Result<Matrix, ExecError> {
     let steps = input.grid.len();
+    if let Some(mut one_by_one) = Aggregator::new(op, grouping, input.grid, dialect) {
+        for row in input.rows {
+            context.check("expression evaluation")?;
+            one_by_one.enter(&row);
+        }
+        return Ok(one_by_one.finish());
+    }
     match op {
-        AggregateOp::Sum => fold(context, grouping, input, dialect, Sums::new),
-        AggregateOp::Avg => fold(context, grouping, input, dialect, Means::new),
-        AggregateOp::Min => fold(context, grouping, input, dialect, |n| {
-            Extremes::new(n, |best, v| best > v || best.is_nan())
-        }),
-        AggregateOp::Max => fold(context, grouping, input, dialect, |n| {
-            Extremes::new(n, |best, v| best < v || best.is_nan())
-        }),
-        AggregateOp::Count => fold(context, grouping, input, dialect, Counts::new),
-        AggregateOp::Group => fold(context, grouping, input, dialect, Ones::new),
-        AggregateOp::Stdvar => fold(context, grouping, input, dialect, |n| Spreads::new(n, false)),
-        AggregateOp::Stddev => fold(context, grouping, input, dialect, |n| Spreads::new(n, true)),
         AggregateOp::Quantile(q) => quantiles(context, &per_step(q, steps), grouping, input, dialect),
         AggregateOp::CountValues(label) => count_values(context, label, grouping, input, dialect),
         AggregateOp::TopK(k) => rank::select(
@@ -116,6 +110,8 @@ pub fn aggregate(
             dialect,
         ),
         AggregateOp::LimitRatio(r) => rank::limit_ratio(context, &per_step(r, steps), input),
+        // The others were aggregated row by row.
+        _ => Ok(Matrix::empty(input.grid)),
     }
 }
 
@@ -149,34 +145,6 @@ impl Groups {
     }
 }
 
-/// One group's aggregation over all steps; rows enter one after the other.
-trait Fold {
-    fn enter(&mut self, cells: &Cells);
-    fn finish(self) -> Cells;
-}
-
-fn fold<F: Fold>(
-    context: &Context,
-    grouping: &Grouping,
-    input: Matrix,
-    dialect: Dialect,
-    new: impl Fn(usize) -> F,
-) -> Result<Matrix, ExecError> {
-    let Matrix { grid, rows } = input;
-    let groups = Groups::of(&rows, grouping, dialect);
-    let mut folds: Vec<F> = Vec::new();
-    for (row, &group) in rows.into_iter().zip(&groups.of_row) {
-        context.check("expression evaluation")?;
-        // Groups are numbered by their first rows, so a new group is always the next one.
-        if group as usize == folds.len() {
-            folds.push(new(grid.len()));
-        }
-        folds[group as usize].enter(&row.cells);
-    }
-    let cells = folds.into_iter().map(F::finish);
-    Ok(rows_of(grid, groups, cells))
-}
-
 fn rows_of(grid: Grid, groups: Groups, cells: impl Iterator<Item = Cells>) -> Matrix {
     let mut out = Matrix {
         grid,
@@ -197,174 +165,6 @@ fn per_step(values: &[f64], steps: usize) -> std::borrow::Cow<'_, [f64]> {
     match values {
         [one] if steps != 1 => vec![*one; steps].into(),
         _ => values.into(),
-    }
-}
-
-struct Sums {
-    sums: Vec<Compensated>,
-    present: Cells,
-}
-
-impl Sums {
-    fn new(steps: usize) -> Sums {
-        Sums {
-            sums: vec![Compensated::default(); steps],
-            present: Cells::absent(steps),
-        }
-    }
-}
-
-impl Fold for Sums {
-    fn enter(&mut self, cells: &Cells) {
-        for (i, v) in cells.iter() {
-            if self.present.has(i) {
-                self.sums[i].add(v);
-            } else {
-                self.sums[i] = Compensated::starting_with(v);
-                self.present.set(i, 0.0);
-            }
-        }
-    }
-    fn finish(mut self) -> Cells {
-        self.present.filter_map(|i, _| Some(self.sums[i].total()));
-        self.present
-    }
-}
-
-struct Means {
-    means: Vec<Mean>,
-    present: Cells,
-}
-
-impl Means {
-    fn new(steps: usize) -> Means {
-        Means {
-            means: vec![Mean::default(); steps],
-            present: Cells::absent(steps),
-        }
-    }
-}
-
-impl Fold for Means {
-    fn enter(&mut self, cells: &Cells) {
-        for (i, v) in cells.iter() {
-            self.means[i].add(v);
-            self.present.set(i, 0.0);
-        }
-    }
-    fn finish(mut self) -> Cells {
-        self.present.filter_map(|i, _| Some(self.means[i].value()));
-        self.present
-    }
-}
-
-struct Extremes<B> {
-    best: Cells,
-    beaten: B,
-}
-
-impl<B: Fn(f64, f64) -> bool> Extremes<B> {
-    fn new(steps: usize, beaten: B) -> Extremes<B> {
-        Extremes {
-            best: Cells::absent(steps),
-            beaten,
-        }
-    }
-}
-
-impl<B: Fn(f64, f64) -> bool> Fold for Extremes<B> {
-    fn enter(&mut self, cells: &Cells) {
-        for (i, v) in cells.iter() {
-            if self.best.get(i).is_none_or(|best| (self.beaten)(best, v)) {
-                self.best.set(i, v);
-            }
-        }
-    }
-    fn finish(self) -> Cells {
-        self.best
-    }
-}
-
-struct Counts(Cells);
-
-impl Counts {
-    fn new(steps: usize) -> Counts {
-        Counts(Cells::absent(steps))
-    }
-}
-
-impl Fold for Counts {
-    fn enter(&mut self, cells: &Cells) {
-        for (i, _) in cells.iter() {
-            let n = self.0.get(i).unwrap_or(0.0);
-            self.0.set(i, n + 1.0);
-        }
-    }
-    fn finish(self) -> Cells {
-        self.0
-    }
-}
-
-struct Ones(Cells);
-
-impl Ones {
-    fn new(steps: usize) -> Ones {
-        Ones(Cells::absent(steps))
-    }
-}
-
-impl Fold for Ones {
-    fn enter(&mut self, cells: &Cells) {
-        for i in steps_of(cells.words()) {
-            self.0.set(i, 1.0);
-        }
-    }
-    fn finish(self) -> Cells {
-        self.0
-    }
-}
-
-/// Welford's running variance.
-struct Spreads {
-    count: Vec<f64>,
-    mean: Vec<f64>,
-    squares: Cells,
-    root: bool,
-}
-
-impl Spreads {
-    fn new(steps: usize, root: bool) -> Spreads {
-        Spreads {
-            count: vec![0.0; steps],
-            mean: vec![0.0; steps],
-            squares: Cells::absent(steps),
-            root,
-        }
-    }
-}
-
-impl Fold for Spreads {
-    fn enter(&mut self, cells: &Cells) {
-        for (i, v) in cells.iter() {
-            self.count[i] += 1.0;
-            if self.count[i] == 1.0 {
-                self.mean[i] = v;
-                // Infinite input has no spread, even alone.
-                self.squares.set(i, if v.is_finite() { 0.0 } else { f64::NAN });
-            } else {
-                let delta = v - self.mean[i];
-                self.mean[i] += delta / self.count[i];
-                let squares = self.squares.get(i).unwrap_or(0.0);
-                self.squares.set(i, squares + delta * (v - self.mean[i]));
-            }
-        }
-    }
-    fn finish(mut self) -> Cells {
-        self.squares.filter_map(|i, squares| {
-            let variance = squares / self.count[i];
-            Some(if self.root { variance.sqrt() } else { variance })
-        });
-        self.squares
     }
 }
 

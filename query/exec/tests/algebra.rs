@@ -1,4 +1,5 @@
 //! What single operators give, as a user of an instant query sees it.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

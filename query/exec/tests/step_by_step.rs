@@ -1,5 +1,6 @@
 //! The law of the vector algebra: an operator over a range gives, at each step, what it gives for that step alone.
 //! It is what makes range queries trustworthy, because instant queries are easy to check by hand.
+#![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 

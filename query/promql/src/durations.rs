@@ -42,10 +42,11 @@ impl Duration {
         } else {
             ms.trunc()
         };
-        if !(ms.abs() < i64::MAX as f64 / 4.0) {
-            return Err("duration out of range".to_owned());
+        if ms.abs() < i64::MAX as f64 / 4.0 {
+            Ok(ms as i64)
+        } else {
+            Err("duration out of range".to_owned())
         }
-        Ok(ms as i64)
     }
 }
 

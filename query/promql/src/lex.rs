@@ -309,7 +309,7 @@ impl<'a> Lexer<'a> {
             if quote == '`' {
                 if c == '`' {
                     self.at += i + 1;
-                    return Tok::Text(rest[1..i].as_bytes().to_vec());
+                    return Tok::Text(rest.as_bytes()[1..i].to_vec());
                 }
                 continue;
             }

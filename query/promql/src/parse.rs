@@ -413,10 +413,10 @@ impl<'a> Parser<'a> {
         };
         let at = self.take().span.start;
         let ms = (seconds * 1000.0).round() * if negative == Some(true) { -1.0 } else { 1.0 };
-        if !(ms.abs() < i64::MAX as f64) {
-            return Err(self.fault(at, format!("timestamp out of bounds for @ modifier: {seconds:.6}")));
+        if ms.abs() < i64::MAX as f64 {
+            return Ok(At::Time(ms as i64));
         }
-        Ok(At::Time(ms as i64))
+        Err(self.fault(at, format!("timestamp out of bounds for @ modifier: {seconds:.6}")))
     }
 
     /// After `offset`: one term, or an expression in parentheses.

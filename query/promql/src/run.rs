@@ -4,10 +4,12 @@
 //! becomes a row as soon as it is read, so that raw samples of only a few series are held at a time. All rows are
 //! counted against the query's limit before they are made, and given back when an operator has used them up.
 
+use std::collections::HashSet;
+
 use model::{LabelSet, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, TimeRangeMs, TimestampMs, is_stale};
 use query_exec::{
-    AggregateOp, BinaryOp, Cells, Context, Dialect, ExecError, Grid, Grouping, Matching, Matrix, Row, aggregate, apply,
-    binary, binary_scalar, label_join, label_replace, sort_by_label, sort_by_value,
+    AggregateOp, Aggregator, BinaryOp, Cells, Context, Dialect, ExecError, Grid, Grouping, Matching, Matrix, Row,
+    aggregate, apply, binary, binary_scalar, label_join, label_replace, sort_by_label, sort_by_value,
 };
 use rayon::prelude::*;
 use storage_metrics::{Samples, Snapshot};
@@ -46,6 +48,17 @@ pub(crate) enum Value {
 }
 
 type Evaluated<T> = Result<T, EvalError>;
+
+/// A selection, and what becomes of each series' samples.
+struct Leaf<'n> {
+    select: &'n Select,
+    range: TimeRangeMs,
+    #[allow(clippy::type_complexity)]
+    cells: Box<dyn Fn(&mut Samples) -> Result<Cells, ExecError> + Sync + 'n>,
+}
+
+/// Series that are read before their rows go into an aggregation.
+const SERIES_AT_ONCE: usize = 256;
 
 /// A series that windows slide over.
 struct Source {
@@ -226,6 +239,9 @@ impl Run<'_> {
             },
             other => return Err(data(format!("unknown aggregation {other}"))),
         };
+        if let Some(folded) = self.folded(&op, grouping, inner, grid)? {
+            return Ok(folded);
+        }
         let input = self.vector(inner, grid)?;
         let used = size(&input);
         match self.traded(&[used], || aggregate(self.context, &op, grouping, input, self.dialect))? {
@@ -246,7 +262,9 @@ impl Run<'_> {
         for row in &mut m.rows {
             row.remove_name(self.dialect);
         }
+        let before = size(&m);
         m.drop_absent();
+        self.context.release_samples(before - size(&m));
         if !self.dialect.delayed_name_removal {
             m.merge_same_labels()?;
         }
@@ -287,21 +305,9 @@ impl Run<'_> {
             Work::Window(f) => Value::Vector(self.windowed(&args[0], &args[1..], grid, true, f)?),
             Work::WindowNamed(f) => Value::Vector(self.windowed(&args[0], &args[1..], grid, false, f)?),
             Work::Counter(f) => {
-                let of = &args[0];
-                let rated = self.over_windows(of, grid, false, |w| Ok(f(w, &[])))?;
-                for row in &rated.rows {
-                    let name = row.labels.metric_name();
-                    let is_counter = ["_total", "_sum", "_count", "_bucket"]
-                        .iter()
-                        .any(|end| name.ends_with(end));
-                    if !name.is_empty() && !is_counter {
-                        let what = format!(
-                            "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
-                        );
-                        self.notes.info(of.span, what);
-                    }
-                }
-                Value::Vector(self.renamed(rated)?)
+                let m = self.over_windows(&args[0], grid, false, |w| Ok(f(w, &[])))?;
+                self.doubt_counters(m.rows.iter(), args[0].span);
+                Value::Vector(self.renamed(m)?)
             }
             Work::QuantileOverTime => {
                 let q = self.scalar(&args[0], grid)?;
@@ -438,12 +444,15 @@ impl Run<'_> {
                     let cells = of_buckets(group, grid, |step, buckets| {
                         bucket_fraction(lower[step], upper[step], buckets)
                     });
+                    self.context.add_samples(grid.len() as u64)?;
                     out.rows.push(Row::new(group.labels.clone(), cells));
                 }
+                self.context.release_samples(size(&m));
                 Value::Vector(self.renamed(out)?)
             }
             Work::OfHistograms => {
-                vector(0)?;
+                let m = vector(0)?;
+                self.context.release_samples(size(&m));
                 Value::Vector(Matrix::empty(grid))
             }
         })
@@ -543,27 +552,119 @@ impl Run<'_> {
 
     /// The newest value (or its time) at each step, not older than the lookback and not ended by a staleness marker.
     fn instant(&self, select: &Select, grid: Grid, times: bool) -> Evaluated<Matrix> {
+        self.leaf_rows(&self.newest_of(select, grid, times), grid)
+    }
+
+    fn newest_of<'n>(&self, select: &'n Select, grid: Grid, times: bool) -> Leaf<'n> {
         let lookback = self.options.lookback_ms;
-        let range = reach(&select.shift, lookback, grid);
-        let selected = self.snapshot.select(&select.matchers, range)?;
-        self.context.check(WHERE)?;
+        Leaf {
+            select,
+            range: reach(&select.shift, lookback, grid),
+            cells: Box::new(move |samples| Ok(newest(samples, &select.shift, lookback, grid, times))),
+        }
+    }
+
+    /// All rows of a leaf, read in parallel, in the order of their labels.
+    fn leaf_rows(&self, leaf: &Leaf<'_>, grid: Grid) -> Evaluated<Matrix> {
+        let selected = self.snapshot.select(&leaf.select.matchers, leaf.range)?;
+        let rows = self.read_rows(leaf, &selected, grid)?;
+        Ok(Matrix { grid, rows })
+    }
+
+    fn read_rows(&self, leaf: &Leaf<'_>, selected: &[storage_metrics::Series], grid: Grid) -> Evaluated<Vec<Row>> {
         let rows: Vec<Option<Row>> = selected
             .par_iter()
             .map_init(Samples::default, |samples, series| -> Evaluated<Option<Row>> {
                 self.context.check(WHERE)?;
                 samples.t.clear();
                 samples.v.clear();
-                series.read(range, samples)?;
-                self.context.add_samples((grid.len() + samples.t.len()) as u64)?;
-                let cells = newest(samples, &select.shift, lookback, grid, times);
-                self.context.release_samples(samples.t.len() as u64);
-                Ok((!cells.all_absent()).then(|| Row::new(series.labels().clone(), cells)))
+                series.read(leaf.range, samples)?;
+                let (row, raw) = (grid.len() as u64, samples.t.len() as u64);
+                self.context.add_samples(row + raw)?;
+                let cells = (leaf.cells)(samples)?;
+                self.context.release_samples(raw);
+                if cells.all_absent() {
+                    self.context.release_samples(row);
+                    return Ok(None);
+                }
+                Ok(Some(Row::new(series.labels().clone(), cells)))
             })
             .collect::<Evaluated<_>>()?;
-        Ok(Matrix {
-            grid,
-            rows: rows.into_iter().flatten().collect(),
-        })
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// An aggregation of what is read straight from the store: series by series, so that only groups are held. `None`
+    /// if it has to be done otherwise.
+    fn folded(&self, op: &AggregateOp, grouping: &Grouping, inner: &Node, grid: Grid) -> Evaluated<Option<Matrix>> {
+        let Some(mut groups) = Aggregator::new(op, grouping, grid, self.dialect) else {
+            return Ok(None);
+        };
+        let (leaf, drops_names, counter) = match &inner.work {
+            NodeWork::Instant(select) => (self.newest_of(select, grid, false), false, None),
+            NodeWork::Call { function, args } => {
+                let (f, drops_names, counter) = match function.work {
+                    Work::Window(f) => (f, true, None),
+                    Work::WindowNamed(f) => (f, false, None),
+                    Work::Counter(f) => (f, true, Some(args[0].span)),
+                    _ => return Ok(None),
+                };
+                let NodeWork::Range { select, range_ms } = &args[0].work else {
+                    return Ok(None);
+                };
+                let params = self.params(&args[1..], grid)?;
+                (
+                    windows_of(select, *range_ms, grid, move |w| Ok(f(w, &params))),
+                    drops_names,
+                    counter,
+                )
+            }
+            _ => return Ok(None),
+        };
+        let selected = self.snapshot.select(&leaf.select.matchers, leaf.range)?;
+        // Names that are dropped may make two series one, which is for the matrix to find out.
+        if drops_names && !self.dialect.delayed_name_removal {
+            let mut seen = HashSet::with_capacity(selected.len());
+            if !selected.iter().all(|s| seen.insert(s.labels().without_metric_name())) {
+                return Ok(None);
+            }
+        }
+        let mut held = 0;
+        for some in selected.chunks(SERIES_AT_ONCE) {
+            let mut rows = self.read_rows(&leaf, some, grid)?;
+            if let Some(span) = counter {
+                self.doubt_counters(rows.iter(), span);
+            }
+            for row in &mut rows {
+                if drops_names {
+                    row.remove_name(self.dialect);
+                }
+                groups.enter(row);
+            }
+            let hold = (groups.groups() * grid.len()) as u64;
+            self.context.add_samples(hold - held)?;
+            held = hold;
+            self.context.release_samples((rows.len() * grid.len()) as u64);
+        }
+        let out = groups.finish();
+        self.context.release_samples(held - size(&out));
+        Ok(Some(out))
+    }
+
+    /// A counter's name says what it counts; a rate of anything else is probably a mistake.
+    fn doubt_counters<'r>(&self, rows: impl Iterator<Item = &'r Row>, span: Span) {
+        let mut last = "";
+        for row in rows {
+            let name = row.labels.metric_name();
+            let is_counter = ["_total", "_sum", "_count", "_bucket"]
+                .iter()
+                .any(|end| name.ends_with(end));
+            if !name.is_empty() && !is_counter && name != last {
+                let what =
+                    format!("metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}");
+                self.notes.info(span, what);
+            }
+            last = name;
+        }
     }
 
     fn windowed(
@@ -586,54 +687,35 @@ impl Run<'_> {
         drop_names: bool,
         f: impl Fn(&Windows<'_>) -> Result<Cells, ExecError> + Sync,
     ) -> Evaluated<Matrix> {
-        let (shift, range_ms) = window_of(of)?;
-        let row_of = |labels: &LabelSet, drop_name: bool, t: &[i64], v: &[f64]| -> Evaluated<Option<Row>> {
-            self.context.check(WHERE)?;
-            let windows = Windows {
-                grid: &grid,
-                shift,
-                range_ms,
-                t,
-                v,
-            };
-            let cells = f(&windows)?;
-            Ok((!cells.all_absent()).then(|| Row {
-                labels: labels.clone(),
-                cells,
-                drop_name,
-            }))
-        };
-        let rows: Vec<Option<Row>> = match &of.work {
-            NodeWork::Range { select, .. } => {
-                let range = reach(&shift, range_ms, grid);
-                self.snapshot
-                    .select(&select.matchers, range)?
-                    .par_iter()
-                    .map_init(Samples::default, |samples, series| {
-                        samples.t.clear();
-                        samples.v.clear();
-                        series.read(range, samples)?;
-                        drop_stale(&mut samples.t, &mut samples.v);
-                        self.context.add_samples((grid.len() + samples.t.len()) as u64)?;
-                        let row = row_of(series.labels(), false, &samples.t, &samples.v);
-                        self.context.release_samples(samples.t.len() as u64);
-                        row
-                    })
-                    .collect::<Evaluated<_>>()?
-            }
+        let m = match &of.work {
+            NodeWork::Range { select, range_ms } => self.leaf_rows(&windows_of(select, *range_ms, grid, f), grid)?,
             _ => {
+                let (shift, range_ms) = window_of(of)?;
                 let sources = self.sources(of, grid)?;
                 self.context.add_samples((grid.len() * sources.len()) as u64)?;
-                let rows = sources.par_iter().map(|s| row_of(&s.labels, s.drop_name, &s.t, &s.v));
-                let rows = rows.collect::<Evaluated<_>>()?;
-                let held = sources.iter().map(|s| s.t.len() as u64).sum();
-                self.context.release_samples(held);
-                rows
+                let row_of = |s: &Source| -> Evaluated<Option<Row>> {
+                    self.context.check(WHERE)?;
+                    let windows = Windows {
+                        grid: &grid,
+                        shift,
+                        range_ms,
+                        t: &s.t,
+                        v: &s.v,
+                    };
+                    let cells = f(&windows)?;
+                    Ok((!cells.all_absent()).then(|| Row {
+                        labels: s.labels.clone(),
+                        cells,
+                        drop_name: s.drop_name,
+                    }))
+                };
+                let rows: Vec<Option<Row>> = sources.par_iter().map(row_of).collect::<Evaluated<_>>()?;
+                let rows: Vec<Row> = rows.into_iter().flatten().collect();
+                let held: u64 = sources.iter().map(|s| s.t.len() as u64).sum();
+                let empty = ((sources.len() - rows.len()) * grid.len()) as u64;
+                self.context.release_samples(held + empty);
+                Matrix { grid, rows }
             }
-        };
-        let m = Matrix {
-            grid,
-            rows: rows.into_iter().flatten().collect(),
         };
         if drop_names { self.renamed(m) } else { Ok(m) }
     }
@@ -797,6 +879,28 @@ fn newest(samples: &Samples, shift: &Moment, lookback: i64, grid: Grid, times: b
         }
     }
     cells
+}
+
+fn windows_of<'n>(
+    select: &'n Select,
+    range_ms: i64,
+    grid: Grid,
+    f: impl Fn(&Windows<'_>) -> Result<Cells, ExecError> + Sync + 'n,
+) -> Leaf<'n> {
+    Leaf {
+        select,
+        range: reach(&select.shift, range_ms, grid),
+        cells: Box::new(move |samples| {
+            drop_stale(&mut samples.t, &mut samples.v);
+            f(&Windows {
+                grid: &grid,
+                shift: select.shift,
+                range_ms,
+                t: &samples.t,
+                v: &samples.v,
+            })
+        }),
+    }
 }
 
 fn drop_stale(t: &mut Vec<i64>, v: &mut Vec<f64>) {

@@ -1,4 +1,5 @@
 //! Queries on a real engine: what a user sees, and that a range is its instants one after the other.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -88,6 +89,12 @@ fn fill(batch: &mut SampleBatch) {
         20 => Some(stale_nan()),
         _ => None,
     });
+    for i in 0..600 {
+        let i = i.to_string();
+        put(&[("__name__", "wide_total"), ("i", &i)], &|k| {
+            (k % 10 == 0).then_some(k as f64)
+        });
+    }
     put(&[("__name__", "odd"), ("kind", "nan")], &|_| Some(f64::NAN));
     put(&[("__name__", "odd"), ("kind", "inf")], &|k| {
         Some(if k % 2 == 0 { f64::INFINITY } else { -1.0 })
@@ -477,4 +484,21 @@ proptest! {
     ) {
         range_is_its_instants(&text, START - 200_000 + start, steps, step)?;
     }
+}
+
+/// A sum needs its groups only: a query over more series than may be held at once is answered all the same.
+#[test]
+fn a_sum_does_not_hold_its_series() {
+    let sums = |text: &str, samples_max: u64| {
+        let (start, end) = (TimestampMs(START), TimestampMs(START + 3_600_000));
+        let context = limits(samples_max);
+        let query = Query::parse(text).unwrap();
+        query
+            .range(&context, &lab().metrics, start, end, 1000, OPTIONS)
+            .map(|_| context.usage().samples_peak)
+    };
+    let dense = 600 * 3601;
+    assert!(sums("wide_total", dense * 9 / 10).is_err());
+    let peak = sums("sum(rate(wide_total[10m]))", dense).unwrap();
+    assert!(peak < dense / 2, "{peak}");
 }

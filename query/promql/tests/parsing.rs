@@ -1,4 +1,5 @@
 //! What parses, and what is said of what does not: clients show these words to people.
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use query_promql::{Query, parse_selector};

@@ -78,7 +78,7 @@ pub(crate) fn bucket_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> (f64, Op
         return (f64::NAN, fixed);
     }
     let mut rank = q * observations;
-    let at = buckets[..n - 1].partition_point(|b| !(b.1 >= rank));
+    let at = buckets[..n - 1].partition_point(|b| b.1 < rank || b.1.is_nan());
     if at == n - 1 {
         return (buckets[n - 2].0, fixed);
     }

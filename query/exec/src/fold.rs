@@ -1,0 +1,267 @@
+//! Aggregations that need no more than one row at a time: a sum never has to see all its terms at once, so a query that
+//! only sums holds its groups and not its series.
+
+use hashbrown::HashMap;
+use model::LabelSet;
+
+use crate::matrix::steps_of;
+use crate::{AggregateOp, Cells, Compensated, Dialect, Grid, Grouping, Matrix, Mean, Row};
+
+/// An aggregation under way: rows enter one by one and need not be kept.
+pub struct Aggregator {
+    op: AggregateOp,
+    grouping: Grouping,
+    grid: Grid,
+    dialect: Dialect,
+    known: HashMap<LabelSet, usize, rapidhash::fast::RandomState>,
+    groups: Vec<Group>,
+}
+
+struct Group {
+    labels: LabelSet,
+    drop_name: bool,
+    fold: Box<dyn Fold>,
+}
+
+/// One group's values over all steps.
+trait Fold: Send {
+    fn enter(&mut self, cells: &Cells);
+    fn finish(self: Box<Self>) -> Cells;
+}
+
+impl Aggregator {
+    /// `None` if the operation has to see all rows at once.
+    pub fn new(op: &AggregateOp, grouping: &Grouping, grid: Grid, dialect: Dialect) -> Option<Aggregator> {
+        new_fold(op, 0)?;
+        Some(Aggregator {
+            op: op.clone(),
+            grouping: grouping.clone(),
+            grid,
+            dialect,
+            known: HashMap::default(),
+            groups: Vec::new(),
+        })
+    }
+    /// Takes in one row. The order of rows is the order in which values are added up.
+    pub fn enter(&mut self, row: &Row) {
+        let labels = self.grouping.labels_of(&row.labels, self.dialect);
+        let at = match self.known.get(&labels) {
+            Some(at) => *at,
+            None => {
+                let Some(fold) = new_fold(&self.op, self.grid.len()) else {
+                    return;
+                };
+                self.known.insert(labels.clone(), self.groups.len());
+                self.groups.push(Group {
+                    labels,
+                    drop_name: false,
+                    fold,
+                });
+                self.groups.len() - 1
+            }
+        };
+        let group = &mut self.groups[at];
+        group.drop_name |= row.drop_name;
+        group.fold.enter(&row.cells);
+    }
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+    /// The groups, in order of their first rows.
+    pub fn finish(self) -> Matrix {
+        let row = |group: Group| Row {
+            labels: group.labels,
+            cells: group.fold.finish(),
+            drop_name: group.drop_name,
+        };
+        let mut out = Matrix {
+            grid: self.grid,
+            rows: self.groups.into_iter().map(row).collect(),
+        };
+        out.drop_absent();
+        out
+    }
+}
+
+fn new_fold(op: &AggregateOp, steps: usize) -> Option<Box<dyn Fold>> {
+    Some(match op {
+        AggregateOp::Sum => Box::new(Sums::new(steps)),
+        AggregateOp::Avg => Box::new(Means::new(steps)),
+        AggregateOp::Min => Box::new(Extremes::new(steps, |best, v| best > v || best.is_nan())),
+        AggregateOp::Max => Box::new(Extremes::new(steps, |best, v| best < v || best.is_nan())),
+        AggregateOp::Count => Box::new(Counts::new(steps)),
+        AggregateOp::Group => Box::new(Ones::new(steps)),
+        AggregateOp::Stdvar => Box::new(Spreads::new(steps, false)),
+        AggregateOp::Stddev => Box::new(Spreads::new(steps, true)),
+        _ => return None,
+    })
+}
+
+struct Sums {
+    sums: Vec<Compensated>,
+    present: Cells,
+}
+
+impl Sums {
+    fn new(steps: usize) -> Sums {
+        Sums {
+            sums: vec![Compensated::default(); steps],
+            present: Cells::absent(steps),
+        }
+    }
+}
+
+impl Fold for Sums {
+    fn enter(&mut self, cells: &Cells) {
+        for (i, v) in cells.iter() {
+            if self.present.has(i) {
+                self.sums[i].add(v);
+            } else {
+                self.sums[i] = Compensated::starting_with(v);
+                self.present.set(i, 0.0);
+            }
+        }
+    }
+    fn finish(mut self: Box<Self>) -> Cells {
+        self.present.filter_map(|i, _| Some(self.sums[i].total()));
+        self.present
+    }
+}
+
+struct Means {
+    means: Vec<Mean>,
+    present: Cells,
+}
+
+impl Means {
+    fn new(steps: usize) -> Means {
+        Means {
+            means: vec![Mean::default(); steps],
+            present: Cells::absent(steps),
+        }
+    }
+}
+
+impl Fold for Means {
+    fn enter(&mut self, cells: &Cells) {
+        for (i, v) in cells.iter() {
+            self.means[i].add(v);
+            self.present.set(i, 0.0);
+        }
+    }
+    fn finish(mut self: Box<Self>) -> Cells {
+        self.present.filter_map(|i, _| Some(self.means[i].value()));
+        self.present
+    }
+}
+
+struct Extremes<B> {
+    best: Cells,
+    beaten: B,
+}
+
+impl<B: Fn(f64, f64) -> bool> Extremes<B> {
+    fn new(steps: usize, beaten: B) -> Extremes<B> {
+        Extremes {
+            best: Cells::absent(steps),
+            beaten,
+        }
+    }
+}
+
+impl<B: Fn(f64, f64) -> bool + Send> Fold for Extremes<B> {
+    fn enter(&mut self, cells: &Cells) {
+        for (i, v) in cells.iter() {
+            if self.best.get(i).is_none_or(|best| (self.beaten)(best, v)) {
+                self.best.set(i, v);
+            }
+        }
+    }
+    fn finish(self: Box<Self>) -> Cells {
+        self.best
+    }
+}
+
+struct Counts(Cells);
+
+impl Counts {
+    fn new(steps: usize) -> Counts {
+        Counts(Cells::absent(steps))
+    }
+}
+
+impl Fold for Counts {
+    fn enter(&mut self, cells: &Cells) {
+        for (i, _) in cells.iter() {
+            let n = self.0.get(i).unwrap_or(0.0);
+            self.0.set(i, n + 1.0);
+        }
+    }
+    fn finish(self: Box<Self>) -> Cells {
+        self.0
+    }
+}
+
+struct Ones(Cells);
+
+impl Ones {
+    fn new(steps: usize) -> Ones {
+        Ones(Cells::absent(steps))
+    }
+}
+
+impl Fold for Ones {
+    fn enter(&mut self, cells: &Cells) {
+        for i in steps_of(cells.words()) {
+            self.0.set(i, 1.0);
+        }
+    }
+    fn finish(self: Box<Self>) -> Cells {
+        self.0
+    }
+}
+
+/// Welford's running variance.
+struct Spreads {
+    count: Vec<f64>,
+    mean: Vec<f64>,
+    squares: Cells,
+    root: bool,
+}
+
+impl Spreads {
+    fn new(steps: usize, root: bool) -> Spreads {
+        Spreads {
+            count: vec![0.0; steps],
+            mean: vec![0.0; steps],
+            squares: Cells::absent(steps),
+            root,
+        }
+    }
+}
+
+impl Fold for Spreads {
+    fn enter(&mut self, cells: &Cells) {
+        for (i, v) in cells.iter() {
+            self.count[i] += 1.0;
+            if self.count[i] == 1.0 {
+                self.mean[i] = v;
+                // Infinite input has no spread, even alone.
+                self.squares.set(i, if v.is_finite() { 0.0 } else { f64::NAN });
+            } else {
+                let delta = v - self.mean[i];
+                self.mean[i] += delta / self.count[i];
+                let squares = self.squares.get(i).unwrap_or(0.0);
+                self.squares.set(i, squares + delta * (v - self.mean[i]));
+            }
+        }
+    }
+    fn finish(mut self: Box<Self>) -> Cells {
+        self.squares.filter_map(|i, squares| {
+            let variance = squares / self.count[i];
+            Some(if self.root { variance.sqrt() } else { variance })
+        });
+        self.squares
+    }
+}
