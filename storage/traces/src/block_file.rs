@@ -21,6 +21,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::bloom_filter::Sbbf;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
@@ -276,9 +277,8 @@ impl BlockFile {
             return Ok(true);
         }
         self.guarded(|| {
-            let metadata = ArrowReaderMetadata::try_new(self.footer.metadata.clone(), reader_options())?;
-            let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.input.clone(), metadata);
-            let bloom = builder.get_row_group_column_bloom_filter(group, self.footer.trace_leaf)?;
+            let column = self.footer.metadata.row_group(group).column(self.footer.trace_leaf);
+            let bloom = Sbbf::read_from_column_chunk(column, &self.input)?;
             Ok(bloom.is_none_or(|bloom| ids.iter().any(|id| bloom.check(&id.to_bytes()[..]))))
         })
     }

@@ -29,6 +29,7 @@ mod request;
 mod rows;
 mod scan;
 mod span_bytes;
+mod survey;
 mod symbols;
 mod tags;
 mod value_text;
