@@ -55,9 +55,6 @@ impl Metrics {
             newest: TimestampMs(now.0.saturating_add(self.options.ahead_ms)),
         };
         let order = order(batch.samples());
-        if self.wal_failed.load(Ordering::Acquire) {
-            self.heal_wal()?;
-        }
 
         let _gate = self.gate.read();
         let heads = self.heads.load();
@@ -73,10 +70,7 @@ impl Metrics {
         record.samples(series, &plan.t, &plan.v);
         record.exemplars(plan.exemplars.iter().map(|(cell, exemplar)| (cell.id, *exemplar)));
         let record = record.metadata(&news);
-        let lsn = self
-            .wal
-            .append(KIND_BATCH, &record)
-            .inspect_err(|error| self.note_wal_failure(error))?;
+        let lsn = self.wal.append(KIND_BATCH, &record)?;
 
         for (cell, day) in &plan.definitions {
             cell.defined_on(*day);

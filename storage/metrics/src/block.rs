@@ -305,10 +305,14 @@ impl OpenBlock {
         Ok(damaged)
     }
 
-    /// For a reader that cannot go on without a page.
-    pub(crate) fn damaged_page(&self) -> BlockError {
-        let offset = self.directory.first().map_or(0, |page| page.offset);
-        corrupt(&self.path, offset, "a page of the index is damaged")
+    /// Whether the index is whole, for a reader that cannot go on without one of its pages.
+    pub(crate) fn check_index(&self) -> Result<(), BlockError> {
+        for page in &self.directory {
+            if !self.each_series(page, &mut |_, _| {})? {
+                return Err(corrupt(&self.path, page.offset, "a page of the index is damaged"));
+            }
+        }
+        Ok(())
     }
 
     /// Pages of its index.
@@ -316,10 +320,11 @@ impl OpenBlock {
         self.directory.len()
     }
 
-    /// Every series of one page with the extent of all its chunks, rising by id; `None` if the page is damaged.
-    pub(crate) fn page(&self, page: usize) -> Result<Option<Vec<(u32, Extent)>>, BlockError> {
+    /// Every series of one page with the extent of all its chunks, rising by id.
+    pub(crate) fn page(&self, page: usize) -> Result<Vec<(u32, Extent)>, BlockError> {
         let mut list = Vec::with_capacity(PAGE_SERIES);
-        let whole = self.each_series(&self.directory[page], &mut |id, chunks| {
+        let page = &self.directory[page];
+        let whole = self.each_series(page, &mut |id, chunks| {
             if let [from, .., to] | [from @ to] = chunks
                 && let Ok(bytes) = u32::try_from(to.offset - from.offset + u64::from(to.bytes))
             {
@@ -327,7 +332,10 @@ impl OpenBlock {
                 list.push((id, Extent { offset, bytes }));
             }
         })?;
-        Ok(whole.then_some(list))
+        if !whole {
+            return Err(corrupt(&self.path, page.offset, "a page of the index is damaged"));
+        }
+        Ok(list)
     }
 
     /// Appends the samples of an extent that lie in `range` to `out`, rising by time; skips damaged chunks and
@@ -470,7 +478,7 @@ fn parse_directory(bytes: &[u8], ids_at: u64) -> Result<Box<[PageRef]>, Malforme
 }
 
 /// Appends the CRC32C of what was appended since `start`.
-fn seal(out: &mut Vec<u8>, start: usize) {
+pub(crate) fn seal(out: &mut Vec<u8>, start: usize) {
     let crc = crc32c(&out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
 }
@@ -645,7 +653,7 @@ mod tests {
         let mut found = Vec::new();
         block.find(&ids, TimeRangeMs::ALL, &mut |id, _| found.push(id)).unwrap();
         assert_eq!(found, [0, 600, 2997]);
-        let pages = (0..block.pages()).flat_map(|page| block.page(page).unwrap().unwrap());
+        let pages = (0..block.pages()).flat_map(|page| block.page(page).unwrap());
         assert_eq!(
             pages.map(|(id, _)| id).collect::<Vec<_>>(),
             series.iter().map(|s| s.0).collect::<Vec<_>>()

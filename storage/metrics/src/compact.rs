@@ -4,7 +4,6 @@
 //! Of several samples at one time the first stored stays: that of the block with the lowest rank.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use model::{BlockId, Exemplar, Signal, TimeRangeMs};
@@ -21,7 +20,7 @@ const CHUNK_SAMPLES: usize = 960;
 
 /// Walks through the series of one block.
 struct Cursor {
-    block: Arc<OpenBlock>,
+    block: OpenBlock,
     next_page: usize,
     series: std::vec::IntoIter<(u32, Extent)>,
     current: Option<(u32, Extent)>,
@@ -36,12 +35,26 @@ impl Metrics {
             let blocks = blocks.iter().map(|block| block.meta().id).collect();
             return Err(BlockError::NotOneDay { blocks });
         }
-        let mut cursors = Vec::with_capacity(blocks.len());
+        let (mut cursors, mut inputs) = (Vec::new(), Vec::new());
+        let mut damage = None;
         for block in blocks {
-            // Straight from the disk: a block that cannot be opened must fail the merge, not be left out of it.
-            let open = Arc::new(OpenBlock::open(&self.disk, block.dir())?);
-            cursors.push(Cursor::new(open, block)?);
+            match self.cursor(block) {
+                Ok(cursor) => {
+                    cursors.push(cursor);
+                    inputs.push(block.clone());
+                }
+                // Left as it is: what its index no longer leads to may be whole.
+                Err(error @ (BlockError::Corrupt { .. } | BlockError::Foreign { .. })) => {
+                    tracing::error!(%error, block = %block.meta().id, "a damaged block is left out of a compaction");
+                    damage = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        if let (Some(error), true) = (damage, inputs.len() < 2) {
+            return Err(error);
+        }
+        let blocks = &inputs[..];
         cursors.sort_by_key(|cursor| cursor.block.rank());
         let rank = cursors
             .iter()
@@ -98,6 +111,19 @@ impl Metrics {
         Ok(id)
     }
 
+    fn cursor(&self, block: &BlockRef) -> Result<Cursor, BlockError> {
+        let block = OpenBlock::open(&self.disk, block.dir())?;
+        block.check_index()?;
+        let mut cursor = Cursor {
+            block,
+            next_page: 0,
+            series: Vec::new().into_iter(),
+            current: None,
+        };
+        cursor.advance()?;
+        Ok(cursor)
+    }
+
     fn merged_exemplars(&self, blocks: &[BlockRef]) -> Result<Vec<(u32, Vec<Exemplar>)>, BlockError> {
         let mut merged: BTreeMap<u32, Vec<Exemplar>> = BTreeMap::new();
         for block in blocks {
@@ -122,30 +148,13 @@ impl Metrics {
 }
 
 impl Cursor {
-    fn new(block: Arc<OpenBlock>, of: &BlockRef) -> Result<Cursor, BlockError> {
-        let mut cursor = Cursor {
-            block,
-            next_page: 0,
-            series: Vec::new().into_iter(),
-            current: None,
-        };
-        cursor
-            .advance()
-            .inspect_err(|_| tracing::warn!(block = %of.meta().id, "the block cannot be compacted"))?;
-        Ok(cursor)
-    }
-
     fn advance(&mut self) -> Result<(), BlockError> {
         loop {
             self.current = self.series.next();
             if self.current.is_some() || self.next_page == self.block.pages() {
                 return Ok(());
             }
-            // What a damaged page leads to may be whole, so the block is kept as it is.
-            let page = self
-                .block
-                .page(self.next_page)?
-                .ok_or_else(|| self.block.damaged_page())?;
+            let page = self.block.page(self.next_page)?;
             self.next_page += 1;
             self.series = page.into_iter();
         }

@@ -11,7 +11,6 @@ use std::sync::atomic::Ordering;
 
 use model::{BlockId, DAY_MS, Day, Exemplar, LabelSet, Signal, TimestampMs};
 use storage_catalogue::{BlockMeta, NewBlock, Staged};
-use storage_wal::WalError;
 
 use crate::block::{BlockWriter, Written, io_error, rank_of};
 use crate::exemplar;
@@ -22,40 +21,34 @@ use crate::{BlockError, Frozen, Heads, Metrics};
 /// Exemplars of a head by series, rising by id.
 type SeriesExemplars = Vec<(u32, Vec<Exemplar>)>;
 
-/// Frozen heads that may wait for their blocks; beyond it a failed log is not healed before a cut succeeds.
+/// Frozen heads that may wait for their blocks; beyond it a failed log stays so until blocks can be written.
 const FROZEN_MAX: usize = 4;
 
 impl Metrics {
     pub(crate) fn cut_now(&self) -> Result<Vec<BlockId>, BlockError> {
         let _one_at_a_time = self.cutting.lock();
-        let mut ids = self.publish_frozen()?;
-        self.freeze()?;
-        ids.extend(self.publish_frozen()?);
+        let mut ids = Vec::new();
+        let before = self.publish_frozen(&mut ids);
+        // A failed log is rolled even if blocks cannot be written now, so that appends may go on.
+        let heal = self.wal.failed().is_some() && self.heads.load().frozen.len() < FROZEN_MAX;
+        if before.is_ok() || heal {
+            self.freeze()?;
+        }
+        before?;
+        self.publish_frozen(&mut ids)?;
         Ok(ids)
     }
 
-    /// Starts a new segment after a failed write, and with it a new head, since what the old one defined in the log
-    /// may be lost. Samples that were not acknowledged may live on in the frozen head; they do no harm.
-    pub(crate) fn heal_wal(&self) -> Result<(), WalError> {
-        // Who finds a cut or another append at it goes on and meets the log as it is.
-        let Some(_one_at_a_time) = self.cutting.try_lock() else {
-            return Ok(());
-        };
-        if self.wal_failed.load(Ordering::Acquire) && self.heads.load().frozen.len() < FROZEN_MAX {
-            self.freeze()?;
-        }
-        Ok(())
-    }
-
-    /// Swaps in a new head, if there is something to freeze. The caller holds `cutting`.
-    fn freeze(&self) -> Result<(), WalError> {
-        if self.heads.load().active.is_empty() && !self.wal_failed.load(Ordering::Acquire) {
+    /// Swaps in a new head, if there is something to freeze. A failed log always gets a new head, since what the old
+    /// one defined in it may be lost; samples that were not acknowledged may live on in the frozen head, which does no
+    /// harm.
+    fn freeze(&self) -> Result<(), BlockError> {
+        if self.heads.load().active.is_empty() && self.wal.failed().is_none() {
             return Ok(());
         }
         let new = Arc::new(Head::new(&self.budget));
         let _gate = self.gate.write();
         let checkpoint = self.wal.roll()?;
-        self.wal_failed.store(false, Ordering::Release);
         let heads = self.heads.load();
         let mut frozen = heads.frozen.clone();
         frozen.push(Arc::new(Frozen {
@@ -67,11 +60,10 @@ impl Metrics {
     }
 
     /// Makes blocks of the frozen heads, if there are any, and lets them and their part of the WAL go.
-    fn publish_frozen(&self) -> Result<Vec<BlockId>, BlockError> {
-        let mut ids = Vec::new();
+    fn publish_frozen(&self, ids: &mut Vec<BlockId>) -> Result<(), BlockError> {
         loop {
             let Some(frozen) = self.heads.load().frozen.first().cloned() else {
-                return Ok(ids);
+                return Ok(());
             };
             ids.extend(self.publish(&frozen)?);
         }

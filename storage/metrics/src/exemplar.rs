@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 
 use model::{Exemplar, LabelSet, TimestampMs};
 use roaring::RoaringBitmap;
-use storage_codec::{Malformed, Reader, crc32c, put_bytes, put_iv, put_uv};
+use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv};
 use storage_disk::{Disk, ReadFile};
 
 use crate::BlockError;
-use crate::block::{check_header, corrupt, io_error, read_part};
+use crate::block::{check_header, corrupt, io_error, read_part, seal};
 
 /// The file's name in a block's directory.
 pub(crate) const FILE: &str = "exemplars";
@@ -123,11 +123,6 @@ pub(crate) fn encode_file<'a>(series: impl Iterator<Item = (u32, &'a [Exemplar])
     out.extend_from_slice(&((footer - offset) as u32).to_le_bytes());
     seal(&mut out, footer);
     out
-}
-
-fn seal(out: &mut Vec<u8>, start: usize) {
-    let crc = crc32c(&out[start..]);
-    out.extend_from_slice(&crc.to_le_bytes());
 }
 
 /// An open exemplars file with its index.

@@ -28,7 +28,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use model::{BlockId, MetricMetadata, SampleBatch, Signal, TimeRangeMs, TimeRangeNs, TimestampMs};
@@ -36,7 +36,7 @@ use parking_lot::{Mutex, RwLock};
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue, IndexKind, LabelIndex};
 use storage_disk::Disk;
-use storage_wal::{Lsn, Wal, WalError};
+use storage_wal::{Lsn, Wal};
 
 pub use samples::Samples;
 pub use scan::{Series, Snapshot};
@@ -199,8 +199,6 @@ pub struct Metrics {
     cutting: Mutex<()>,
     compacting: Mutex<()>,
     blocks: Arc<Blocks>,
-    /// Whether the log refuses appends until it is rolled.
-    wal_failed: AtomicBool,
     /// Start of the first day that has not expired, ms.
     floor_ms: AtomicI64,
     appended: AtomicU64,
@@ -264,7 +262,6 @@ impl Metrics {
             }),
             cutting: Mutex::new(()),
             compacting: Mutex::new(()),
-            wal_failed: AtomicBool::new(false),
             floor_ms: AtomicI64::new(i64::MIN),
             appended: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
@@ -280,10 +277,7 @@ impl Metrics {
     pub async fn append(&self, batch: &SampleBatch, now: TimestampMs) -> Result<Appended, AppendError> {
         let (appended, lsn) = self.append_now(batch, now)?;
         if let Some(lsn) = lsn {
-            self.wal
-                .durable(lsn)
-                .await
-                .inspect_err(|error| self.note_wal_failure(error))?;
+            self.wal.durable(lsn).await?;
         }
         Ok(appended)
     }
@@ -313,6 +307,7 @@ impl Metrics {
     }
 
     /// Freezes the head into blocks (one per day), then lets its WAL segments go. Empty: there was nothing to freeze.
+    /// This also makes a log usable again that failed to write.
     pub fn cut(&self) -> Result<Vec<BlockId>, BlockError> {
         self.cut_now()
     }
@@ -368,13 +363,6 @@ impl Metrics {
     /// Before it nothing is seen.
     fn floor(&self) -> TimestampMs {
         TimestampMs(self.floor_ms.load(Ordering::Acquire))
-    }
-
-    /// After a failed write the log refuses appends until it is rolled, which takes a new head.
-    fn note_wal_failure(&self, error: &WalError) {
-        if matches!(error, WalError::Io { .. }) {
-            self.wal_failed.store(true, Ordering::Release);
-        }
     }
 
     /// Closes files of blocks that are gone.
