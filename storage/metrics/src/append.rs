@@ -4,6 +4,9 @@
 //! cut, which takes the other side for a moment, never parts a record from the head generation it belongs to. A
 //! definition counts as logged only after the record that carries it was appended: a second append that meets the
 //! series meanwhile defines it again, and no record ever precedes the definition it needs.
+//!
+//! Two appends that bring different values for one time of one series *at the same moment* may be logged in one order
+//! and applied in the other; which of them was first is then decided anew by a replay. Nothing else depends on order.
 
 use std::ops::Range;
 use std::sync::Arc;
