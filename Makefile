@@ -13,9 +13,10 @@ ARGS ?=
 run: build
 	exec $(TARGET)/release/trilobite serve $(ARGS)
 
-## build: the release binary
+## build: the release binary. The whole workspace, always: building single packages selects other features of shared
+## dependencies, and RocksDB would compile again.
 build: setup
-	cargo build --release --locked -p trilobite
+	cargo build --release --locked --workspace --bins
 
 ## test: everything but the corpora; the same profile as the served binary, so that RocksDB compiles once
 test: build clients
@@ -27,13 +28,12 @@ check: setup
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
 ## corpus: the three languages' cases, each with a closing line and a floor that may only rise
-corpus: setup
-	cargo build --release --locked -p trilobite-corpus --bins
+corpus: build
 	for language in promql logql traceql; do $(TARGET)/release/corpus-$$language; done
 
 ## bench: what it costs
 bench: setup
-	cargo bench --locked -p benches
+	cargo bench --locked --workspace --benches
 
 setup:
 	@deploy/setup.sh build

@@ -7,6 +7,8 @@
 // A runner reports on standard output; that is its job.
 #![allow(clippy::print_stdout)]
 
+pub mod oracle;
+
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

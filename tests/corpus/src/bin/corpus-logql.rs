@@ -81,7 +81,9 @@ fn run_file(report: &mut Report, path: &Path) {
 // --- records ---
 
 fn text<'a>(record: &'a Json, key: &str) -> anyhow::Result<&'a str> {
-    record[key].as_str().with_context(|| format!("no text {key:?} in the record"))
+    record[key]
+        .as_str()
+        .with_context(|| format!("no text {key:?} in the record"))
 }
 
 /// A query as text; bytes that are no UTF-8 come as `{"$b64": ...}` and cannot reach the parser as they are.
@@ -152,7 +154,11 @@ fn invalid_query(record: &Json) -> anyhow::Result<()> {
     let Some(error) = error else { bail!("accepted: {query}") };
     let want = &record["error"];
     if let Some(message) = want["message"].as_str() {
-        ensure!(error.message.ends_with(message), "says {:?}, not {message:?}", error.message);
+        ensure!(
+            error.message.ends_with(message),
+            "says {:?}, not {message:?}",
+            error.message
+        );
     }
     for (key, got) in [("line", error.line), ("col", error.col)] {
         if let Some(number) = want[key].as_u64() {
@@ -187,7 +193,11 @@ fn pretty(record: &Json) -> anyhow::Result<()> {
 
 fn path_expression(record: &Json) -> anyhow::Result<()> {
     let path = text(record, "expression")?;
-    let parser = if record["suite"] == "json-path" { "json" } else { "logfmt" };
+    let parser = if record["suite"] == "json-path" {
+        "json"
+    } else {
+        "logfmt"
+    };
     let parsed = Query::parse(&format!("{{a=\"b\"}} | {parser} x={}", quoted(path)));
     match record["error"].as_str() {
         Some(want) => match parsed {
@@ -197,7 +207,9 @@ fn path_expression(record: &Json) -> anyhow::Result<()> {
         None => {
             parsed?;
             // What the path means shows on a line that has something there.
-            let Some(steps) = record["path"].as_array() else { return Ok(()) };
+            let Some(steps) = record["path"].as_array() else {
+                return Ok(());
+            };
             let line = if parser == "json" {
                 let mut value = Json::from("found");
                 for step in steps.iter().rev() {
@@ -240,7 +252,10 @@ fn unit(record: &Json) -> anyhow::Result<()> {
 fn stage(record: &Json) -> anyhow::Result<()> {
     let stream = pairs(&record["stream_labels"]);
     let mut metadata = pairs(&record["structured_metadata"]);
-    for (key, label) in [("preset_error", "__error__"), ("preset_error_details", "__error_details__")] {
+    for (key, label) in [
+        ("preset_error", "__error__"),
+        ("preset_error_details", "__error_details__"),
+    ] {
         if let Some(value) = record[key].as_str() {
             metadata.push((label.to_owned(), value.to_owned()));
         }
@@ -325,7 +340,12 @@ fn pattern(record: &Json) -> anyhow::Result<()> {
     let names = regex::Regex::new("<([A-Za-z_][A-Za-z0-9_]*)>")?;
     let (_, entry) = process(&parser, &[], Vec::new(), line, 0)?.context("dropped")?;
     let got: Vec<&str> = entry.parsed.iter().map(|(_, v)| v.as_str()).collect();
-    let want: Vec<&str> = record["captures"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+    let want: Vec<&str> = record["captures"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Json::as_str)
+        .collect();
     ensure!(got == want, "captures {got:?}");
     if let Some(fits) = record["named_pattern_test"].as_bool() {
         let filter = format!("{{a=\"b\"}} |> {}", quoted(&names.replace_all(pattern, "<_>")));
@@ -336,7 +356,12 @@ fn pattern(record: &Json) -> anyhow::Result<()> {
 }
 
 fn template_function(record: &Json) -> anyhow::Result<()> {
-    let arguments: Vec<String> = record["args"].as_array().into_iter().flatten().map(Json::to_string).collect();
+    let arguments: Vec<String> = record["args"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(Json::to_string)
+        .collect();
     let template = format!("{{{{ {} {} }}}}", text(record, "func")?, arguments.join(" "));
     let query = format!("{{a=\"b\"}} | line_format {}", quoted(&template));
     let (_, entry) = process(&query, &[], Vec::new(), "", 0)?.context("dropped")?;
@@ -353,7 +378,14 @@ fn unwrap(record: &Json) -> anyhow::Result<()> {
         Some(conversion) => format!("{conversion}({label})"),
         None => label.to_owned(),
     };
-    let list = |key: &str| -> Vec<&str> { extractor[key].as_array().into_iter().flatten().filter_map(Json::as_str).collect() };
+    let list = |key: &str| -> Vec<&str> {
+        extractor[key]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect()
+    };
     let filter = extractor["post_filter"].as_str().unwrap_or_default();
     let groups = list("groups").join(",");
     let grouping = if extractor["no_labels"] == true {
@@ -372,7 +404,12 @@ fn unwrap(record: &Json) -> anyhow::Result<()> {
     let metadata = pairs(&record["structured_metadata"]);
     let engine = Engine::new()?;
     let line = record["line"].as_str().unwrap_or_default();
-    engine.append(&[(LabelSet::from_pairs(stream), TimestampNs(BASE_NS), line.to_owned(), metadata)])?;
+    engine.append(&[(
+        LabelSet::from_pairs(stream),
+        TimestampNs(BASE_NS),
+        line.to_owned(),
+        metadata,
+    )])?;
     let answer = engine.instant(&query, BASE_NS);
     let expect = &record["expect"];
     if let Some(error) = expect["labels"]["__error__"].as_str() {
@@ -380,13 +417,18 @@ fn unwrap(record: &Json) -> anyhow::Result<()> {
         ensure!(failure.to_string().contains(error), "{failure:#}");
         return Ok(());
     }
-    let Value::Vector(series) = answer? else { bail!("no vector") };
+    let Value::Vector(series) = answer? else {
+        bail!("no vector")
+    };
     if expect["sample"] == false {
         ensure!(series.is_empty(), "{series:?}");
         return Ok(());
     }
     let [only] = &series[..] else { bail!("{series:?}") };
-    ensure!(only.points[0].1 == expect["value"].as_f64().unwrap_or(f64::NAN), "{series:?}");
+    ensure!(
+        only.points[0].1 == expect["value"].as_f64().unwrap_or(f64::NAN),
+        "{series:?}"
+    );
     if expect["labels"].is_object() {
         let got: BTreeMap<String, String> = only
             .labels
@@ -509,7 +551,10 @@ fn duration(json: &Json) -> anyhow::Result<i64> {
         total += piece[1].parse::<f64>()? * size;
         read += piece[0].len();
     }
-    ensure!(read > 0 && read == text.trim_start_matches('-').len(), "not a duration: {text}");
+    ensure!(
+        read > 0 && read == text.trim_start_matches('-').len(),
+        "not a duration: {text}"
+    );
     Ok(if text.starts_with('-') { -total } else { total } as i64)
 }
 
@@ -555,7 +600,12 @@ fn run_eval(engine: &Engine, eval: &Json) -> anyhow::Result<()> {
     } else {
         let (from, to) = (BASE_NS + duration(&eval["from"])?, BASE_NS + duration(&eval["to"])?);
         let step = duration(&eval["step"])?;
-        steps.extend((0..).map(|i| from + i * step).take_while(|t| *t <= to).map(|t| t / 1_000_000));
+        steps.extend(
+            (0..)
+                .map(|i| from + i * step)
+                .take_while(|t| *t <= to)
+                .map(|t| t / 1_000_000),
+        );
         engine.range(query, from, to, step)
     };
     let expect = &eval["expect"];
@@ -577,7 +627,10 @@ fn run_eval(engine: &Engine, eval: &Json) -> anyhow::Result<()> {
             Value::Matrix(series) if !instant => {
                 ensure!(series.len() == 1 && series[0].labels.is_empty(), "{series:?}");
                 ensure!(series[0].points.len() == steps.len(), "{series:?}");
-                Ok(ensure!(series[0].points.iter().all(|(_, v)| close(*v, want)), "{series:?}"))
+                Ok(ensure!(
+                    series[0].points.iter().all(|(_, v)| close(*v, want)),
+                    "{series:?}"
+                ))
             }
             other => bail!("{other:?}"),
         };
@@ -612,7 +665,11 @@ fn run_eval(engine: &Engine, eval: &Json) -> anyhow::Result<()> {
 }
 
 fn row(series: &Series, steps: &[i64]) -> (BTreeMap<String, String>, Vec<Option<f64>>) {
-    let labels = series.labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+    let labels = series
+        .labels
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .collect();
     let values = steps
         .iter()
         .map(|t| series.points.iter().find(|p| p.0 == *t).map(|p| p.1))
