@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::model::{LabelSet, LogBatch, Matcher, TimeRangeNs, TimestampNs};
 use lab::{AHEAD, DAY, Lab, NOON, RETENTION, batch, labels, range, row, with};
-use storage_logs::{Logs, Needles, Run, Snapshot};
+use storage_logs::{AppendError, Logs, Needles, Run, Snapshot};
 
 const fn crosses_threads<T: Send + Sync>() {}
 const _: () = crosses_threads::<Logs>();
@@ -299,6 +299,18 @@ fn the_budget_knows_what_the_head_takes_and_gets_it_back() {
     assert_eq!(stats.head_min, Some(TimestampNs(NOON)));
     lab.logs.cut().unwrap();
     assert_eq!(lab.budget.used(), 0);
+}
+
+#[test]
+fn without_memory_a_batch_is_refused_whole() {
+    let lab = Lab::new();
+    let all = lab.budget.take(lab.budget.limit());
+    let b = batch(&[("a", vec![row(NOON, "one")])]);
+    let refused = lab.block_on(lab.logs.append(&b, TimestampNs(NOON)));
+    assert!(matches!(refused, Err(AppendError::OverBudget(_))));
+    assert!(lab.read_all().is_empty());
+    drop(all);
+    assert_eq!(lab.append(&b, NOON).stored, 1);
 }
 
 #[test]
