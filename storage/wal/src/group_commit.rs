@@ -161,18 +161,22 @@ impl Wal {
     /// Waits for the disk: not to be called where tasks run. After a failure this is what makes the log usable again:
     /// it first cuts off what was lost, and leaves the log failed if the disk still says no.
     pub fn roll(&self) -> Result<Lsn, WalError> {
-        let (place, answer) = {
-            let mut queue = self.shared.queue.lock();
-            let place = queue.next;
-            if !queue.segment_is_empty() {
-                queue.start_segment();
-            } else if queue.failed.is_none() {
-                return Ok(place);
-            }
-            (place, self.ask(&mut queue, false))
-        };
-        answer.recv().unwrap_or_else(|_| Err(self.shared.gone()))?;
+        let (place, rolling) = self.begin_roll();
+        rolling.wait()?;
         Ok(place)
+    }
+
+    /// The quick half of [`Wal::roll`]: from here on, records get places at or above the returned one and go to the new
+    /// segment. Whether the disk could start it is told by [`Rolling::wait`].
+    pub fn begin_roll(&self) -> (Lsn, Rolling<'_>) {
+        let mut queue = self.shared.queue.lock();
+        let place = queue.next;
+        let is_empty = queue.segment_is_empty();
+        if !is_empty {
+            queue.start_segment();
+        }
+        let answer = (!is_empty || queue.failed.is_some()).then(|| self.ask(&mut queue, false));
+        (place, Rolling { wal: self, answer })
     }
 
     /// Makes sure that all later records lie at or above `place`. For a log whose files were lost: what is behind its
@@ -286,6 +290,23 @@ impl Wal {
         queue.batch.sync |= sync;
         self.shared.wake.notify_one();
         answer
+    }
+}
+
+/// A segment that is being started.
+#[must_use = "only wait() says whether the segment could be started"]
+pub struct Rolling<'a> {
+    wal: &'a Wal,
+    answer: Option<mpsc::Receiver<Result<(), WalError>>>,
+}
+
+impl Rolling<'_> {
+    /// Returns when the segment is there. Waits for the disk.
+    pub fn wait(self) -> Result<(), WalError> {
+        match self.answer {
+            Some(answer) => answer.recv().unwrap_or_else(|_| Err(self.wal.shared.gone())),
+            None => Ok(()),
+        }
     }
 }
 

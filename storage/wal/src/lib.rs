@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use group_commit::Rolling;
 use group_commit::Shared;
 
 /// A place in the log: rises with every record, also across segments and restarts. The first record has 1.

@@ -284,6 +284,21 @@ fn a_lost_log_goes_on_above_its_engines_checkpoint() {
 }
 
 #[test]
+fn records_go_to_the_new_segment_before_the_disk_has_started_it() {
+    let faulty = FaultyDisk::new();
+    let (wal, ..) = open_faulty(&faulty, 1 << 20).unwrap();
+    append(&wal).unwrap();
+    let (place, rolling) = wal.begin_roll();
+    let lsn = append(&wal).unwrap();
+    assert_eq!((place, lsn), (Lsn(2), Lsn(2)));
+    rolling.wait().unwrap();
+    block_on(wal.durable(lsn)).unwrap();
+    wal.truncate(place).unwrap();
+    let (.., records) = open_faulty(&faulty.crash(), 1 << 20).unwrap();
+    assert_eq!(records, vec![record(2)]);
+}
+
+#[test]
 fn segments_close_at_their_size_and_go_when_wholly_below() {
     let faulty = FaultyDisk::new();
     let (wal, ..) = open_faulty(&faulty, 100).unwrap();
