@@ -373,16 +373,21 @@ impl Logs {
         Ok((id, labels))
     }
 
-    /// Swaps in a fresh head. From here on, the WAL's records below the checkpoint are the frozen head's.
+    /// Swaps in a fresh head. From here on, the WAL's records below the checkpoint are the frozen head's. Appends wait
+    /// for the swap, not for the disk.
     fn freeze(&self) -> Result<(), BlockError> {
-        let _gate = self.gate.write();
-        let checkpoint = self.wal.roll()?;
-        let full = self.heads.load_full();
-        self.heads.store(Arc::new(Heads {
-            current: Arc::new(Head::new()),
-            frozen: Some((full.current.clone(), checkpoint)),
-        }));
-        Ok(())
+        let rolling = {
+            let _gate = self.gate.write();
+            let (checkpoint, rolling) = self.wal.begin_roll();
+            let full = self.heads.load_full();
+            self.heads.store(Arc::new(Heads {
+                current: Arc::new(Head::new()),
+                frozen: Some((full.current.clone(), checkpoint)),
+            }));
+            rolling
+        };
+        // If the disk says no, the log refuses appends until the next cut, which begins with what is frozen here.
+        Ok(rolling.wait()?)
     }
 
     /// Writes the frozen head, if there is one, to blocks; then it and its WAL segments can go.
