@@ -1,10 +1,45 @@
 //! TraceQL: text -> syntax tree -> spansets and metrics on a snapshot of the traces engine.
+//!
+//! [`Query::parse`] reads the whole language into a tree of our own ([`syntax`]), refuses what makes no sense ([`check`]) and
+//! lays out what runs and what storage need not bring ([`plan`]). A pipeline runs trace by trace over all spans of the trace
+//! ([`run`]); [`Query::search`] keeps the newest traces in which something is left, [`Query::metrics_range`] counts the spans
+//! that are left. If you look for a structural operator, start at [`structural`]; for how values compare, at [`value`].
+
+mod check;
+mod compare;
+mod duration;
+pub mod evaluate;
+mod intervals;
+mod lenient;
+mod lex;
+mod metrics;
+mod parse;
+mod plan;
+mod run;
+mod search;
+mod structural;
+mod syntax;
+mod tag_search;
+mod tags;
+mod tree;
+mod value;
+mod view;
 
 use std::sync::Arc;
 
-use model::{AttributeValue, LabelSet, Resource, SpanId, TimeRangeNs, TimestampNs, TraceId};
+use model::{AttributeValue, LabelSet, SpanId, TimeRangeNs, TimestampNs, TraceId};
 use query_exec::{Context, ExecError};
-use storage_traces::{AttributeScope, Traces};
+use storage_traces::Traces;
+
+pub use tags::{tag_names, tag_values};
+
+use intervals::Intervals;
+use metrics::{FunctionPlan, Groups, MetricsPlan, Series};
+use plan::Plan;
+use search::over_shards;
+use syntax::Body;
+use tag_search::TagSearch;
+use view::View;
 
 /// A query that cannot be parsed or checked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +66,14 @@ pub enum EvalError {
 /// A parsed query.
 #[derive(Clone, Debug)]
 pub struct Query {
-    _inner: (),
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Spansets(Plan),
+    Tags(TagSearch),
+    Metrics(MetricsPlan),
 }
 
 /// What a search shall bring.
@@ -143,18 +185,28 @@ pub struct MetricsOutput {
 impl Query {
     /// Parses and validates.
     pub fn parse(text: &str) -> Result<Query, ParseError> {
-        let _ = text;
-        todo!()
+        let tree = parse::parse(text)?;
+        check::check(&tree)?;
+        let inner = match &tree.body {
+            Body::Spansets(pipeline) => Inner::Spansets(Plan::of(pipeline)),
+            Body::Metrics(metrics) => Inner::Metrics(MetricsPlan::of(metrics)),
+        };
+        Ok(Query { inner: Arc::new(inner) })
     }
+
     /// From the `tags=` form of search: `k=v` pairs (logfmt), each matching `.k`, and the special tags of Tempo.
     pub fn from_tags(tags: &str) -> Result<Query, ParseError> {
-        let _ = tags;
-        todo!()
+        let tags = TagSearch::parse(tags)?;
+        Ok(Query {
+            inner: Arc::new(Inner::Tags(tags)),
+        })
     }
+
     /// Whether it ends in a metrics function.
     pub fn is_metrics(&self) -> bool {
-        todo!()
+        matches!(&*self.inner, Inner::Metrics(_))
     }
+
     /// Finds traces, newest first, exact and repeatable.
     pub fn search(
         &self,
@@ -162,20 +214,32 @@ impl Query {
         traces: &Traces,
         options: &SearchOptions,
     ) -> Result<SearchOutput, EvalError> {
-        let _ = (context, traces, options);
-        todo!()
+        match &*self.inner {
+            Inner::Spansets(plan) => match plan.request() {
+                Some(request) => search::search(plan, &request, context, traces, options),
+                None => Ok(SearchOutput::default()),
+            },
+            Inner::Tags(tags) => search::search(tags, &tags.request(), context, traces, options),
+            Inner::Metrics(_) => Err(ParseError {
+                message: "a metrics query finds no traces".to_owned(),
+            }
+            .into()),
+        }
     }
-    /// Evaluates a metrics query over `range` as one interval; each series has one point, at the range's end.
+
+    /// Evaluates a metrics query over `range` as one interval, both ends inclusive; each series has one point, at the
+    /// range's end.
     pub fn metrics_instant(
         &self,
         context: &Context,
         traces: &Traces,
         range: TimeRangeNs,
     ) -> Result<MetricsOutput, EvalError> {
-        let _ = (context, traces, range);
-        todo!()
+        self.metrics(context, traces, &Intervals::instant(range.start.0, range.end.0))
     }
-    /// Evaluates a metrics query at steps of `step_ns` over `range` (aligned as Tempo aligns).
+
+    /// Evaluates a metrics query at steps of `step_ns` over `range`, both ends inclusive. Steps lie on multiples of
+    /// `step_ns`; each sample counts the spans that started within the step before it.
     pub fn metrics_range(
         &self,
         context: &Context,
@@ -183,35 +247,70 @@ impl Query {
         range: TimeRangeNs,
         step_ns: i64,
     ) -> Result<MetricsOutput, EvalError> {
-        let _ = (context, traces, range, step_ns);
-        todo!()
+        let intervals = Intervals::for_request(range.start.0, range.end.0, step_ns);
+        self.metrics(context, traces, &intervals)
+    }
+
+    fn metrics(&self, context: &Context, traces: &Traces, intervals: &Intervals) -> Result<MetricsOutput, EvalError> {
+        let Inner::Metrics(plan) = &*self.inner else {
+            return Err(ParseError {
+                message: "not a metrics query".to_owned(),
+            }
+            .into());
+        };
+        let mut output = MetricsOutput::default();
+        let mut scan = |function: &FunctionPlan| -> Result<Groups, EvalError> {
+            let (groups, stats) = metric_groups(function, context, traces, intervals)?;
+            output.inspected_spans += stats.spans;
+            output.inspected_bytes += stats.bytes;
+            Ok(groups)
+        };
+        let mut series = metrics::series(plan, intervals, &mut scan)?;
+        metrics::sort(&mut series);
+        output.series = series.iter().map(|one| finished(one, intervals)).collect();
+        Ok(output)
     }
 }
 
-/// Names of attributes and intrinsics in use, by scope; only of spans that pass `filter` if given.
-pub fn tag_names(
+fn metric_groups(
+    function: &FunctionPlan,
     context: &Context,
     traces: &Traces,
-    range: TimeRangeNs,
-    scope: Option<AttributeScope>,
-) -> Result<Vec<(AttributeScope, String)>, EvalError> {
-    let _ = (context, traces, range, scope);
-    todo!()
+    intervals: &Intervals,
+) -> Result<(Groups, storage_traces::ScanStats), EvalError> {
+    let Some(request) = function.request() else {
+        return Ok((Groups::default(), storage_traces::ScanStats::default()));
+    };
+    let (first, last) = intervals.bounds();
+    let snapshot = traces.snapshot(TimeRangeNs {
+        start: TimestampNs(first),
+        end: TimestampNs(last.saturating_add(1)),
+    });
+    let needs_tree = function.plan.needs_tree();
+    let (shards, stats) = over_shards(context, &snapshot, &request, Groups::default, |groups, id, spans| {
+        let view = View::new(id, spans, needs_tree);
+        let starts = |at: u32| view.spans.get(at as usize).map_or(i64::MIN, |span| span.start.0);
+        groups.observe(function, &view, search::whole(&view), starts, intervals, context)
+    })?;
+    let mut total = Groups::default();
+    for shard in shards {
+        total.merge(shard, &function.function, context)?;
+    }
+    Ok((total, stats))
 }
 
-/// Distinct values of a tag named as TraceQL names it (`resource.service.name`, `.http.method`, `status`, `span:name`) or as
-/// the v1 API does (`service.name`); only of spans that pass `filter` (a lenient `{...}`) if given; at most `limit`.
-pub fn tag_values(
-    context: &Context,
-    traces: &Traces,
-    range: TimeRangeNs,
-    tag: &str,
-    filter: Option<&str>,
-    limit: usize,
-) -> Result<Vec<AttributeValue>, EvalError> {
-    let _ = (context, traces, range, tag, filter, limit);
-    todo!()
+fn finished(series: &Series, intervals: &Intervals) -> MetricSeries {
+    let labels = series.labels.iter();
+    MetricSeries {
+        labels: labels
+            .clone()
+            .map(|(name, value)| (name.clone(), value.to_attribute()))
+            .collect(),
+        prom_labels: labels.map(|(name, value)| (name.clone(), value.to_text())).collect(),
+        points: series
+            .cells
+            .iter()
+            .map(|(at, v)| (TimestampNs(intervals.time(at)), v))
+            .collect(),
+    }
 }
-
-#[allow(dead_code)]
-fn _unused(_: Arc<Resource>) {}

@@ -1,0 +1,658 @@
+//! Tokens to syntax tree. One expression grammar reads everything outside braces (spansets, scalars, metrics share their
+//! operators and parentheses); what an operator means, or that it means nothing, follows from what its sides turn out to be.
+
+use model::{SpanKind, StatusCode};
+
+use crate::ParseError;
+use crate::lex::{self, Fault, Placed, Token};
+use crate::syntax::precedence::{COMPARE, LOGIC, NOT, POWER, PRODUCT, SUM};
+use crate::syntax::{
+    Aggregate, ArithmeticOp, BinaryOp, Body, CompareOp, Expr, Field, Function, Kept, Literal, Metrics, Operand,
+    OverTime, Pipeline, Rank, Relation, Scalar, SpansetOp, Spansets, Stage, Tree,
+};
+
+/// The longest text of a query, in bytes.
+const TEXT_BYTES_MAX: usize = 131_072;
+
+/// Parentheses, signs and the like within one another.
+const NESTING_MAX: usize = 100;
+
+/// Operators of a query: in a chain (`a || b || c`) each makes the tree deeper by one.
+const OPERATORS_MAX: usize = 1_000;
+
+/// Parses a whole query; what it means is not checked.
+pub(crate) fn parse(text: &str) -> Result<Tree, ParseError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(ParseError {
+            message: format!("query of {} bytes exceeds the maximum of {TEXT_BYTES_MAX}", text.len()),
+        });
+    }
+    tree(text).map_err(|fault| placed(text, &fault))
+}
+
+/// Parses what must be a single attribute or intrinsic.
+pub(crate) fn field(text: &str) -> Result<Field, ParseError> {
+    let tokens = lex::tokens(text).map_err(|fault| placed(text, &fault))?;
+    match &tokens[..] {
+        [
+            Placed {
+                token: Token::Field(field),
+                ..
+            },
+            Placed { token: Token::End, .. },
+        ] => Ok(field.clone()),
+        _ => Err(ParseError {
+            message: format!(
+                "not an attribute or intrinsic: {:?}",
+                text.chars().take(100).collect::<String>()
+            ),
+        }),
+    }
+}
+
+fn placed(text: &str, fault: &Fault) -> ParseError {
+    let before = text.get(..fault.at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    ParseError {
+        message: format!("parse error at line {line}, col {column}: {}", fault.what),
+    }
+}
+
+fn tree(text: &str) -> Result<Tree, Fault> {
+    tree_of(&lex::tokens(text)?)
+}
+
+/// The tree of tokens that end with [`Token::End`].
+pub(crate) fn tree_of(tokens: &[Placed]) -> Result<Tree, Fault> {
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        nesting: 0,
+        operators: 0,
+    };
+    let body = match parser.piped()? {
+        Loose::Spansets(spansets) => Body::Spansets(Pipeline {
+            stages: vec![Stage::Spansets(spansets)],
+        }),
+        Loose::Pipeline(pipeline) => Body::Spansets(pipeline),
+        Loose::Metrics(metrics) => Body::Metrics(metrics),
+        Loose::Scalar(_) | Loose::Filter(..) => return Err(parser.unexpected()),
+    };
+    let mut hints = Vec::new();
+    while parser.take_word("with") {
+        parser.hints(&mut hints)?;
+    }
+    if parser.peek() != &Token::End {
+        return Err(parser.unexpected());
+    }
+    Ok(Tree { body, hints })
+}
+
+/// What an expression outside braces may turn out to be.
+enum Loose {
+    Spansets(Spansets),
+    Pipeline(Pipeline),
+    Scalar(Scalar),
+    Filter(CompareOp, Scalar, Scalar),
+    Metrics(Metrics),
+}
+
+struct Parser<'a> {
+    tokens: &'a [Placed],
+    at: usize,
+    nesting: usize,
+    operators: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> &Token {
+        self.tokens.get(self.at).map_or(&Token::End, |placed| &placed.token)
+    }
+
+    fn next(&mut self) -> Token {
+        let token = self.peek().clone();
+        self.at += 1;
+        token
+    }
+
+    fn take(&mut self, sign: &str) -> bool {
+        let is = self.peek().is(sign);
+        self.at += usize::from(is);
+        is
+    }
+
+    fn take_word(&mut self, word: &str) -> bool {
+        let is = self.peek().is_word(word);
+        self.at += usize::from(is);
+        is
+    }
+
+    fn expect(&mut self, sign: &str) -> Result<(), Fault> {
+        if self.take(sign) {
+            Ok(())
+        } else {
+            Err(self.unexpected())
+        }
+    }
+
+    fn unexpected(&self) -> Fault {
+        self.unexpected_at(self.at)
+    }
+
+    fn unexpected_at(&self, at: usize) -> Fault {
+        let last = self.tokens.last().map_or(0, |placed| placed.at);
+        let (token, at) = self.tokens.get(at).map_or((&Token::End, last), |p| (&p.token, p.at));
+        Fault {
+            at,
+            what: format!("syntax error: unexpected {token}"),
+        }
+    }
+
+    fn too_deep(&self, what: &str, max: usize) -> Fault {
+        let mut fault = self.unexpected();
+        fault.what = format!("{what}: at most {max} are supported");
+        fault
+    }
+
+    fn deeper(&mut self) -> Result<(), Fault> {
+        self.nesting += 1;
+        if self.nesting > NESTING_MAX {
+            return Err(self.too_deep("expression nested too deep", NESTING_MAX));
+        }
+        Ok(())
+    }
+
+    fn count_operator(&mut self) -> Result<(), Fault> {
+        self.operators += 1;
+        if self.operators > OPERATORS_MAX {
+            return Err(self.too_deep("too many operators", OPERATORS_MAX));
+        }
+        Ok(())
+    }
+
+    /// `stage | stage | ...`, up to a closing parenthesis or the end.
+    fn piped(&mut self) -> Result<Loose, Fault> {
+        let mut stages: Vec<Stage> = Vec::new();
+        let mut metrics: Option<Metrics> = None;
+        loop {
+            let at = self.at;
+            if let Some(so_far) = metrics.take() {
+                self.count_operator()?;
+                let rank = self.rank()?.ok_or_else(|| self.unexpected())?;
+                metrics = Some(self.filters(rank(so_far))?);
+            } else if let Some(stage) = self.named_stage()? {
+                if stages.is_empty() && stage == Stage::Coalesce {
+                    return Err(self.unexpected_at(at));
+                }
+                stages.push(stage);
+            } else if let Some(function) = self.function()? {
+                if stages.is_empty() {
+                    return Err(self.unexpected_at(at));
+                }
+                let by = if self.take_word("by") {
+                    self.fields()?
+                } else {
+                    Vec::new()
+                };
+                let pipeline = Pipeline {
+                    stages: std::mem::take(&mut stages),
+                };
+                metrics = Some(self.filters(Metrics::Function(pipeline, function, by))?);
+            } else {
+                match self.expression(0)? {
+                    Loose::Spansets(spansets) => {
+                        if stages.is_empty() && !self.peek().is("|") {
+                            return Ok(Loose::Spansets(spansets));
+                        }
+                        stages.push(Stage::Spansets(spansets));
+                    }
+                    Loose::Pipeline(pipeline) => stages.push(Stage::Spansets(Spansets::Group(pipeline))),
+                    Loose::Filter(op, left, right) => stages.push(Stage::ScalarFilter(op, left, right)),
+                    Loose::Scalar(scalar) if stages.is_empty() => return Ok(Loose::Scalar(scalar)),
+                    Loose::Scalar(scalar) if scalar.is_aggregate() => {
+                        return Ok(Loose::Scalar(Scalar::Piped(Pipeline { stages }, Box::new(scalar))));
+                    }
+                    Loose::Metrics(found) if stages.is_empty() => metrics = Some(found),
+                    _ => return Err(self.unexpected_at(at)),
+                }
+            }
+            if !self.take("|") {
+                return Ok(match metrics {
+                    Some(metrics) => Loose::Metrics(metrics),
+                    None => Loose::Pipeline(Pipeline { stages }),
+                });
+            }
+        }
+    }
+
+    fn named_stage(&mut self) -> Result<Option<Stage>, Fault> {
+        if self.take_word("by") {
+            self.expect("(")?;
+            let by = self.field_expression(0)?;
+            self.expect(")")?;
+            return Ok(Some(Stage::By(by)));
+        }
+        if self.take_word("coalesce") {
+            self.expect("(")?;
+            self.expect(")")?;
+            return Ok(Some(Stage::Coalesce));
+        }
+        if self.take_word("select") {
+            return Ok(Some(Stage::Select(self.fields()?)));
+        }
+        Ok(None)
+    }
+
+    fn fields(&mut self) -> Result<Vec<Field>, Fault> {
+        self.expect("(")?;
+        let mut fields = vec![self.field()?];
+        while self.take(",") {
+            fields.push(self.field()?);
+        }
+        self.expect(")")?;
+        Ok(fields)
+    }
+
+    fn field(&mut self) -> Result<Field, Fault> {
+        match self.peek() {
+            Token::Field(field) => {
+                let field = field.clone();
+                self.at += 1;
+                Ok(field)
+            }
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn function(&mut self) -> Result<Option<Function>, Fault> {
+        let Token::Word(word) = self.peek() else {
+            return Ok(None);
+        };
+        let over_time = match word.as_str() {
+            "min_over_time" => Some(OverTime::Min),
+            "max_over_time" => Some(OverTime::Max),
+            "sum_over_time" => Some(OverTime::Sum),
+            "avg_over_time" => Some(OverTime::Avg),
+            "rate" | "count_over_time" | "quantile_over_time" | "histogram_over_time" | "compare" => None,
+            _ => return Ok(None),
+        };
+        let word = word.clone();
+        self.at += 1;
+        self.expect("(")?;
+        let function = match (word.as_str(), over_time) {
+            (_, Some(over_time)) => Function::OverTime(over_time, self.field()?),
+            ("rate", _) => Function::Rate,
+            ("count_over_time", _) => Function::CountOverTime,
+            ("histogram_over_time", _) => Function::Histogram(self.field()?),
+            ("quantile_over_time", _) => {
+                let field = self.field()?;
+                let mut quantiles = Vec::new();
+                while self.take(",") {
+                    quantiles.push(match self.next() {
+                        Token::Int(i) => i as f64,
+                        Token::Float(d) => d,
+                        _ => return Err(self.unexpected_at(self.at - 1)),
+                    });
+                }
+                if quantiles.is_empty() {
+                    return Err(self.unexpected());
+                }
+                Function::Quantile(field, quantiles)
+            }
+            _ => self.compare()?,
+        };
+        self.expect(")")?;
+        Ok(Some(function))
+    }
+
+    fn compare(&mut self) -> Result<Function, Fault> {
+        self.expect("{")?;
+        let selection = self.filter()?;
+        let mut numbers = Vec::new();
+        while self.take(",") {
+            match self.next() {
+                Token::Int(i) => numbers.push(i),
+                _ => return Err(self.unexpected_at(self.at - 1)),
+            }
+        }
+        let (top, between) = match numbers[..] {
+            [] => (None, None),
+            [top] => (Some(top), None),
+            [top, start, end] => (Some(top), Some((start, end))),
+            _ => return Err(self.unexpected()),
+        };
+        Ok(Function::Compare {
+            selection,
+            top,
+            between,
+        })
+    }
+
+    /// `topk(n)` or `bottomk(n)`.
+    fn rank(&mut self) -> Result<Option<impl FnOnce(Metrics) -> Metrics + use<>>, Fault> {
+        let top = self.peek().is_word("topk");
+        if !top && !self.peek().is_word("bottomk") {
+            return Ok(None);
+        }
+        self.at += 1;
+        self.expect("(")?;
+        let n = match self.next() {
+            Token::Int(i) => u32::try_from(i).unwrap_or(u32::MAX),
+            _ => return Err(self.unexpected_at(self.at - 1)),
+        };
+        self.expect(")")?;
+        let rank = if top { Rank::Top(n) } else { Rank::Bottom(n) };
+        Ok(Some(move |inner| Metrics::Rank(rank, Box::new(inner))))
+    }
+
+    /// `> 10`, `<= 20ms`, one after another.
+    fn filters(&mut self, mut metrics: Metrics) -> Result<Metrics, Fault> {
+        while let Some(op) = compare_op(self.peek()) {
+            self.count_operator()?;
+            self.at += 1;
+            let value = self.number()?.ok_or_else(|| self.unexpected())?;
+            metrics = Metrics::Filter(op, Box::new(metrics), Scalar::Number(value));
+        }
+        Ok(metrics)
+    }
+
+    /// A number or duration with its sign.
+    fn number(&mut self) -> Result<Option<Literal>, Fault> {
+        let start = self.at;
+        let negative = self.take("-");
+        let literal = match self.peek() {
+            Token::Int(i) => Literal::Int(if negative { -i } else { *i }),
+            Token::Float(d) => Literal::Float(if negative { -d } else { *d }),
+            Token::Duration(ns) => Literal::Duration(if negative { -ns } else { *ns }),
+            _ if negative => return Err(self.unexpected()),
+            _ => {
+                self.at = start;
+                return Ok(None);
+            }
+        };
+        self.at += 1;
+        Ok(Some(literal))
+    }
+
+    /// Spansets, scalars and metrics with their operators.
+    fn expression(&mut self, least: u8) -> Result<Loose, Fault> {
+        self.deeper()?;
+        let mut left = self.operand()?;
+        while let Token::Sign(sign) = self.peek()
+            && let Some(binds) = precedence_outside(sign)
+            && binds >= least
+        {
+            let (sign, at) = (*sign, self.at);
+            self.count_operator()?;
+            self.at += 1;
+            let right = self.expression(if binds == POWER { binds } else { binds + 1 })?;
+            left = combine(sign, left, right).ok_or_else(|| self.unexpected_at(at))?;
+        }
+        self.nesting -= 1;
+        Ok(left)
+    }
+
+    fn operand(&mut self) -> Result<Loose, Fault> {
+        if self.take("{") {
+            return Ok(Loose::Spansets(Spansets::Filter(self.filter()?)));
+        }
+        if self.take("(") {
+            self.deeper()?;
+            let inner = match self.piped()? {
+                // Parentheses that only group leave no trace; those around a pipeline do.
+                Loose::Pipeline(pipeline) => Loose::Spansets(Spansets::Group(pipeline)),
+                Loose::Filter(..) => return Err(self.unexpected()),
+                same => same,
+            };
+            self.expect(")")?;
+            self.nesting -= 1;
+            return Ok(inner);
+        }
+        if let Some(number) = self.number()? {
+            return Ok(Loose::Scalar(Scalar::Number(number)));
+        }
+        let aggregate = match self.peek() {
+            Token::Word(word) => match word.as_str() {
+                "count" => Aggregate::Count,
+                "min" => Aggregate::Min,
+                "max" => Aggregate::Max,
+                "sum" => Aggregate::Sum,
+                "avg" => Aggregate::Avg,
+                _ => return Err(self.unexpected()),
+            },
+            _ => return Err(self.unexpected()),
+        };
+        self.at += 1;
+        self.expect("(")?;
+        let of = match aggregate {
+            Aggregate::Count => None,
+            _ => Some(self.field_expression(0)?),
+        };
+        self.expect(")")?;
+        Ok(Loose::Scalar(Scalar::Aggregate(aggregate, of)))
+    }
+
+    /// What stands in braces, behind the opening one.
+    fn filter(&mut self) -> Result<Expr, Fault> {
+        if self.take("}") {
+            return Ok(Expr::Literal(Literal::Bool(true)));
+        }
+        let expr = self.field_expression(0)?;
+        self.expect("}")?;
+        Ok(expr)
+    }
+
+    fn field_expression(&mut self, least: u8) -> Result<Expr, Fault> {
+        self.deeper()?;
+        let mut left = self.field_operand()?;
+        while let Token::Sign(sign) = self.peek()
+            && let Some(op) = binary_op(sign)
+            && op.precedence() >= least
+        {
+            self.count_operator()?;
+            self.at += 1;
+            let binds = op.precedence();
+            let right = self.field_expression(if binds == POWER { binds } else { binds + 1 })?;
+            left = Expr::Binary(op, Box::new(left), Box::new(right));
+        }
+        self.nesting -= 1;
+        Ok(left)
+    }
+
+    fn field_operand(&mut self) -> Result<Expr, Fault> {
+        let at = self.at;
+        let literal = match self.next() {
+            Token::Int(i) => Literal::Int(i),
+            Token::Float(d) => Literal::Float(d),
+            Token::Duration(ns) => Literal::Duration(ns),
+            Token::Str(s) => Literal::Str(s),
+            Token::Field(field) => return Ok(Expr::Field(field)),
+            Token::Word(word) => keyword(&word).ok_or_else(|| self.unexpected_at(at))?,
+            Token::Sign("-") => return Ok(Expr::Neg(Box::new(self.field_expression(SUM + 1)?))),
+            Token::Sign("!") => return Ok(Expr::Not(Box::new(self.field_expression(NOT + 1)?))),
+            Token::Sign("(") => {
+                let inner = self.field_expression(0)?;
+                self.expect(")")?;
+                return Ok(inner);
+            }
+            _ => return Err(self.unexpected_at(at)),
+        };
+        Ok(Expr::Literal(literal))
+    }
+
+    /// `with(name=value, ...)`, behind the word.
+    fn hints(&mut self, hints: &mut Vec<(String, Literal)>) -> Result<(), Fault> {
+        self.expect("(")?;
+        loop {
+            let Token::Word(name) = self.next() else {
+                return Err(self.unexpected_at(self.at - 1));
+            };
+            self.expect("=")?;
+            let value = match self.number()? {
+                Some(number) => number,
+                None => match self.next() {
+                    Token::Str(s) => Literal::Str(s),
+                    Token::Word(word) => keyword(&word).ok_or_else(|| self.unexpected_at(self.at - 1))?,
+                    _ => return Err(self.unexpected_at(self.at - 1)),
+                },
+            };
+            hints.push((name, value));
+            if !self.take(",") {
+                return self.expect(")");
+            }
+        }
+    }
+}
+
+fn keyword(word: &str) -> Option<Literal> {
+    Some(match word {
+        "true" => Literal::Bool(true),
+        "false" => Literal::Bool(false),
+        "nil" => Literal::Nil,
+        "minInt" => Literal::Int(i64::MIN),
+        "maxInt" => Literal::Int(i64::MAX),
+        "ok" => Literal::Status(StatusCode::Ok),
+        "error" => Literal::Status(StatusCode::Error),
+        "unset" => Literal::Status(StatusCode::Unset),
+        "unspecified" => Literal::Kind(SpanKind::Unspecified),
+        "internal" => Literal::Kind(SpanKind::Internal),
+        "server" => Literal::Kind(SpanKind::Server),
+        "client" => Literal::Kind(SpanKind::Client),
+        "producer" => Literal::Kind(SpanKind::Producer),
+        "consumer" => Literal::Kind(SpanKind::Consumer),
+        _ => return None,
+    })
+}
+
+fn compare_op(token: &Token) -> Option<CompareOp> {
+    let Token::Sign(sign) = token else { return None };
+    Some(match *sign {
+        "=" => CompareOp::Eq,
+        "!=" => CompareOp::Ne,
+        "<" => CompareOp::Lt,
+        "<=" => CompareOp::Le,
+        ">" => CompareOp::Gt,
+        ">=" => CompareOp::Ge,
+        _ => return None,
+    })
+}
+
+fn arithmetic_op(sign: &str) -> Option<ArithmeticOp> {
+    Some(match sign {
+        "+" => ArithmeticOp::Add,
+        "-" => ArithmeticOp::Sub,
+        "*" => ArithmeticOp::Mul,
+        "/" => ArithmeticOp::Div,
+        "%" => ArithmeticOp::Mod,
+        "^" => ArithmeticOp::Pow,
+        _ => return None,
+    })
+}
+
+fn binary_op(sign: &'static str) -> Option<BinaryOp> {
+    Some(match sign {
+        "&&" => BinaryOp::And,
+        "||" => BinaryOp::Or,
+        "=~" => BinaryOp::Matches,
+        "!~" => BinaryOp::MatchesNot,
+        _ => match arithmetic_op(sign) {
+            Some(op) => BinaryOp::Arithmetic(op),
+            None => BinaryOp::Compare(compare_op(&Token::Sign(sign))?),
+        },
+    })
+}
+
+fn structural_op(sign: &str) -> Option<SpansetOp> {
+    let (kept, relation) = match sign.as_bytes().first() {
+        Some(b'!') => (Kept::RightWithout, &sign[1..]),
+        Some(b'&') => (Kept::Both, &sign[1..]),
+        _ => (Kept::Right, sign),
+    };
+    let relation = match relation {
+        ">" => Relation::Child,
+        "<" => Relation::Parent,
+        ">>" => Relation::Descendant,
+        "<<" => Relation::Ancestor,
+        "~" => Relation::Sibling,
+        _ => return None,
+    };
+    Some(SpansetOp::Related(relation, kept))
+}
+
+fn precedence_outside(sign: &'static str) -> Option<u8> {
+    match sign {
+        "&&" | "||" => Some(LOGIC),
+        "+" | "-" => Some(SUM),
+        "*" | "/" | "%" => Some(PRODUCT),
+        "^" => Some(POWER),
+        _ if structural_op(sign).is_some() || compare_op(&Token::Sign(sign)).is_some() => Some(COMPARE),
+        _ => None,
+    }
+}
+
+/// What an operator makes of two sides; `None` if it has no meaning there.
+fn combine(sign: &'static str, left: Loose, right: Loose) -> Option<Loose> {
+    let compare = compare_op(&Token::Sign(sign));
+    let arithmetic = arithmetic_op(sign);
+    Some(match (left, right) {
+        (Loose::Spansets(left), Loose::Spansets(right)) => {
+            let op = match sign {
+                "&&" => SpansetOp::And,
+                "||" => SpansetOp::Or,
+                _ => structural_op(sign)?,
+            };
+            Loose::Spansets(Spansets::Combined(op, Box::new(left), Box::new(right)))
+        }
+        (Loose::Scalar(left), Loose::Scalar(right)) => match (compare, arithmetic) {
+            (Some(op), _) if left.is_aggregate() || right.is_aggregate() => Loose::Filter(op, left, right),
+            (_, Some(op)) => Loose::Scalar(Scalar::Arithmetic(op, Box::new(left), Box::new(right))),
+            _ => return None,
+        },
+        (Loose::Metrics(left), Loose::Scalar(right)) => match compare {
+            Some(op) => {
+                if !right.is_number() && !matches!(right, Scalar::Number(_)) {
+                    return None;
+                }
+                Loose::Metrics(Metrics::Filter(op, Box::new(left), right))
+            }
+            None => math(arithmetic?, Operand::Series(left), Operand::Number(right))?,
+        },
+        (Loose::Scalar(left), Loose::Metrics(right)) => {
+            math(arithmetic?, Operand::Number(left), Operand::Series(right))?
+        }
+        (Loose::Metrics(left), Loose::Metrics(right)) => {
+            math(arithmetic?, Operand::Series(left), Operand::Series(right))?
+        }
+        _ => return None,
+    })
+}
+
+fn math(op: ArithmeticOp, left: Operand, right: Operand) -> Option<Loose> {
+    let good = |operand: &Operand| match operand {
+        Operand::Series(_) => true,
+        Operand::Number(scalar) => scalar.is_number(),
+    };
+    let known = !matches!(op, ArithmeticOp::Mod | ArithmeticOp::Pow);
+    (known && good(&left) && good(&right)).then(|| Loose::Metrics(Metrics::Math(op, Box::new(left), Box::new(right))))
+}
+
+impl Scalar {
+    /// Whether there is an aggregate in it.
+    pub(crate) fn is_aggregate(&self) -> bool {
+        match self {
+            Scalar::Number(_) => false,
+            Scalar::Aggregate(..) | Scalar::Piped(..) => true,
+            Scalar::Arithmetic(_, left, right) => left.is_aggregate() || right.is_aggregate(),
+        }
+    }
+
+    /// Whether it is a constant without a unit.
+    fn is_number(&self) -> bool {
+        match self {
+            Scalar::Number(literal) => !matches!(literal, Literal::Duration(_)),
+            Scalar::Aggregate(..) | Scalar::Piped(..) => false,
+            Scalar::Arithmetic(_, left, right) => left.is_number() && right.is_number(),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Names and values of tags, as the tag endpoints list them.
+
+use std::collections::BTreeMap;
+
+use model::{AttributeValue, TimeRangeNs};
+use query_exec::Context;
+use storage_traces::{AttributeScope, Traces};
+
+use crate::plan::{conditions, fields_of, node, request, stored_scope};
+use crate::run::{Spans, passes};
+use crate::search::over_shards;
+use crate::syntax::{Expr, Field, Intrinsic, Scope, is_plain};
+use crate::value::Value;
+use crate::view::View;
+use crate::{EvalError, ParseError, lenient, parse};
+
+/// Names of attributes in use, by scope and sorted.
+pub fn tag_names(
+    context: &Context,
+    traces: &Traces,
+    range: TimeRangeNs,
+    scope: Option<AttributeScope>,
+) -> Result<Vec<(AttributeScope, String)>, EvalError> {
+    context.check("tag names")?;
+    let mut names = traces.snapshot(range).attribute_names()?;
+    names.retain(|(s, name)| !name.is_empty() && scope.is_none_or(|scope| scope == AttributeScope::Any || scope == *s));
+    Ok(names)
+}
+
+/// Distinct values of a tag, sorted. It is named as TraceQL names it (`resource.service.name`, `.http.method`, `status`,
+/// `span:name`) or as the v1 API does (`service.name`, in whatever scope); only of spans that pass `filter` (a lenient
+/// `{...}`) if given; at most `limit`.
+pub fn tag_values(
+    context: &Context,
+    traces: &Traces,
+    range: TimeRangeNs,
+    tag: &str,
+    filter: Option<&str>,
+    limit: usize,
+) -> Result<Vec<AttributeValue>, EvalError> {
+    context.check("tag values")?;
+    let words = |words: &[&str]| Ok(words.iter().take(limit).map(|w| (*w).into()).collect());
+    match tag {
+        "status.code" => return words(&["error", "ok", "unset"]),
+        "error" => return words(&["true"]),
+        _ => {}
+    }
+    let field = tag_field(tag)?;
+    let groups = filter.map_or(Ok(Vec::new()), lenient::groups)?;
+    match &field {
+        Field::Intrinsic(Intrinsic::Status) => return words(&["error", "ok", "unset"]),
+        Field::Intrinsic(Intrinsic::Kind) => {
+            return words(&["client", "consumer", "internal", "producer", "server", "unspecified"]);
+        }
+        Field::Intrinsic(
+            Intrinsic::Name
+            | Intrinsic::StatusMessage
+            | Intrinsic::RootName
+            | Intrinsic::RootService
+            | Intrinsic::EventName
+            | Intrinsic::InstrumentationName
+            | Intrinsic::InstrumentationVersion,
+        ) => {}
+        // There are too many of them to be listed.
+        Field::Intrinsic(_) | Field::Attribute { parent: true, .. } => return Ok(Vec::new()),
+        Field::Attribute { scope, name, .. } if groups.is_empty() => {
+            let found = traces
+                .snapshot(range)
+                .attribute_values(stored_scope(*scope), name, limit)?;
+            let mut distinct = Distinct::default();
+            found.iter().for_each(|value| distinct.add(&Value::of(value), limit));
+            return Ok(distinct.into_values(limit));
+        }
+        Field::Attribute { .. } => {}
+    }
+    scanned(context, traces, range, &field, &groups, limit)
+}
+
+/// Values that spans show which pass one of the groups.
+fn scanned(
+    context: &Context,
+    traces: &Traces,
+    range: TimeRangeNs,
+    field: &Field,
+    groups: &[Vec<Expr>],
+    limit: usize,
+) -> Result<Vec<AttributeValue>, EvalError> {
+    let mut fields = vec![field.clone()];
+    groups.iter().flatten().for_each(|expr| fields_of(expr, &mut fields));
+    let filter = joined(groups).map(|expr| node(&expr));
+    let Some(request) = request(&fields, filter.as_ref().and_then(conditions)) else {
+        return Ok(Vec::new());
+    };
+    let with_tree = fields.iter().any(|field| {
+        matches!(
+            field,
+            Field::Intrinsic(
+                Intrinsic::ChildCount
+                    | Intrinsic::NestedSetLeft
+                    | Intrinsic::NestedSetRight
+                    | Intrinsic::NestedSetParent
+            )
+        )
+    });
+    let snapshot = traces.snapshot(range);
+    let (all, _) = over_shards(
+        context,
+        &snapshot,
+        &request,
+        Distinct::default,
+        |distinct, id, spans| {
+            let view = View::new(id, spans, with_tree);
+            for at in 0..spans.len() as u32 {
+                if filter.as_ref().is_none_or(|filter| passes(filter, &view, at)) {
+                    distinct.add(&view.value(at, field), limit);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    let mut total = Distinct::default();
+    all.into_iter().for_each(|one| total.values.extend(one.values));
+    Ok(total.into_values(limit))
+}
+
+/// The groups as one expression.
+fn joined(groups: &[Vec<Expr>]) -> Option<Expr> {
+    use crate::syntax::BinaryOp::{And, Or};
+    let join = |op, all: Vec<Expr>| {
+        all.into_iter()
+            .reduce(|a, b| Expr::Binary(op, Box::new(a), Box::new(b)))
+    };
+    join(Or, groups.iter().filter_map(|group| join(And, group.clone())).collect())
+}
+
+fn tag_field(tag: &str) -> Result<Field, ParseError> {
+    parse::field(tag).or_else(|e| {
+        if tag.is_empty() || !tag.chars().all(is_plain) {
+            return Err(e);
+        }
+        Ok(Field::Attribute {
+            parent: false,
+            scope: Scope::None,
+            name: tag.to_owned(),
+        })
+    })
+}
+
+/// Distinct values by their text and type; lists count by their elements.
+#[derive(Default)]
+struct Distinct {
+    values: BTreeMap<(String, Vec<u8>), AttributeValue>,
+    key: Vec<u8>,
+}
+
+impl Distinct {
+    fn add(&mut self, value: &Value<'_>, limit: usize) {
+        match value {
+            Value::Nil | Value::Opaque => {}
+            Value::List(items) => items.iter().for_each(|item| self.add(item, limit)),
+            one => {
+                self.key.clear();
+                one.put_key(&mut self.key);
+                let key = (one.to_text(), self.key.clone());
+                if !self.values.contains_key(&key) {
+                    self.values.insert(key, one.to_attribute());
+                    // The first by text are kept, so that the answer does not depend on the order of visits.
+                    if self.values.len() > limit {
+                        self.values.pop_last();
+                    }
+                }
+            }
+        }
+    }
+
+    fn into_values(self, limit: usize) -> Vec<AttributeValue> {
+        self.values.into_values().take(limit).collect()
+    }
+}
