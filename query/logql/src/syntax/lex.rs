@@ -131,7 +131,10 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
             (line, col) = if c == '\n' { (line + 1, 1) } else { (line, col + 1) };
         }
         seen = rest;
-        let (tok, after) = next(rest);
+        let (mut tok, after) = next(rest);
+        if after.len() == rest.len() && !matches!(tok, Tok::End | Tok::Bad(_)) {
+            tok = Tok::Bad("syntax error: unexpected character".into());
+        }
         let lost = matches!(tok, Tok::Range(_) | Tok::Duration(_) | Tok::Bytes(_) | Tok::Flag(_))
             || (rest.starts_with('[') && matches!(tok, Tok::Bad(_)));
         let last = matches!(tok, Tok::End | Tok::Bad(_));
@@ -209,7 +212,7 @@ fn word(name: &str, after: &str) -> Tok {
 
 fn is_called(after: &str) -> bool {
     let after = blank(after);
-    let Ok((tail, name)) = opt(identifier).parse(after) else {
+    let Ok((tail, name)) = opt(identifier).parse_complete(after) else {
         return false;
     };
     match name {
@@ -223,7 +226,7 @@ fn identifier(text: &str) -> IResult<&str, &str> {
         take_while1(|c: char| c.is_ascii_alphabetic() || c == '_'),
         take_while(|c: char| c.is_ascii_alphanumeric() || c == '_'),
     ))
-    .parse(text)
+    .parse_complete(text)
 }
 
 /// A literal in double quotes or backquotes.
@@ -295,7 +298,7 @@ fn number_text(text: &str) -> IResult<&str, &str> {
             opt((one_of("eE"), opt(one_of("+-")), digit1)),
         )),
     ))
-    .parse(text)
+    .parse_complete(text)
 }
 
 /// A duration with at least one unit, from the start of `text`; `sign` bytes of sign come first.
