@@ -19,8 +19,8 @@ use storage_wal::SyncMode;
 
 use crate::arbitrary::canonical;
 use crate::{
-    Appended, AttributeScope, Condition, Field, Options, Parts, Projection, ScanRequest, Snapshot, Test as Asked,
-    Traces,
+    AppendError, Appended, AttributeScope, Condition, Field, Options, Parts, Projection, ScanRequest, Snapshot,
+    Test as Asked, Traces,
 };
 
 const DAY_0: i64 = 20_000 * DAY_NS;
@@ -28,11 +28,15 @@ const NOW: TimestampNs = TimestampNs(DAY_0 + 3 * DAY_NS);
 const HOUR: i64 = 3_600_000_000_000;
 
 fn open(disk: &Disk, dir: &Path) -> (Traces, Catalogue) {
+    open_within(disk, dir, &Budget::new(1 << 30))
+}
+
+fn open_within(disk: &Disk, dir: &Path, budget: &Budget) -> (Traces, Catalogue) {
     let (catalogue, _) = Catalogue::open(disk.clone(), dir).unwrap();
     let parts = Parts {
         disk: disk.clone(),
         catalogue: catalogue.clone(),
-        budget: Budget::new(1 << 30),
+        budget: budget.clone(),
         dir: dir.join("traces"),
         wal: storage_wal::Options {
             sync: SyncMode::Always,
@@ -48,11 +52,15 @@ fn open(disk: &Disk, dir: &Path) -> (Traces, Catalogue) {
 }
 
 fn append(traces: &Traces, spans: Vec<Span>) -> Appended {
+    try_append(traces, spans).unwrap()
+}
+
+fn try_append(traces: &Traces, spans: Vec<Span>) -> Result<Appended, AppendError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(traces.append(SpanBatch { spans }, NOW)).unwrap()
+    runtime.block_on(traces.append(SpanBatch { spans }, NOW))
 }
 
 fn span(trace: u8, id: u8, copy: u8, value: u8) -> Span {
@@ -436,6 +444,52 @@ fn a_failed_cut_loses_nothing_and_the_next_one_repairs_it() {
         traces.stats().blocks as usize,
         catalogue.blocks(Signal::Traces, TimeRangeNs::ALL).len()
     );
+}
+
+#[test]
+fn a_damaged_block_is_left_out_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::real();
+    let (traces, catalogue) = open(&disk, dir.path());
+    append(&traces, vec![span(1, 0, 0, 0), span(2, 0, 0, 0)]);
+    traces.cut().unwrap();
+    append(&traces, vec![span(1, 3, 0, 0)]);
+    traces.cut().unwrap();
+    let blocks = catalogue.blocks(Signal::Traces, TimeRangeNs::ALL);
+    let path = blocks[0].dir().join("spans.parquet");
+    let mut bytes = disk.read(&path).unwrap();
+    // The pages of the first columns; the footer stays whole.
+    bytes[16..200].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    drop((traces, catalogue, blocks));
+    let (traces, _catalogue) = open(&disk, dir.path());
+    let all = traces.snapshot(TimeRangeNs::ALL);
+    let ids = |spans: &[Span]| spans.iter().map(|s| s.span_id.0).collect::<Vec<_>>();
+    assert_eq!(ids(&all.trace(span(1, 0, 0, 0).trace_id).unwrap()), [4]);
+    assert!(traces.stats().corrupt_chunks > 0);
+    assert_eq!(scan(&all, &ScanRequest::default(), 1).len(), 1);
+}
+
+#[test]
+fn memory_is_refused_before_it_is_gone_and_given_back_by_a_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let budget = Budget::new(64 << 10);
+    let (traces, _catalogue) = open_within(&Disk::real(), dir.path(), &budget);
+    let mut stored = 0;
+    let refused = loop {
+        let (trace, first) = (stored % 16, stored / 16 * 6);
+        let spans = (0..6).map(|i| span(trace as u8, first as u8 + i, 0, 0)).collect();
+        match try_append(&traces, spans) {
+            Ok(_) => stored += 1,
+            Err(e) => break e,
+        }
+    };
+    assert!(matches!(refused, AppendError::OverBudget(_)), "{refused}");
+    assert!(stored > 10, "{stored} batches of six");
+    assert_eq!(traces.stats().head_spans, stored * 6);
+    traces.cut().unwrap();
+    assert!(budget.used() < 1024, "{} bytes are still taken", budget.used());
+    append(&traces, vec![span(0, 0, 0, 0)]);
 }
 
 #[test]
