@@ -1,11 +1,12 @@
 //! PromQL: text -> syntax tree -> evaluation on a snapshot of the metrics engine.
 //!
 //! [`Query::parse`] makes the tree (`lex`, `parse`, `syntax`) and checks its types (`check`). An evaluation first plans
-//! (`plan`: durations and `@` become times, what is the same at every step is marked), then runs the plan (`run`) on one
-//! snapshot; `functions/` has a file per family of functions, `windows` what slides over a series.
+//! (`plan`: durations and `@` become times, what is the same at every step is marked), then runs the plan (`run`, `call`)
+//! on one snapshot (`read`); `functions/` has a file per family of functions, `windows` what slides over a series.
 //!
 //! Not here: the vector algebra (`query-exec`), where samples come from (`storage-metrics`), HTTP.
 
+mod call;
 mod check;
 mod durations;
 mod functions;
@@ -13,6 +14,7 @@ mod lex;
 mod notes;
 mod parse;
 mod plan;
+mod read;
 mod run;
 mod syntax;
 mod windows;
@@ -251,6 +253,15 @@ impl Query {
             ranged,
         };
         let value = compute(&run, &plan.root)?;
+        if let Value::Vector(series) | Value::Matrix(series) = &value
+            && series.len() as u64 > context.limits().series_max
+        {
+            return Err(EvalError::Exec(ExecError::Limit(format!(
+                "the result has {} series, at most {} are allowed; narrow the selectors, aggregate, or raise the limit",
+                series.len(),
+                context.limits().series_max
+            ))));
+        }
         let (warnings, infos) = notes.take();
         Ok(Output { value, warnings, infos })
     }

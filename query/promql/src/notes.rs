@@ -52,3 +52,18 @@ pub(crate) fn for_metric(name: &str) -> String {
         format!(" for metric name {name:?}")
     }
 }
+
+/// A number as Go's `%g` prints it.
+pub(crate) fn go_float(v: f64) -> String {
+    if v.is_infinite() {
+        return (if v > 0.0 { "+Inf" } else { "-Inf" }).to_owned();
+    }
+    let magnitude = v.abs();
+    if v != 0.0 && v.is_finite() && !(1e-4..1e21).contains(&magnitude) {
+        let text = format!("{v:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
+        return format!("{mantissa}e{sign}{digits:0>2}");
+    }
+    v.to_string()
+}

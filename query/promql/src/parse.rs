@@ -16,7 +16,7 @@ use crate::syntax::{
 /// Longest query, bytes.
 const TEXT_BYTES_MAX: usize = 128 << 10;
 /// Most expressions inside one another.
-const NESTING_MAX: usize = 128;
+const NESTING_MAX: usize = 120;
 /// Most binary operators: a chain of them is as deep a tree as it is long.
 const OPERATORS_MAX: usize = 1500;
 /// Most subqueries.

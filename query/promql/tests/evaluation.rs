@@ -502,3 +502,39 @@ fn a_sum_does_not_hold_its_series() {
     let peak = sums("sum(rate(wide_total[10m]))", dense).unwrap();
     assert!(peak < dense / 2, "{peak}");
 }
+
+/// The deepest that the parser lets through must run on the stack of an ordinary thread.
+#[test]
+fn the_deepest_query_has_room_on_the_stack() {
+    let nest = |open: &str, inner: &str, close: &str, n: usize| format!("{}{inner}{}", open.repeat(n), close.repeat(n));
+    for text in [
+        nest("abs(", "cpus", ")", 110),
+        nest("-(", "cpus", ")", 60),
+        nest("sum(", "cpus", ")", 110),
+        nest("1 + (", "cpus", ")", 60),
+        nest("cpus or (", "cpus", ")", 60),
+        nest("max_over_time(", "cpus", "[2m:1m])", 30),
+        format!("cpus{}", " or cpus".repeat(1400)),
+        format!("1{}", " + 1".repeat(1400)),
+    ] {
+        eprintln!("{} {}", &text[..20], text.len());
+        let query = Query::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", &text[..20]));
+        eprintln!("parsed");
+        let at = TimestampMs(START + 1_800_000);
+        query.instant(&limits(1 << 24), &lab().metrics, at, OPTIONS).unwrap();
+        query
+            .range(
+                &limits(1 << 24),
+                &lab().metrics,
+                at,
+                TimestampMs(at.0 + 1000),
+                1000,
+                OPTIONS,
+            )
+            .unwrap();
+        query
+            .pinned(at)
+            .instant(&limits(1 << 24), &lab().metrics, at, OPTIONS)
+            .unwrap();
+    }
+}

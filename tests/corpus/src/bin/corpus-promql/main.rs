@@ -2,7 +2,9 @@
 //!
 //! A case is evaluated as it is written; then, for an instant one, with `@` put on its selectors and at other times, and
 //! in the middle of a range: the answer must be the same each time. The store is the real metrics engine.
+//! `compliance-queries.yaml` has no answers, so it counts no cases; its queries are asked two ways.
 
+mod compliance;
 mod judge;
 mod script;
 mod series;
@@ -40,6 +42,8 @@ fn run_folder(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
         if path.extension().is_some_and(|e| e == "test") {
             let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             run_file(&file.file_name().to_string_lossy(), &text, report)?;
+        } else if file.file_name() == "compliance-queries.yaml" {
+            compliance::run(&path)?;
         }
     }
     Ok(())
