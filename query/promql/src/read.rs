@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use model::{TimeRangeMs, TimestampMs, is_stale, LabelSet};
+use model::{LabelSet, TimeRangeMs, TimestampMs, is_stale};
 use query_exec::{AggregateOp, Aggregator, Cells, ExecError, Grid, Grouping, Matrix, Row};
 use rayon::prelude::*;
 use storage_metrics::Samples;
@@ -27,14 +27,6 @@ struct Leaf<'n> {
 
 /// Series that are read before their rows go into an aggregation.
 const SERIES_AT_ONCE: usize = 256;
-
-/// A series that windows slide over.
-struct Source {
-    labels: LabelSet,
-    drop_name: bool,
-    t: Vec<i64>,
-    v: Vec<f64>,
-}
 
 /// A series that windows slide over.
 struct Source {
@@ -90,7 +82,13 @@ impl Run<'_> {
 
     /// An aggregation of what is read straight from the store: series by series, so that only groups are held. `None`
     /// if it has to be done otherwise.
-    pub(crate) fn folded(&self, op: &AggregateOp, grouping: &Grouping, inner: &Node, grid: Grid) -> Evaluated<Option<Matrix>> {
+    pub(crate) fn folded(
+        &self,
+        op: &AggregateOp,
+        grouping: &Grouping,
+        inner: &Node,
+        grid: Grid,
+    ) -> Evaluated<Option<Matrix>> {
         let Some(mut groups) = Aggregator::new(op, grouping, grid, self.dialect) else {
             return Ok(None);
         };

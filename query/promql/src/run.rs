@@ -1,30 +1,20 @@
 //! A plan on a snapshot: the evaluator.
 //!
-//! Every node is computed for all steps of its grid at once, series by series and in parallel; what a selector reads
-//! becomes a row as soon as it is read, so that raw samples of only a few series are held at a time. All rows are
-//! counted against the query's limit before they are made, and given back when an operator has used them up.
+//! Every node is computed for all steps of its grid at once. Rows are counted against the query's limit before they are
+//! made, and given back when an operator has used them up. Calls are in `call`, selectors in `read`.
 
-use std::collections::HashSet;
-
-use model::{LabelSet, LabelsBuilder, METRIC_NAME, MatchOp, Matcher, TimeRangeMs, TimestampMs, is_stale};
 use query_exec::{
-    AggregateOp, Aggregator, BinaryOp, Cells, Context, Dialect, ExecError, Grid, Grouping, Matching, Matrix, Row,
-    aggregate, apply, binary, binary_scalar, label_join, label_replace, sort_by_label, sort_by_value,
+    AggregateOp, BinaryOp, Cells, Context, Dialect, ExecError, Grid, Grouping, Matching, Matrix, Row, aggregate, apply,
+    binary, binary_scalar,
 };
-use rayon::prelude::*;
-use storage_metrics::{Samples, Snapshot};
+use storage_metrics::Snapshot;
 
 use crate::durations::QueryTimes;
-use crate::functions::{
-    Buckets, Fixed, Function, Work, bucket_fraction, bucket_quantile, collect_buckets, double_exponential_smoothing,
-    quantile_over_time,
-};
 use crate::lex::Span;
-use crate::notes::{Notes, for_metric};
+use crate::notes::{Notes, go_float};
 use crate::parse::go_quoted;
-use crate::plan::{Moment, Node, NodeWork, Select};
-use crate::windows::Windows;
-use crate::{EvalError, Options, Series};
+use crate::plan::{Node, NodeWork};
+use crate::{EvalError, Options};
 
 pub(crate) const WHERE: &str = "expression evaluation";
 
