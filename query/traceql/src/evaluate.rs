@@ -295,7 +295,10 @@ pub fn metrics_range(
     sort(&mut all);
     let all = all.iter().map(|one| {
         let labels = one.labels.iter().map(|(name, value)| (name.clone(), Typed::of(value)));
-        (labels.collect(), (0..intervals.len()).map(|at| one.cells.get(at)).collect())
+        (
+            labels.collect(),
+            (0..intervals.len()).map(|at| one.cells.get(at)).collect(),
+        )
     });
     Ok(all.collect())
 }

@@ -67,7 +67,9 @@ fn text<'a>(record: &'a Value, name: &str) -> anyhow::Result<&'a str> {
 }
 
 fn int(record: &Value, name: &str) -> anyhow::Result<i64> {
-    record[name].as_i64().with_context(|| format!("no whole number {name:?}"))
+    record[name]
+        .as_i64()
+        .with_context(|| format!("no whole number {name:?}"))
 }
 
 /// What parses is also printed and parsed again into the same text.
@@ -87,7 +89,11 @@ fn valid(record: &Value) -> anyhow::Result<()> {
 }
 
 fn invalid_parse(record: &Value) -> anyhow::Result<()> {
-    ensure!(evaluate::parses(text(record, "query")?).is_err(), "{} parses", record["query"]);
+    ensure!(
+        evaluate::parses(text(record, "query")?).is_err(),
+        "{} parses",
+        record["query"]
+    );
     Ok(())
 }
 
@@ -115,7 +121,10 @@ fn identifier(record: &Value) -> anyhow::Result<()> {
         "error" => ensure!(found.is_err(), "{found:?}"),
         "intrinsic" => {
             let want = text(record, "intrinsic")?;
-            ensure!(matches!(&found, Ok(Identifier::Intrinsic(name)) if *name == want), "{found:?}");
+            ensure!(
+                matches!(&found, Ok(Identifier::Intrinsic(name)) if *name == want),
+                "{found:?}"
+            );
         }
         _ => {
             let (scope, name) = (text(record, "scope")?, text(record, "name")?);
@@ -165,7 +174,12 @@ fn trace_filter(record: &Value) -> anyhow::Result<()> {
 fn numeric(record: &Value) -> anyhow::Result<()> {
     let steps = || -> anyhow::Result<Steps> {
         let instant = record["instant"].as_bool().unwrap_or(false);
-        Ok(Steps::new(int(record, "start")?, int(record, "end")?, int(record, "step")?, instant))
+        Ok(Steps::new(
+            int(record, "start")?,
+            int(record, "end")?,
+            int(record, "step")?,
+            instant,
+        ))
     };
     match text(record, "fn")? {
         "default_step" => {
@@ -198,7 +212,9 @@ fn typed(value: &Value) -> anyhow::Result<Typed> {
     let no = || format!("no {kind}: {inner}");
     let list = |each: fn(&Value) -> Option<Typed>| -> anyhow::Result<Typed> {
         let items = inner.as_array().with_context(no)?;
-        Ok(Typed::List(items.iter().map(each).collect::<Option<_>>().with_context(no)?))
+        Ok(Typed::List(
+            items.iter().map(each).collect::<Option<_>>().with_context(no)?,
+        ))
     };
     let float = |v: &Value| match v.as_str() {
         Some(text) => text.parse().ok().map(Typed::Float),
@@ -287,7 +303,12 @@ fn eval(record: &Value) -> anyhow::Result<()> {
         found.push((spans, set));
     }
     let expected = record["expected"].as_array().context("no expectation")?;
-    ensure!(found.len() == expected.len(), "{} spansets, {} expected: {found:?}", found.len(), expected.len());
+    ensure!(
+        found.len() == expected.len(),
+        "{} spansets, {} expected: {found:?}",
+        found.len(),
+        expected.len()
+    );
     for want in expected {
         let mut spans = Vec::new();
         for reference in want["spans"].as_array().context("no spans")? {
@@ -333,13 +354,20 @@ fn metrics(record: &Value) -> anyhow::Result<()> {
     let range = (int(request, "start")?, int(request, "end")?, int(request, "step")?);
     let found = evaluate::metrics_range(text(request, "query")?, &spans(&record["spans"])?, range)?;
     let expected = record["series"].as_array().context("no series")?;
-    ensure!(found.len() == expected.len(), "{} series, {} expected: {found:?}", found.len(), expected.len());
+    ensure!(
+        found.len() == expected.len(),
+        "{} series, {} expected: {found:?}",
+        found.len(),
+        expected.len()
+    );
     for want in expected {
         let labels = attributes(&want["labels"])?;
-        let same = |one: &&MadeUpSeries| {
-            one.0.len() == labels.len() && labels.iter().all(|label| one.0.contains(label))
-        };
-        let (_, values) = found.iter().find(same).with_context(|| format!("no series {labels:?}: {found:?}"))?;
+        let same =
+            |one: &&MadeUpSeries| one.0.len() == labels.len() && labels.iter().all(|label| one.0.contains(label));
+        let (_, values) = found
+            .iter()
+            .find(same)
+            .with_context(|| format!("no series {labels:?}: {found:?}"))?;
         let wanted = want["values"].as_array().context("no values")?;
         let equal = |(found, want): (&Option<f64>, &Value)| match (found, want.as_f64()) {
             (Some(a), Some(b)) => near(*a, b),
@@ -357,7 +385,13 @@ fn metrics(record: &Value) -> anyhow::Result<()> {
 fn math(record: &Value) -> anyhow::Result<()> {
     const SECOND: i64 = 1_000_000_000;
     let mut spans = Vec::new();
-    for (foo, second, count) in [("bar", 1, 3), ("bar", 2, 4), ("baz", 3, 3), ("qux", 1, 2), ("qux", 3, 1)] {
+    for (foo, second, count) in [
+        ("bar", 1, 3),
+        ("bar", 2, 4),
+        ("baz", 3, 3),
+        ("qux", 1, 2),
+        ("qux", 3, 1),
+    ] {
         for _ in 0..count {
             let mut span = MadeUpSpan::new(second * SECOND);
             span.set("span.foo", Typed::Str(foo.to_owned()))?;
@@ -383,7 +417,10 @@ fn math(record: &Value) -> anyhow::Result<()> {
             let a = value.context("a gap in the inner series")?;
             wanted.push(calculator::point(&expression, a)?);
         }
-        let found = outer.iter().find(|(l, _)| l == labels).map(|(_, values)| values.as_slice());
+        let found = outer
+            .iter()
+            .find(|(l, _)| l == labels)
+            .map(|(_, values)| values.as_slice());
         if found.is_some() {
             left -= 1;
         } else {
@@ -499,7 +536,9 @@ mod calculator {
             if let Ok(i) = number.parse() {
                 return Ok(Term::Whole(i));
             }
-            Ok(Term::Fraction(number.parse().with_context(|| format!("no number: {number:?}"))?))
+            Ok(Term::Fraction(
+                number.parse().with_context(|| format!("no number: {number:?}"))?,
+            ))
         }
     }
 
