@@ -45,7 +45,7 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
         for query in expand(case, &list.variants) {
             if let Err(e) = both_ways(&mut store, &query, case.should_fail) {
                 bad += 1;
-                println!("DIFFER promql {query}: {e:#}");
+                eprintln!("DIFFER promql {query}: {e:#}");
             }
         }
     }
