@@ -216,7 +216,7 @@ mod tests {
         let count = |text: &str| groups(text).map(|g| g.len());
         assert_eq!(count("{ (.a = 1 || .b = 2) && (.c = 3 || .d = 4) }"), Ok(4));
         assert_eq!(count("{ .a = 1 || .b = }"), Ok(0));
-        let many = vec!["(.a = 1 || .b = 2)"; 7].join(" && ");
+        let many = ["(.a = 1 || .b = 2)"; 7].join(" && ");
         assert!(count(&format!("{{ {many} }}")).is_err());
     }
 }

@@ -8,6 +8,8 @@
 mod check;
 mod compare;
 mod duration;
+#[cfg(test)]
+mod engine_test;
 pub mod evaluate;
 mod intervals;
 mod lenient;
@@ -19,6 +21,8 @@ mod run;
 mod search;
 mod structural;
 mod syntax;
+#[cfg(test)]
+mod syntax_test;
 mod tag_search;
 mod tags;
 mod tree;

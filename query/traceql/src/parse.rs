@@ -17,8 +17,12 @@ const TEXT_BYTES_MAX: usize = 131_072;
 /// Parentheses, signs and the like within one another.
 const NESTING_MAX: usize = 100;
 
-/// Operators of a query: in a chain (`a || b || c`) each makes the tree deeper by one.
+/// Operators of a query.
 const OPERATORS_MAX: usize = 1_000;
+
+/// Operators of a query that take stack when it runs, one frame each: all but the `&&` and `||` of field expressions, whose
+/// chains are laid flat, and lone comparisons.
+const STACKED_MAX: usize = 200;
 
 /// Parses a whole query; what it means is not checked.
 pub(crate) fn parse(text: &str) -> Result<Tree, ParseError> {
@@ -70,6 +74,7 @@ pub(crate) fn tree_of(tokens: &[Placed]) -> Result<Tree, Fault> {
         at: 0,
         nesting: 0,
         operators: 0,
+        stacked: 0,
     };
     let body = match parser.piped()? {
         Loose::Spansets(spansets) => Body::Spansets(Pipeline {
@@ -103,6 +108,7 @@ struct Parser<'a> {
     at: usize,
     nesting: usize,
     operators: usize,
+    stacked: usize,
 }
 
 impl Parser<'_> {
@@ -163,8 +169,12 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn count_operator(&mut self) -> Result<(), Fault> {
+    fn count_operator(&mut self, stacks: bool) -> Result<(), Fault> {
         self.operators += 1;
+        self.stacked += usize::from(stacks);
+        if self.stacked > STACKED_MAX {
+            return Err(self.too_deep("too many operators upon one another", STACKED_MAX));
+        }
         if self.operators > OPERATORS_MAX {
             return Err(self.too_deep("too many operators", OPERATORS_MAX));
         }
@@ -178,7 +188,7 @@ impl Parser<'_> {
         loop {
             let at = self.at;
             if let Some(so_far) = metrics.take() {
-                self.count_operator()?;
+                self.count_operator(true)?;
                 let rank = self.rank()?.ok_or_else(|| self.unexpected())?;
                 metrics = Some(self.filters(rank(so_far))?);
             } else if let Some(stage) = self.named_stage()? {
@@ -349,7 +359,7 @@ impl Parser<'_> {
     /// `> 10`, `<= 20ms`, one after another.
     fn filters(&mut self, mut metrics: Metrics) -> Result<Metrics, Fault> {
         while let Some(op) = compare_op(self.peek()) {
-            self.count_operator()?;
+            self.count_operator(true)?;
             self.at += 1;
             let value = self.number()?.ok_or_else(|| self.unexpected())?;
             metrics = Metrics::Filter(op, Box::new(metrics), Scalar::Number(value));
@@ -384,7 +394,7 @@ impl Parser<'_> {
             && binds >= least
         {
             let (sign, at) = (*sign, self.at);
-            self.count_operator()?;
+            self.count_operator(true)?;
             self.at += 1;
             let right = self.expression(if binds == POWER { binds } else { binds + 1 })?;
             left = combine(sign, left, right).ok_or_else(|| self.unexpected_at(at))?;
@@ -450,7 +460,12 @@ impl Parser<'_> {
             && let Some(op) = binary_op(sign)
             && op.precedence() >= least
         {
-            self.count_operator()?;
+            let stacks = match op {
+                BinaryOp::And | BinaryOp::Or => false,
+                BinaryOp::Arithmetic(_) => true,
+                _ => matches!(&left, Expr::Binary(op, ..) if op.precedence() == COMPARE),
+            };
+            self.count_operator(stacks)?;
             self.at += 1;
             let binds = op.precedence();
             let right = self.field_expression(if binds == POWER { binds } else { binds + 1 })?;

@@ -1,6 +1,7 @@
 //! Names and values of tags, as the tag endpoints list them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use model::{AttributeValue, TimeRangeNs};
 use query_exec::Context;
@@ -162,8 +163,8 @@ impl Distinct {
                 self.key.clear();
                 one.put_key(&mut self.key);
                 let key = (one.to_text(), self.key.clone());
-                if !self.values.contains_key(&key) {
-                    self.values.insert(key, one.to_attribute());
+                if let Entry::Vacant(place) = self.values.entry(key) {
+                    place.insert(one.to_attribute());
                     // The first by text are kept, so that the answer does not depend on the order of visits.
                     if self.values.len() > limit {
                         self.values.pop_last();
