@@ -4,9 +4,7 @@
 //! labels may be called `rate` or `duration`. A lexical fault becomes a [`Tok::Bad`] token: it is reported only if the
 //! parser gets that far, since an earlier syntax error comes first.
 
-use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while, take_while1};
-use nom::character::complete::{digit0, digit1, one_of};
+use nom::bytes::complete::{take_while, take_while1};
 use nom::combinator::{opt, recognize};
 use nom::{IResult, Parser};
 
@@ -270,7 +268,7 @@ fn range(text: &str) -> (Tok, &str) {
 
 /// A number, a duration or a byte size.
 fn number(text: &str) -> (Tok, &str) {
-    let digits = number_text(text).map_or(0, |(_, n)| n.len());
+    let digits = number_len(text);
     if let Some((ns, after)) = duration(text, 0) {
         return (Tok::Duration(ns), after);
     }
@@ -283,22 +281,31 @@ fn number(text: &str) -> (Tok, &str) {
     (Tok::Number(text[..digits].to_owned()), &text[digits..])
 }
 
-fn number_text(text: &str) -> IResult<&str, &str> {
-    alt((
-        recognize((
-            tag("0"),
-            one_of("xX"),
-            take_while(|c: char| c.is_ascii_hexdigit() || c == '.'),
-            opt((one_of("pP"), opt(one_of("+-")), digit1)),
-        )),
-        recognize((tag("0"), one_of("bBoO"), digit1)),
-        recognize((
-            digit0,
-            opt((tag("."), digit0)),
-            opt((one_of("eE"), opt(one_of("+-")), digit1)),
-        )),
-    ))
-    .parse_complete(text)
+/// How long the number is that begins here: a decimal or hexadecimal float, or an integer of another base.
+fn number_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let run = |from: usize, part: fn(&u8) -> bool| from + bytes[from..].iter().take_while(|b| part(b)).count();
+    // An exponent needs digits, else its letter is no part of the number.
+    let exponent = |at: usize, letters: &[u8]| match bytes.get(at) {
+        Some(b) if letters.contains(b) => {
+            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let end = run(at + 1 + sign, u8::is_ascii_digit);
+            if end > at + 1 + sign { end } else { at }
+        }
+        _ => at,
+    };
+    match bytes {
+        [b'0', b'x' | b'X', ..] => exponent(run(2, |b| b.is_ascii_hexdigit() || *b == b'.'), b"pP"),
+        [b'0', b'b' | b'B' | b'o' | b'O', digit, ..] if digit.is_ascii_digit() => run(2, u8::is_ascii_digit),
+        _ => {
+            let whole = run(0, u8::is_ascii_digit);
+            let end = match bytes.get(whole) {
+                Some(b'.') => run(whole + 1, u8::is_ascii_digit),
+                _ => whole,
+            };
+            exponent(end, b"eE")
+        }
+    }
 }
 
 /// A duration with at least one unit, from the start of `text`; `sign` bytes of sign come first.

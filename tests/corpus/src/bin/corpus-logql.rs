@@ -467,9 +467,65 @@ fn level_detection(record: &Json) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Only the answer's status is judged; what becomes of the labels is `ingest`'s own test.
-fn push_request(_: &Json) -> anyhow::Result<()> {
-    bail!("push is not reachable from here")
+/// The body through the push route of a storage of its own; accepted entries must be there afterwards, under the labels
+/// that the record tells.
+fn push_request(record: &Json) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::sync::Arc;
+    use tower::ServiceExt;
+
+    let dir = tempfile::tempdir()?;
+    let options = storage::Options {
+        data_dir: dir.path().to_owned(),
+        retention_metrics_ms: i64::MAX / 4,
+        retention_logs_ns: i64::MAX / 4,
+        retention_traces_ns: i64::MAX / 4,
+        retention_size: None,
+        memory_limit: 1 << 30,
+        free_disk_reserve: 0,
+        wal_sync: storage_wal::SyncMode::Never,
+    };
+    let (storage, _) = storage::Storage::open(options, Arc::new(|| TimestampNs(BASE_NS)))?;
+    let storage = Arc::new(storage);
+    let receiver = ingest::Ingest::new(storage.clone(), ingest::Options { body_bytes_max: 1 << 20 });
+    let plain = text(record, "body")?.as_bytes();
+    let level = flate2::Compression::default();
+    let body = match record["body_encoding"].as_str() {
+        Some("gzip") => {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), level);
+            out.write_all(plain)?;
+            out.finish()?
+        }
+        Some("deflate") => {
+            let mut out = flate2::write::DeflateEncoder::new(Vec::new(), level);
+            out.write_all(plain)?;
+            out.finish()?
+        }
+        _ => plain.to_vec(),
+    };
+    let mut request = axum::http::Request::post(text(record, "path")?);
+    request = request.header("content-type", text(record, "content_type")?);
+    if let Some(encoding) = record["content_encoding"].as_str().filter(|e| !e.is_empty()) {
+        request = request.header("content-encoding", encoding);
+    }
+    let request = request.body(axum::body::Body::from(body))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let status = runtime.block_on(receiver.loki_router().oneshot(request))?.status();
+    let valid = record["valid"].as_bool().unwrap_or_default();
+    ensure!(status.is_success() == valid, "answered {status}");
+    if let Some(want) = record["labels"].as_array() {
+        let stored = storage.logs().snapshot(model::TimeRangeNs::ALL).series(&[], model::TimeRangeNs::ALL)?;
+        let got: Vec<BTreeMap<String, String>> = stored
+            .iter()
+            .map(|labels| {
+                let own = labels.iter().filter(|(n, _)| *n != "service_name");
+                own.map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+            })
+            .collect();
+        let want: Vec<BTreeMap<String, String>> = want.iter().map(|l| pairs(l).into_iter().collect()).collect();
+        ensure!(got == want, "stored {got:?}");
+    }
+    Ok(())
 }
 
 // --- metric scenarios ---
