@@ -37,7 +37,7 @@ pub(crate) fn detected_fields(
         limit: line_limit,
         direction: Direction::Backward,
     };
-    let (streams, _) = log::select(context, logs, plan, range, options)?;
+    let (streams, _) = log::select(context, logs, plan, range, options, None)?;
     let parsers = Parsers::new()?;
     let mut fields = BTreeMap::new();
     let mut scratch = Scratch::default();

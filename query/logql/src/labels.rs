@@ -303,12 +303,12 @@ impl Labels {
             .map(|f| (self.slice(f.name), self.slice(f.value), f.origin))
     }
 
-    /// Appends to `out` the canonical encoding (see [`model::LabelSet`]) of the labels that `keep` takes. `order` is
-    /// scratch space.
-    pub fn encode(&self, keep: impl Fn(&str) -> bool, order: &mut Vec<u32>, out: &mut Vec<u8>) {
+    /// Appends to `out` the canonical encoding (see [`model::LabelSet`]) of the labels that `keep` takes, those
+    /// without a value only if `empty`. `order` is scratch space.
+    pub fn encode(&self, keep: impl Fn(&str) -> bool, empty: bool, order: &mut Vec<u32>, out: &mut Vec<u8>) {
         order.clear();
         for (i, field) in self.fields.iter().enumerate() {
-            if field.live && field.value.0 < field.value.1 && keep(self.slice(field.name)) {
+            if field.live && (empty || field.value.0 < field.value.1) && keep(self.slice(field.name)) {
                 order.push(i as u32);
             }
         }

@@ -15,6 +15,8 @@ mod pipeline;
 mod plan;
 mod range;
 mod regexp;
+#[cfg(test)]
+mod robustness;
 mod stage;
 mod syntax;
 mod template;
@@ -84,6 +86,7 @@ pub struct Options {
 pub struct Query {
     expr: Arc<Expr>,
     plan: Arc<Plan>,
+    now: Option<TimestampNs>,
 }
 
 /// Labels of an entry by where they came from, for callers that want them apart (`categorize-labels`).
@@ -159,7 +162,13 @@ impl Query {
         Ok(Query {
             expr: Arc::new(expr),
             plan: Arc::new(plan),
+            now: None,
         })
+    }
+
+    /// Says what `now` is in templates; else it is the last instant of the query, and in [`Query::process`] the entry's.
+    pub fn with_now(self, now: TimestampNs) -> Query {
+        Query { now: Some(now), ..self }
     }
 
     /// Whether it asks for numbers rather than lines.
@@ -183,7 +192,7 @@ impl Query {
             )),
             Plan::Metric(plan) => {
                 let (value, stats) =
-                    metric::evaluate(context, logs, plan, Grid::instant(at.0), true, self.sorts())?;
+                    metric::evaluate(context, logs, plan, Grid::instant(at.0), self.asked(true))?;
                 Ok(Output { value, stats })
             }
         }
@@ -202,7 +211,8 @@ impl Query {
     ) -> Result<Output, EvalError> {
         match &*self.plan {
             Plan::Log(plan) => {
-                let (streams, stats) = log::select(context, logs, plan, detect::range_of(start, end), options)?;
+                let (streams, stats) =
+                    log::select(context, logs, plan, detect::range_of(start, end), options, self.now)?;
                 Ok(Output {
                     value: Value::Streams(streams),
                     stats,
@@ -224,7 +234,7 @@ impl Query {
                     ));
                 }
                 let grid = Grid::range(start.0, end.0, step_ns);
-                let (value, stats) = metric::evaluate(context, logs, plan, grid, false, self.sorts())?;
+                let (value, stats) = metric::evaluate(context, logs, plan, grid, self.asked(false))?;
                 Ok(Output { value, stats })
             }
         }
@@ -264,21 +274,26 @@ impl Query {
         scratch.begin_stream(labels);
         let metadata = entry.metadata.iter().map(|(n, v)| (n.as_str(), v.as_str()));
         plan.pipeline
-            .run(&entry.line, entry.t, entry.t, metadata, &mut scratch)
+            .run(
+                &entry.line,
+                entry.t,
+                self.now.unwrap_or(entry.t),
+                metadata,
+                &mut scratch,
+            )
             .then(|| log::survivor(labels, entry.t, &entry.line, &scratch))
-    }
-
-    /// The text over several lines of at most `width` characters, as far as it can be broken.
-    pub fn pretty(&self, width: usize) -> String {
-        syntax::pretty(&self.expr, width)
     }
 
     fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    fn sorts(&self) -> bool {
-        matches!(&*self.expr, Expr::Metric(metric) if metric.sorts())
+    fn asked(&self, instant: bool) -> metric::Asked {
+        metric::Asked {
+            instant,
+            sorts: matches!(&*self.expr, Expr::Metric(metric) if metric.sorts()),
+            now: self.now,
+        }
     }
 }
 
@@ -301,6 +316,17 @@ impl Stats {
 /// Parses a stream selector (`{app="x"}`), as `match[]` and `query` of the label endpoints carry it.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, ParseError> {
     syntax::parse_selector(text)
+}
+
+/// The canonical text of a query, on one line. Only the syntax is checked.
+pub fn canonical(text: &str) -> Result<String, ParseError> {
+    Ok(syntax::parse(text)?.to_string())
+}
+
+/// The text of a query over several lines of at most `width` characters, as far as it can be broken. Only the syntax is
+/// checked.
+pub fn pretty(text: &str, width: usize) -> Result<String, ParseError> {
+    Ok(syntax::pretty(&syntax::parse(text)?, width))
 }
 
 /// A field found in log lines or their metadata.

@@ -36,12 +36,14 @@ pub(crate) fn select(
     plan: &LogPlan,
     range: TimeRangeNs,
     options: Options,
+    now: Option<TimestampNs>,
 ) -> Result<(Vec<Stream>, Stats), EvalError> {
     let mut stats = Stats::default();
     if options.limit == 0 || range.start >= range.end {
         return Ok((Vec::new(), stats));
     }
     let backward = options.direction == Direction::Backward;
+    let now = now.unwrap_or(TimestampNs(range.end.0.saturating_sub(1)));
     let snapshot = logs.snapshot(range);
     let needles = plan.needles(|| snapshot.series(std::slice::from_ref(&plan.matchers), range).ok());
     let mut runs = snapshot.runs(&plan.matchers, range, &needles)?;
@@ -80,7 +82,7 @@ pub(crate) fn select(
                 || (Entries::default(), Scratch::default()),
                 |(entries, scratch), run| {
                     let stream = numbers.get(run.labels()).copied().unwrap_or(0);
-                    scan(context, plan, run, stream, range, options, bar, entries, scratch)
+                    scan(context, plan, run, stream, now, options, bar, entries, scratch)
                 },
             )
             .collect();
@@ -107,7 +109,7 @@ fn scan(
     plan: &LogPlan,
     run: &Run,
     stream: usize,
-    range: TimeRangeNs,
+    now: TimestampNs,
     options: Options,
     bar: Option<i64>,
     entries: &mut Entries,
@@ -135,7 +137,6 @@ fn scan(
         let line = entries.line(i);
         stats.lines += 1;
         stats.bytes += line.len() as u64;
-        let now = TimestampNs(range.end.0.saturating_sub(1));
         if plan.pipeline.run(line, t, now, entries.metadata(i), scratch) {
             let (labels, line) = survivor(run.labels(), t, line, scratch);
             found.push(Found {

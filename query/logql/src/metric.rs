@@ -11,16 +11,26 @@ use crate::plan::MetricPlan;
 use crate::syntax::VectorOp;
 use crate::{EvalError, Series, Stats, Value, range};
 
-/// Evaluates on a grid of nanoseconds. `instant`: at one time, where sorting counts. `sorts`: the order of rows is the
-/// query's.
+/// What beside the plan decides the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// At one time; there sorting counts.
+    pub instant: bool,
+    /// The order of rows is the query's.
+    pub sorts: bool,
+    /// `now` in templates; else the grid's end.
+    pub now: Option<TimestampNs>,
+}
+
+/// Evaluates on a grid of nanoseconds.
 pub(crate) fn evaluate(
     context: &Context,
     logs: &Logs,
     plan: &MetricPlan,
     grid: Grid,
-    instant: bool,
-    sorts: bool,
+    asked: Asked,
 ) -> Result<(Value, Stats), EvalError> {
+    let Asked { instant, sorts, .. } = asked;
     let Some(range) = span(plan, &grid) else {
         return Err(ExecError::Data("the time range is out of bounds".into()).into());
     };
@@ -30,6 +40,7 @@ pub(crate) fn evaluate(
         snapshot,
         grid,
         instant,
+        now: asked.now.unwrap_or(TimestampNs(grid.end())),
         stats: Stats::default(),
     };
     let value = match evaluation.operand(plan)? {
@@ -101,6 +112,7 @@ struct Evaluation<'a> {
     snapshot: Snapshot,
     grid: Grid,
     instant: bool,
+    now: TimestampNs,
     stats: Stats,
 }
 
@@ -128,7 +140,9 @@ impl Evaluation<'_> {
     fn matrix(&mut self, plan: &MetricPlan) -> Result<Matrix, EvalError> {
         self.context.check("expression evaluation")?;
         match plan {
-            MetricPlan::Range(plan) => range::aggregate(self.context, &self.snapshot, plan, self.grid, &mut self.stats),
+            MetricPlan::Range(plan) => {
+                range::aggregate(self.context, &self.snapshot, plan, self.grid, self.now, &mut self.stats)
+            }
             MetricPlan::Literal(v) | MetricPlan::VectorOf(v) => Ok(Matrix {
                 grid: self.grid,
                 rows: vec![Row::new(LabelSet::empty(), Cells::full(vec![*v; self.grid.len()]))],

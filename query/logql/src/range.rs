@@ -25,6 +25,7 @@ pub(crate) fn aggregate(
     snapshot: &Snapshot,
     plan: &RangePlan,
     grid: Grid,
+    now: TimestampNs,
     stats: &mut Stats,
 ) -> Result<Matrix, EvalError> {
     let Some(range) = time_range(plan, &grid) else {
@@ -42,7 +43,7 @@ pub(crate) fn aggregate(
             .par_iter()
             .map_init(
                 || (Entries::default(), Scratch::default()),
-                |(entries, scratch), run| collect(context, plan, &grid, run, entries, scratch),
+                |(entries, scratch), run| collect(context, plan, &grid, now, run, entries, scratch),
             )
             .collect();
         for part in parts {
@@ -168,7 +169,7 @@ impl Collected {
         let mut rows = Vec::with_capacity(self.keys.len());
         for ((key, counts), samples) in self.keys.iter().zip(self.counts).zip(self.samples) {
             context.check("range aggregation")?;
-            let Ok(labels) = LabelSet::from_encoded(key) else {
+            let Ok(labels) = LabelSet::from_encoded_with_empty(key) else {
                 continue;
             };
             let cells = if counts_only(plan) {
@@ -247,6 +248,7 @@ fn collect(
     context: &Context,
     plan: &RangePlan,
     grid: &Grid,
+    now: TimestampNs,
     run: &Run,
     entries: &mut Entries,
     scratch: &mut Scratch,
@@ -278,8 +280,8 @@ fn collect(
         out.stats.bytes += line.len() as u64;
         let bare = by_nothing && !plan.unwraps && pipeline.is_bare();
         let survives = match bare {
-            true => pipeline.run(line, t, t, std::iter::empty(), scratch),
-            false => pipeline.run(line, t, TimestampNs(grid.end()), entries.metadata(i), scratch),
+            true => pipeline.run(line, t, now, std::iter::empty(), scratch),
+            false => pipeline.run(line, t, now, entries.metadata(i), scratch),
         };
         if !survives {
             continue;
@@ -301,14 +303,19 @@ fn collect(
             None => {
                 key.clear();
                 match &plan.group {
-                    Group::All => scratch
-                        .labels
-                        .encode(|n| Some(n) != pipeline.unwrapped(), &mut order, &mut key),
-                    Group::By(names) => scratch
-                        .labels
-                        .encode(|n| names.iter().any(|k| k == n), &mut order, &mut key),
+                    Group::All => {
+                        scratch
+                            .labels
+                            .encode(|n| Some(n) != pipeline.unwrapped(), true, &mut order, &mut key)
+                    }
+                    Group::By(names) => {
+                        scratch
+                            .labels
+                            .encode(|n| names.iter().any(|k| k == n), false, &mut order, &mut key)
+                    }
                     Group::Without(names) => scratch.labels.encode(
                         |n| Some(n) != pipeline.unwrapped() && !names.iter().any(|k| k == n),
+                        false,
                         &mut order,
                         &mut key,
                     ),

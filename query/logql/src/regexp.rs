@@ -47,11 +47,9 @@ pub(crate) fn required_literal(pattern: &str) -> String {
 fn longest_literal(hir: &regex_syntax::hir::Hir, best: &mut Vec<u8>) {
     use regex_syntax::hir::HirKind;
     match hir.kind() {
-        HirKind::Literal(literal) => {
-            if literal.0.len() > best.len() {
-                best.clear();
-                best.extend_from_slice(&literal.0);
-            }
+        HirKind::Literal(literal) if literal.0.len() > best.len() => {
+            best.clear();
+            best.extend_from_slice(&literal.0);
         }
         HirKind::Concat(parts) => parts.iter().for_each(|part| longest_literal(part, best)),
         HirKind::Capture(capture) => longest_literal(&capture.sub, best),

@@ -5,6 +5,7 @@
 //! Nesting, output and steps are bounded, since templates come from outside.
 
 mod clock;
+mod decimal;
 mod functions;
 mod parse;
 mod run;

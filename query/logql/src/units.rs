@@ -129,13 +129,13 @@ pub(crate) fn print_duration(ns: i64) -> String {
     if ns < 0 {
         out.push('-');
     }
-    if rest % 1_000_000 != 0 {
+    if !rest.is_multiple_of(1_000_000) {
         // Only Go's spelling knows finer units.
         return format!("{}{rest}ns", if ns < 0 { "-" } else { "" });
     }
     let only_whole = [(365 * 86_400_000_000_000u64, "y"), (7 * 86_400_000_000_000, "w")];
     for (size, unit) in only_whole {
-        if rest % size == 0 {
+        if rest.is_multiple_of(size) {
             out.push_str(&format!("{}{unit}", rest / size));
             return out;
         }
@@ -298,7 +298,7 @@ pub(crate) fn print_float(v: f64) -> String {
     let e = format!("{v:e}");
     let (mantissa, exponent) = e.split_once('e').unwrap_or((&e, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if exponent < -4 || exponent >= 6 {
+    if !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         format!("{mantissa}e{sign}{:02}", exponent.abs())
     } else {

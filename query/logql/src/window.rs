@@ -148,8 +148,7 @@ impl Combine for Moments {
         Moments {
             count: 1.0,
             sum: v,
-            // 0 for finite values, NaN for others.
-            squares: v - v,
+            squares: if v.is_finite() { 0.0 } else { f64::NAN },
         }
     }
     fn then(self, later: Moments) -> Moments {

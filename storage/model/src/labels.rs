@@ -46,6 +46,16 @@ impl LabelSet {
 
     /// From the canonical encoding; checks order, lengths and UTF-8.
     pub fn from_encoded(bytes: &[u8]) -> Result<LabelSet, BadLabels> {
+        LabelSet::checked(bytes, false)
+    }
+
+    /// As [`LabelSet::from_encoded`], but a label may be empty. Only for results of LogQL, where a parsed label without a
+    /// value is told from one that is absent; such a set is never stored.
+    pub fn from_encoded_with_empty(bytes: &[u8]) -> Result<LabelSet, BadLabels> {
+        LabelSet::checked(bytes, true)
+    }
+
+    fn checked(bytes: &[u8], may_be_empty: bool) -> Result<LabelSet, BadLabels> {
         let bad = |at, what| BadLabels { at, what };
         let mut rest = bytes;
         let mut previous: Option<&[u8]> = None;
@@ -56,7 +66,7 @@ impl LabelSet {
             if std::str::from_utf8(name).is_err() || std::str::from_utf8(value).is_err() {
                 return Err(bad(at, "not UTF-8"));
             }
-            if value.is_empty() {
+            if value.is_empty() && !may_be_empty {
                 return Err(bad(at, "empty value"));
             }
             if previous.is_some_and(|p| p >= name) {

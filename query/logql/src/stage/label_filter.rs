@@ -49,10 +49,16 @@ impl LabelTest {
                 !labels.error().is_empty()
                     || labels
                         .get_label(name)
-                        .is_some_and(|value| set.contains_text(value) != *negated)
+                        .is_some_and(|value| set.found_in(value) != *negated)
             }
             // Every part is looked at, for each may set an error.
-            LabelTest::And(all) => all.iter().fold(true, |passes, test| test.passes(labels) && passes),
+            LabelTest::And(all) => {
+                let mut passes = true;
+                for test in all {
+                    passes &= test.passes(labels);
+                }
+                passes
+            }
             LabelTest::Or(any) => any.iter().any(|test| test.passes(labels)),
         }
     }

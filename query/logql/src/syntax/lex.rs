@@ -202,6 +202,10 @@ fn word(name: &str, after: &str) -> Tok {
     {
         return Tok::Function(function);
     }
+    // A label may be called so, too.
+    if lower == "ip" && !is_called(after) {
+        return Tok::Ident(name.to_owned());
+    }
     match KEYWORDS.iter().find(|k| **k == lower) {
         Some(keyword) => Tok::Word(keyword),
         None => Tok::Ident(name.to_owned()),

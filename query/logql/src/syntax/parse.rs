@@ -744,16 +744,33 @@ impl Parser {
 
     fn extractions(&mut self) -> Parsed<Vec<Extraction>> {
         let mut out = Vec::new();
-        if !matches!(self.peek(), Tok::Ident(_)) {
+        if !self.is_extraction() {
             return Ok(out);
         }
         loop {
-            let name = self.name()?;
+            let name = match *self.peek() {
+                Tok::Word(keyword) if self.is_extraction() => {
+                    self.advance();
+                    keyword.to_owned()
+                }
+                _ => self.name()?,
+            };
             let path = if self.take("=") { self.string()? } else { name.clone() };
             out.push(Extraction { name, path });
             if !self.take(",") {
                 return Ok(out);
             }
+        }
+    }
+
+    /// Whether an extraction begins here; a keyword is a name if `=` follows.
+    fn is_extraction(&self) -> bool {
+        match self.peek() {
+            Tok::Ident(_) => true,
+            Tok::Word(word) => {
+                word.starts_with(|c: char| c.is_ascii_alphabetic()) && matches!(self.peek_second(), Tok::Word("="))
+            }
+            _ => false,
         }
     }
 

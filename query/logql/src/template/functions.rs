@@ -3,6 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::clock;
+use super::decimal;
 use super::run::Scope;
 use super::value::Value;
 use crate::regexp;
@@ -308,18 +309,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
     }),
     f("int", 1, 1, |a, _| Ok(Value::Int(a[0].int()))),
     // Floats.
-    f("addf", 1, MANY, |a, _| {
-        Ok(Value::Float(a.iter().map(Value::float).sum()))
-    }),
-    f("subf", 1, MANY, |a, _| {
-        Ok(Value::Float(a[1..].iter().fold(a[0].float(), |v, w| v - w.float())))
-    }),
-    f("mulf", 1, MANY, |a, _| {
-        Ok(Value::Float(a.iter().map(Value::float).product()))
-    }),
-    f("divf", 1, MANY, |a, _| {
-        Ok(Value::Float(a[1..].iter().fold(a[0].float(), |v, w| v / w.float())))
-    }),
+    f("addf", 1, MANY, |a, _| Ok(decimal::fold(a, decimal::add, |v, w| v + w))),
+    f("subf", 1, MANY, |a, _| Ok(decimal::fold(a, decimal::sub, |v, w| v - w))),
+    f("mulf", 1, MANY, |a, _| Ok(decimal::fold(a, decimal::mul, |v, w| v * w))),
+    f("divf", 1, MANY, |a, _| Ok(decimal::fold(a, decimal::div, |v, w| v / w))),
     f("maxf", 1, MANY, |a, _| {
         Ok(Value::Float(
             a.iter().map(Value::float).fold(f64::NEG_INFINITY, f64::max),

@@ -54,7 +54,7 @@ impl Template {
                 body,
                 variables: parser.variables,
             }),
-            End::End(place) => Err(parser.fault(place, "unexpected {{end}}")),
+            End::Closed(place) => Err(parser.fault(place, "unexpected {{end}}")),
             End::Else(_, place) => Err(parser.fault(place, "unexpected {{else}}")),
         }
     }
@@ -198,7 +198,7 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
 /// Why a body ended.
 enum End {
     Text,
-    End(Place),
+    Closed(Place),
     /// What stood after `else`.
     Else(Tokens, Place),
 }
@@ -249,7 +249,7 @@ impl Parser {
             }
             match keyword.as_str() {
                 "if" | "with" | "range" => body.push(self.block(&keyword, tokens, place)?),
-                "end" => return Ok((body, End::End(place))),
+                "end" => return Ok((body, End::Closed(place))),
                 "else" => return Ok((body, End::Else(tokens, place))),
                 "break" | "continue" if self.loops == 0 => {
                     return Err(self.fault(place, &format!("{{{{{keyword}}}}} outside {{{{range}}}}")));
@@ -282,7 +282,7 @@ impl Parser {
         let (then, end) = self.body()?;
         self.loops -= usize::from(keyword == "range");
         let otherwise = match end {
-            End::End(_) => Vec::new(),
+            End::Closed(_) => Vec::new(),
             End::Text => return Err(self.fault(place, "unexpected EOF")),
             End::Else(mut rest, place) => {
                 skip_space(&mut rest);
@@ -293,7 +293,7 @@ impl Parser {
                     }
                     Some((_, place)) => return Err(self.fault(place, "unexpected token in else")),
                     None => match self.body()? {
-                        (otherwise, End::End(_)) => otherwise,
+                        (otherwise, End::Closed(_)) => otherwise,
                         (_, End::Text) => return Err(self.fault(place, "unexpected EOF")),
                         (_, End::Else(_, place)) => return Err(self.fault(place, "unexpected {{else}}")),
                     },

@@ -119,6 +119,7 @@ fn process(
     t: i64,
 ) -> anyhow::Result<Option<(LabelSet, Line)>> {
     let query = Query::parse(query).with_context(|| query.to_owned())?;
+    let query = query.with_now(TimestampNs(BASE_NS));
     let entry = Entry {
         t: TimestampNs(t),
         line: line.to_owned(),
@@ -138,10 +139,10 @@ fn merged(labels: &LabelSet, line: &Line) -> BTreeMap<String, String> {
 // --- syntax ---
 
 fn valid_query(record: &Json) -> anyhow::Result<()> {
-    let query = Query::parse(&query_text(record)?)?;
-    let again = query.to_string();
-    let reparsed = Query::parse(&again).with_context(|| format!("its canonical text {again}"))?;
-    ensure!(reparsed.to_string() == again, "the canonical text changes: {again}");
+    let query = query_text(record)?;
+    let first = query_logql::canonical(&query)?;
+    let second = query_logql::canonical(&first).with_context(|| format!("its canonical text {first}"))?;
+    ensure!(second == first, "the canonical text changes: {first}");
     Ok(())
 }
 
@@ -179,14 +180,14 @@ fn canonical(record: &Json) -> anyhow::Result<()> {
         ensure!(got == pairs(&record["labels"]).into_iter().collect(), "labels {got:?}");
         return Ok(());
     }
-    let got = Query::parse(&query_text(record)?)?.to_string();
+    let got = query_logql::canonical(&query_text(record)?)?;
     ensure!(got == text(record, "canonical")?, "{got}");
     Ok(())
 }
 
 fn pretty(record: &Json) -> anyhow::Result<()> {
     let width = record["max_chars_per_line"].as_u64().unwrap_or(100) as usize;
-    let got = Query::parse(&query_text(record)?)?.pretty(width);
+    let got = query_logql::pretty(&query_text(record)?, width)?;
     ensure!(got == text(record, "formatted")?, "{got}");
     Ok(())
 }
@@ -487,7 +488,12 @@ fn push_request(record: &Json) -> anyhow::Result<()> {
     };
     let (storage, _) = storage::Storage::open(options, Arc::new(|| TimestampNs(BASE_NS)))?;
     let storage = Arc::new(storage);
-    let receiver = ingest::Ingest::new(storage.clone(), ingest::Options { body_bytes_max: 1 << 20 });
+    let receiver = ingest::Ingest::new(
+        storage.clone(),
+        ingest::Options {
+            body_bytes_max: 1 << 20,
+        },
+    );
     let plain = text(record, "body")?.as_bytes();
     let level = flate2::Compression::default();
     let body = match record["body_encoding"].as_str() {
@@ -514,7 +520,10 @@ fn push_request(record: &Json) -> anyhow::Result<()> {
     let valid = record["valid"].as_bool().unwrap_or_default();
     ensure!(status.is_success() == valid, "answered {status}");
     if let Some(want) = record["labels"].as_array() {
-        let stored = storage.logs().snapshot(model::TimeRangeNs::ALL).series(&[], model::TimeRangeNs::ALL)?;
+        let stored = storage
+            .logs()
+            .snapshot(model::TimeRangeNs::ALL)
+            .series(&[], model::TimeRangeNs::ALL)?;
         let got: Vec<BTreeMap<String, String>> = stored
             .iter()
             .map(|labels| {
