@@ -77,6 +77,9 @@ fn lines() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    // Each case compiles several pipelines.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// The second half of the law is what caches and split queries rely on.
     #[test]
     fn a_query_is_refused_or_means_its_canonical_text(text in prop_oneof![scrap(), "\\PC{0,40}"]) {
