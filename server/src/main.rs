@@ -85,7 +85,7 @@ fn serve(settings: Settings) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => fail(1, &format!("{e:#}")),
+        Err(e) => fail(1, &e),
     }
 }
 

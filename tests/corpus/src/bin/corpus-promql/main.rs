@@ -78,7 +78,16 @@ fn context() -> Context {
 }
 
 fn run_case(store: &mut Store, eval: &Eval) -> anyhow::Result<()> {
-    let query = Query::parse(&eval.text).map(Query::with_delayed_name_removal)?;
+    let query = Query::parse(&eval.text)
+        .map(Query::with_delayed_name_removal)
+        .map_err(|e| {
+            let second = if corpus::oracle::promql_accepts(&eval.text) {
+                " (promql-parser accepts it)"
+            } else {
+                ""
+            };
+            anyhow::anyhow!("{e}{second}")
+        })?;
     let expects = &eval.expects;
     let metrics = store.metrics()?;
     let instant = |query: &Query, at: i64| query.instant(&context(), metrics, TimestampMs(at), OPTIONS);
