@@ -1,6 +1,8 @@
 //! Queries on a real logs engine: limits and order, early stops, structured metadata, fields; and log and metric queries
 //! against a naive model.
 
+#![allow(clippy::unwrap_used)] // A test may.
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
