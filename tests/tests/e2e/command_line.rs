@@ -18,6 +18,10 @@ fn check_fails(args: &[&str], code: i32, words: &[&str]) {
     let line = err.lines().last().unwrap_or_default();
     assert_eq!(got, code, "{args:?}: {err}");
     assert!(line.starts_with("trilobite: "), "{args:?}: {err}");
+    assert!(
+        line.matches("os error").count() <= 1,
+        "the cause is told twice: {line:?}"
+    );
     for word in words {
         assert!(line.contains(word), "{args:?}: {word:?} is missing in {line:?}");
     }

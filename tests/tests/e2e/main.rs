@@ -4,4 +4,5 @@ mod bad_input;
 mod command_line;
 mod crash;
 mod lab;
+mod recovery;
 mod senders;
