@@ -446,6 +446,25 @@ fn a_failed_cut_loses_nothing_and_the_next_one_repairs_it() {
     );
 }
 
+/// A log that failed is started anew by a cut, also when retention has emptied the head meanwhile: appends would be
+/// refused until a restart otherwise.
+#[test]
+fn a_failed_log_is_repaired_though_there_is_nothing_to_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let faulty = FaultyDisk::new();
+    let (traces, _catalogue) = open(&faulty.disk(), dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let spans = vec![span(1, 0, 0, 0)];
+    faulty.fail_after(0);
+    let refused = runtime.block_on(traces.append(SpanBatch { spans: spans.clone() }, NOW));
+    assert!(refused.is_err());
+    traces.expire(NOW).unwrap();
+    assert_eq!(traces.stats().head_spans, 0);
+    faulty.heal();
+    assert_eq!(traces.cut().unwrap(), []);
+    assert_eq!(append(&traces, spans).stored, 1);
+}
+
 #[test]
 fn a_damaged_block_is_left_out_and_counted() {
     let dir = tempfile::tempdir().unwrap();

@@ -293,15 +293,20 @@ impl Traces {
         let _one_at_a_time = self.cutting.lock();
         // A head that could not be written last time goes first; its records are still in the log.
         let mut written = self.write_frozen()?;
-        {
+        let rolling = {
             let mut heads = self.heads.write();
-            if heads.current.is_empty() {
+            // Also a log that has failed wants a new segment, even if nothing waits to be cut.
+            if heads.current.is_empty() && self.wal.failed().is_none() {
                 return Ok(written);
             }
-            let checkpoint = self.wal.roll()?;
+            let (checkpoint, rolling) = self.wal.begin_roll();
             let full = std::mem::replace(&mut heads.current, Arc::new(Head::new(&self.budget)));
             heads.frozen = Some((full, checkpoint));
-        }
+            rolling
+        };
+        // Appends do not wait for the disk here. If it says no, the log refuses them until the next cut, which begins with
+        // what is frozen now.
+        rolling.wait()?;
         written.extend(self.write_frozen()?);
         Ok(written)
     }
