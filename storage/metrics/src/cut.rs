@@ -47,16 +47,23 @@ impl Metrics {
             return Ok(());
         }
         let new = Arc::new(Head::new(&self.budget));
-        let _gate = self.gate.write();
-        let checkpoint = self.wal.roll()?;
-        let heads = self.heads.load();
-        let mut frozen = heads.frozen.clone();
-        frozen.push(Arc::new(Frozen {
-            head: heads.active.clone(),
-            checkpoint,
-        }));
-        self.heads.store(Arc::new(Heads { active: new, frozen }));
-        Ok(())
+        let rolling = {
+            let _gate = self.gate.write();
+            let (checkpoint, rolling) = self.wal.begin_roll();
+            let heads = self.heads.load();
+            // A head without series defines nothing in the log and can stay.
+            if heads.active.series() > 0 {
+                let mut frozen = heads.frozen.clone();
+                frozen.push(Arc::new(Frozen {
+                    head: heads.active.clone(),
+                    checkpoint,
+                }));
+                self.heads.store(Arc::new(Heads { active: new, frozen }));
+            }
+            rolling
+        };
+        // Appends do not wait for the disk here. If it says no, the log refuses them until the next cut.
+        Ok(rolling.wait()?)
     }
 
     /// Makes blocks of the frozen heads, if there are any, and lets them and their part of the WAL go.
