@@ -176,7 +176,7 @@ impl Shared {
     /// Damage is said and counted, and the rest is read. Other errors go up.
     fn skip_damage(&self, error: BlockError, chunks: u64) -> Result<(), BlockError> {
         match error {
-            BlockError::Corrupt { .. } => {
+            BlockError::Corrupt { .. } | BlockError::Foreign { .. } => {
                 tracing::error!(%error, chunks, "damaged log chunks are skipped");
                 self.corrupt.fetch_add(chunks, Relaxed);
                 Ok(())
