@@ -1,6 +1,7 @@
 //! The life cycle: [`Storage::tick`] asks the plans and lets the engines do what they say. The server calls it on a
 //! timer from a thread of its own; a test calls it with invented days and lives through a week in a second.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 
 use model::{BlockId, Signal, TimeRangeNs, TimestampMs, TimestampNs};
@@ -14,6 +15,9 @@ const MINUTE_NS: i64 = 60_000_000_000;
 
 /// How often compaction and retention are considered, ns; cuts are considered on every tick.
 const SLOW_TICK_NS: i64 = 10 * MINUTE_NS;
+
+/// A cut that failed is tried again after this long, ns: a disk that is full or failing is not written to without pause.
+const CUT_AGAIN_NS: i64 = 5_000_000_000;
 
 /// A WAL longer than this is cut, so that replay after a crash stays well below two seconds.
 const WAL_BYTES_MAX: u64 = 96 << 20;
@@ -53,10 +57,11 @@ pub struct TickError {
     pub message: String,
 }
 
-/// When each head was started, and when the slow part ran last.
+/// When each head was started, which cuts failed when, and when the slow part ran last.
 #[derive(Debug)]
 pub(crate) struct Life {
     head_since: [TimestampNs; 3],
+    cut_failed: [Option<TimestampNs>; 3],
     slow_since: Option<TimestampNs>,
 }
 
@@ -64,6 +69,7 @@ impl Life {
     pub(crate) fn begin(now: TimestampNs) -> Life {
         Life {
             head_since: [now; 3],
+            cut_failed: [None; 3],
             slow_since: None,
         }
     }
@@ -79,32 +85,38 @@ impl Storage {
         for signal in Signal::ALL {
             let since = &mut life.head_since[signal as usize];
             let head = self.head_figures(signal, now.0.saturating_sub(since.0));
-            let failed = self.wal_failed[signal as usize].load(Ordering::Relaxed);
-            if head.items == 0 && !failed {
+            let wal_failed = self.wal_failed[signal as usize].load(Ordering::Relaxed);
+            let due = wal_failed || plan_cut(&head, self.budget.pressure(), &self.cut_policy(signal));
+            if head.items == 0 && !wal_failed {
                 *since = now;
-            } else if failed || plan_cut(&head, self.budget.pressure(), &self.cut_policy(signal)) {
+            } else if due && has_passed(life.cut_failed[signal as usize], now, CUT_AGAIN_NS) {
                 // Cleared before the cut: an append that fails meanwhile shall bring the next one.
                 self.wal_failed[signal as usize].store(false, Ordering::Relaxed);
                 match self.cut(signal) {
                     Ok(blocks) => {
-                        *since = now;
+                        life.head_since[signal as usize] = now;
+                        life.cut_failed[signal as usize] = None;
                         done.cut.extend(blocks);
                     }
-                    Err(message) => errors.push(TickError {
-                        step: "cut",
-                        signal,
-                        message,
-                    }),
+                    Err(message) => {
+                        self.wal_failed[signal as usize].fetch_or(wal_failed, Ordering::Relaxed);
+                        life.cut_failed[signal as usize] = Some(now);
+                        errors.push(TickError {
+                            step: "cut",
+                            signal,
+                            message,
+                        });
+                    }
                 }
             }
         }
-        if life
-            .slow_since
-            .is_none_or(|t| now.0.saturating_sub(t.0) >= SLOW_TICK_NS || now < t)
-        {
+        if has_passed(life.slow_since, now, SLOW_TICK_NS) {
             life.slow_since = Some(now);
             self.expire(now, &mut done, &mut errors);
-            self.compact(now, &mut done, &mut errors);
+            // The reserve is for cuts: merging blocks needs room for both the old and the new.
+            if !self.disk_full.load(Ordering::Relaxed) {
+                self.compact(now, &mut done, &mut errors);
+            }
         }
         (done, errors)
     }
@@ -139,11 +151,11 @@ impl Storage {
     }
 
     fn cut(&self, signal: Signal) -> Result<Vec<BlockId>, String> {
-        match signal {
+        contained(|| match signal {
             Signal::Metrics => self.metrics.cut().map_err(|e| e.to_string()),
             Signal::Logs => self.logs.cut().map_err(|e| e.to_string()),
             Signal::Traces => self.traces.cut().map_err(|e| e.to_string()),
-        }
+        })
     }
 
     fn compact(&self, now: TimestampNs, done: &mut Ticked, errors: &mut Vec<TickError>) {
@@ -152,11 +164,11 @@ impl Storage {
             let metas: Vec<BlockMeta> = blocks.iter().map(|b| b.meta().clone()).collect();
             for job in plan_compaction(&metas, now, &COMPACTION) {
                 let inputs: Vec<BlockRef> = blocks.iter().filter(|b| job.contains(&b.meta().id)).cloned().collect();
-                let result = match signal {
+                let result = contained(|| match signal {
                     Signal::Metrics => self.metrics.compact(&inputs).map_err(|e| e.to_string()),
                     Signal::Logs => self.logs.compact(&inputs).map_err(|e| e.to_string()),
                     Signal::Traces => self.traces.compact(&inputs).map_err(|e| e.to_string()),
-                };
+                });
                 match result {
                     Ok(block) => {
                         tracing::info!(signal = signal.as_str(), inputs = inputs.len(), block = %block, "compacted");
@@ -198,11 +210,11 @@ impl Storage {
         }
         for signal in Signal::ALL {
             let before = policy.horizon(signal, now);
-            let result = match signal {
+            let result = contained(|| match signal {
                 Signal::Metrics => self.metrics.expire(before.floor_ms()).map_err(|e| e.to_string()),
                 Signal::Logs => self.logs.expire(before).map_err(|e| e.to_string()),
                 Signal::Traces => self.traces.expire(before).map_err(|e| e.to_string()),
-            };
+            });
             if let Err(message) = result {
                 errors.push(TickError {
                     step: "retention",
@@ -257,4 +269,16 @@ impl Storage {
             bytes_max: self.options.retention_size,
         }
     }
+}
+
+/// Whether `ns` have passed since `since`, if there was one. A clock that was set back does not make anybody wait.
+fn has_passed(since: Option<TimestampNs>, now: TimestampNs, ns: i64) -> bool {
+    since.is_none_or(|t| now.0.saturating_sub(t.0) >= ns || now < t)
+}
+
+/// A panic in one step, say of a file library on a damaged block, is that step's error: the thread that lets time pass
+/// lives on, and with it the other signals.
+fn contained<T>(step: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(step))
+        .unwrap_or_else(|_| Err("it panicked; the log above says where, please report it".to_owned()))
 }
