@@ -377,9 +377,9 @@ fn db_options() -> Result<Options, rocksdb::Error> {
         LogLevel::Warn,
         |level, message| match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!(target: "rocksdb", "{message}"),
-            // Headers pass every level: the whole list of options at each start.
-            LogLevel::Header => tracing::trace!(target: "rocksdb", "{message}"),
-            _ => tracing::warn!(target: "rocksdb", "{message}"),
+            LogLevel::Warn => tracing::warn!(target: "rocksdb", "{message}"),
+            // Headers (the whole list of options at each start) pass every level, and arrive as information.
+            _ => tracing::trace!(target: "rocksdb", "{message}"),
         },
     ));
     Ok(options)
