@@ -97,8 +97,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "loki-merge-structured-metadata",
         "on|off",
-        "on",
-        "Merge structured metadata into the stream labels of Loki results, as Loki 3 does; off: one stream per label set",
+        "off",
+        "Merge structured metadata into the stream labels of Loki results when the caller does not ask for it apart, as \
+         Loki 3 does; off: one result stream per stored stream",
     ),
     setting("query-timeout", "TIME", "2m", "Longest run of a query"),
     setting("query-threads", "N", "0", "CPU threads for queries; 0: one per core"),
