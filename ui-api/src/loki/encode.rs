@@ -29,7 +29,7 @@ pub(crate) fn json(mut body: String) -> Response {
 }
 
 /// The answer of `query` and `query_range`.
-pub(crate) fn query(output: &Output, labels: Labels, seconds: f64) -> Response {
+pub(crate) fn query(output: &Output, labels: Labels, warning: Option<String>, seconds: f64) -> Response {
     let mut out = String::with_capacity(8192);
     let kind = match &output.value {
         Value::Streams(_) => "streams",
@@ -37,7 +37,13 @@ pub(crate) fn query(output: &Output, labels: Labels, seconds: f64) -> Response {
         Value::Vector(_) => "vector",
         Value::Scalar(..) => "scalar",
     };
-    let _ = write!(out, r#"{{"status":"success","data":{{"resultType":"{kind}","#);
+    out.push_str(r#"{"status":"success","#);
+    if let Some(warning) = warning {
+        out.push_str("\"warnings\":[");
+        push_json(&mut out, &warning);
+        out.push_str("],");
+    }
+    let _ = write!(out, r#""data":{{"resultType":"{kind}","#);
     if labels == Labels::Categorized {
         out.push_str(r#""encodingFlags":["categorize-labels"],"#);
     }

@@ -17,7 +17,7 @@ const SINCE_NS: i64 = 3_600 * SECOND_NS;
 const STEPS_MAX: i64 = 11_000;
 
 /// Most entries that may be asked for.
-const ENTRIES_MAX: usize = 5_000;
+pub(crate) const ENTRIES_MAX: usize = 5_000;
 
 /// Entries returned when nothing is said.
 const ENTRIES: usize = 100;

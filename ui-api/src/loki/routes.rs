@@ -28,6 +28,9 @@ const SERIES_MAX: usize = 500;
 /// Keys that a volume may have.
 const VOLUME_KEYS_MAX: usize = 1000;
 
+/// The version of Loki whose API this is.
+const VERSION: &str = "3.5.0";
+
 /// What the handlers share.
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -55,6 +58,8 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/detected_fields", both(detected_fields))
         .route("/detected_field/{name}/values", both(detected_field_values))
         .route("/tail", any(tail::tail))
+        .route("/format_query", both(format_query))
+        .route("/drilldown-limits", get(drilldown_limits))
         .route(
             "/rules",
             get(|| async { (StatusCode::NOT_FOUND, "no rule groups found\n") }),
@@ -99,24 +104,26 @@ pub(crate) fn labels_asked(headers: &HeaderMap, about: &About) -> Labels {
 
 async fn query(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let how = labels_asked(request.headers(), &api.about);
+    let partial = is_drilldown(request.headers());
     let form = Form::read(request).await?;
     let text = required_query(&form)?;
     let parsed = Query::parse(&text)?;
     let at = params::instant(&form, api.queries.storage().now())?;
     let options = options(&form, parsed.is_metric())?;
     let since = Instant::now();
-    let output = api
+    let mut output = api
         .queries
         .run(Language::LogQl, &text, None, move |context, storage| {
             parsed.instant(context, storage.logs(), at, options)
         })
         .await??;
-    check_series(&output.value)?;
-    Ok(encode::query(&output, how, since.elapsed().as_secs_f64()))
+    let warning = limit_series(&mut output.value, partial)?;
+    Ok(encode::query(&output, how, warning, since.elapsed().as_secs_f64()))
 }
 
 async fn query_range(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let how = labels_asked(request.headers(), &api.about);
+    let partial = is_drilldown(request.headers());
     let form = Form::read(request).await?;
     let text = required_query(&form)?;
     let mut range = params::range(&form, api.queries.storage().now())?;
@@ -134,11 +141,11 @@ async fn query_range(State(api): State<Api>, request: Request) -> Result<Respons
             parsed.range(context, storage.logs(), range.start, range.end, step, options)
         })
         .await??;
-    check_series(&output.value)?;
+    let warning = limit_series(&mut output.value, partial)?;
     if interval > 0 {
         thin_out(&mut output.value, interval, options.direction);
     }
-    Ok(encode::query(&output, how, since.elapsed().as_secs_f64()))
+    Ok(encode::query(&output, how, warning, since.elapsed().as_secs_f64()))
 }
 
 /// Start down, end up, to multiples of the step: points of a metric query stand at the same times however it is cut.
@@ -170,15 +177,33 @@ fn required_query(form: &Form) -> Result<String, ApiError> {
     }
 }
 
-fn check_series(value: &Value) -> Result<(), ApiError> {
-    match value {
-        Value::Matrix(series) | Value::Vector(series) if series.len() > SERIES_MAX => Err(ApiError::bad(format!(
-            "maximum number of series ({SERIES_MAX}) reached for a single query; consider reducing query cardinality by \
-             adding more specific stream selectors, reducing the time range, or aggregating results with functions like \
-             sum(), count() or topk()"
-        ))),
-        _ => Ok(()),
+/// Whether Grafana's Logs Drilldown asks: it prefers some series and a warning to an error.
+fn is_drilldown(headers: &HeaderMap) -> bool {
+    let tags = headers.get("X-Query-Tags").and_then(|v| v.to_str().ok());
+    tags.is_some_and(|tags| {
+        tags.split(',')
+            .any(|tag| tag.trim().eq_ignore_ascii_case("source=grafana-lokiexplore-app"))
+    })
+}
+
+/// Too many series are an error, or with `partial` cut; then the warning says so.
+fn limit_series(value: &mut Value, partial: bool) -> Result<Option<String>, ApiError> {
+    let (Value::Matrix(series) | Value::Vector(series)) = value else {
+        return Ok(None);
+    };
+    if series.len() <= SERIES_MAX {
+        return Ok(None);
     }
+    let reached = format!("maximum number of series ({SERIES_MAX}) reached for a single query; ");
+    if partial {
+        series.truncate(SERIES_MAX);
+        return Ok(Some(reached + "returning partial results"));
+    }
+    Err(ApiError::bad(
+        reached
+            + "consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or \
+               aggregating results with functions like sum(), count() or topk()",
+    ))
 }
 
 /// Leaves out entries that lie less than `interval` from the last one kept, counted over all streams together.
@@ -553,9 +578,44 @@ async fn fields(api: &Api, form: &Form, limit: usize) -> Result<Vec<query_logql:
     Ok(found)
 }
 
+/// The query as a person would write it, in lines of at most 100 characters.
+async fn format_query(request: Request) -> Result<Response, ApiError> {
+    let form = Form::read(request).await?;
+    let (status, key, text) = match Query::parse(form.get("query").unwrap_or("")) {
+        Ok(query) => (StatusCode::OK, r#"{"status":"success","data":"#, query.pretty(100)),
+        Err(e) => (
+            StatusCode::BAD_REQUEST,
+            r#"{"status":"invalid-query","error":"#,
+            e.to_string(),
+        ),
+    };
+    let mut out = String::from(key);
+    push_json(&mut out, &text);
+    out.push('}');
+    Ok((status, json(out)).into_response())
+}
+
+/// What Logs Drilldown may offer.
+async fn drilldown_limits(State(api): State<Api>) -> Response {
+    let mut out = format!(
+        r#"{{"limits":{{"discover_log_levels":true,"max_entries_limit_per_query":{},"max_query_series":{SERIES_MAX},"metric_aggregation_enabled":false,"pattern_persistence_enabled":false,"query_timeout":"{}s","#,
+        params::ENTRIES_MAX,
+        api.queries.timeout().as_secs()
+    );
+    if let Some((_, retention)) = api.about.flags.iter().find(|(name, _)| name == "retention-logs") {
+        out.push_str("\"retention_period\":");
+        push_json(&mut out, retention);
+        out.push(',');
+    }
+    out.push_str(&format!(
+        r#""volume_enabled":true,"volume_max_series":{VOLUME_KEYS_MAX}}},"pattern_ingester_enabled":false,"version":"{VERSION}"}}"#
+    ));
+    json(out)
+}
+
 async fn build_info(State(api): State<Api>) -> Response {
     // Clients compare the version with Loki's own to decide what they may ask.
-    let mut out = String::from(r#"{"version":"3.5.0","revision":"#);
+    let mut out = format!(r#"{{"version":"{VERSION}","revision":"#);
     push_json(&mut out, &api.about.revision);
     out.push_str(r#","branch":"","buildUser":"#);
     push_json(&mut out, &format!("trilobite {}", api.about.version));

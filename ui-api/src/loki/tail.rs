@@ -1,15 +1,17 @@
 //! Live tail over WebSocket: first the newest history, then entries as they come.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use model::{Entry, LabelSet, TimeRangeNs, TimestampNs};
 use query::Language;
 use query_logql::{Direction, Options, Query, Stream, Value};
-use storage_logs::Subscription;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::encode::{Labels, push_list, push_streams};
 use super::errors::ApiError;
@@ -19,6 +21,12 @@ use crate::form::Form;
 
 /// Most entries in one frame.
 const FRAME_ENTRIES_MAX: usize = 100;
+
+/// Entries that may wait for their frame; more stay in the subscription's queue, which counts what it must drop.
+const WAITING_MAX: usize = 10_000;
+
+/// How long the first entry of a frame waits for others.
+const GATHER: Duration = Duration::from_millis(50);
 
 /// Longest delay that may be asked for, s.
 const DELAY_MAX: u64 = 5;
@@ -34,7 +42,11 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `GET /loki/api/v1/tail`.
 pub(crate) async fn tail(State(api): State<Api>, upgrade: WebSocketUpgrade, request: Request) -> Response {
-    let how = labels_asked(request.headers(), &api.about);
+    // A frame has one object for each entry, so that merging splits no stream.
+    let how = match labels_asked(request.headers(), &api.about) {
+        Labels::StreamOnly => Labels::Merged,
+        asked => asked,
+    };
     match prepare(&api, request).await {
         Ok(asked) => upgrade.on_upgrade(move |socket| run(api, socket, asked, how)),
         Err(e) => e.into_response(),
@@ -80,25 +92,34 @@ async fn prepare(api: &Api, request: Request) -> Result<Asked, ApiError> {
 async fn run(api: Api, socket: WebSocket, asked: Asked, how: Labels) {
     let (mut sender, mut receiver) = socket.split();
     let work = async {
-        // Listening starts before history is read, so that nothing falls between the two; what both bring is told apart
-        // by the newest time of the history.
+        // Listening starts before history is read, so that nothing falls between the two; what both bring is sent once.
         let mut live = api.queries.storage().logs().subscribe(asked.query.matchers().to_vec());
         let history = history(&api, &asked).await?;
-        let seen_to = history.iter().flat_map(|s| &s.lines).map(|l| l.entry.t).max();
-        let mut frame = frame(&history, 0, how);
+        let mut seen: HashSet<Key> = history.iter().filter_map(key).collect();
+        if !send(&mut sender, &history, 0, how).await {
+            return Ok(None);
+        }
+        drop(history);
+        let mut waiting = Waiting::default();
+        let mut ping = tokio::time::interval(PING);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if let Some(text) = frame.take() {
-                let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Message::text(text))).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    return Ok(None);
-                }
-            }
             tokio::select! {
-                next = next_entries(&mut live, &asked, seen_to) => match next {
-                    Some((streams, lost)) => frame = self::frame(&streams, lost, how),
+                heard = live.recv(), if waiting.streams.len() < WAITING_MAX => match heard {
+                    Some((labels, entry, lost)) => {
+                        let passed = pass(&asked, &labels, &entry);
+                        let new = passed.filter(|s| seen.is_empty() || key(s).is_none_or(|k| !seen.remove(&k)));
+                        waiting.add(new, lost, asked.delay.max(GATHER));
+                    }
                     None => return Ok(Some("the server is stopping")),
                 },
-                () = tokio::time::sleep(PING) => {
+                () = waiting.due() => {
+                    let Waiting { streams, lost, .. } = std::mem::take(&mut waiting);
+                    if !send(&mut sender, &streams, lost, how).await {
+                        return Ok(None);
+                    }
+                }
+                _ = ping.tick() => {
                     if sender.send(Message::Ping(Default::default())).await.is_err() {
                         return Ok(None);
                     }
@@ -125,6 +146,59 @@ async fn run(api: Api, socket: WebSocket, asked: Asked, how: Labels) {
     let _ = sender.send(Message::Close(Some(close))).await;
 }
 
+/// What an entry is known by: its stream, time and line, as they are sent.
+type Key = (LabelSet, TimestampNs, String);
+
+fn key(stream: &Stream) -> Option<Key> {
+    let line = stream.lines.first()?;
+    Some((stream.labels.clone(), line.entry.t, line.entry.line.clone()))
+}
+
+/// Entries on their way to the client. They wait outside of the loop's `select!`, which drops what it does not finish.
+#[derive(Default)]
+struct Waiting {
+    streams: Vec<Stream>,
+    lost: u64,
+    due: Option<Instant>,
+}
+
+impl Waiting {
+    fn add(&mut self, stream: Option<Stream>, lost: u64, delay: Duration) {
+        self.streams.extend(stream);
+        self.lost += lost;
+        if self.due.is_none() && (self.lost > 0 || !self.streams.is_empty()) {
+            self.due = Some(Instant::now() + delay);
+        }
+    }
+
+    /// Ends when it is time to send; never while nothing waits.
+    async fn due(&self) {
+        match self.due {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Sends entries in frames. False: the client is gone.
+async fn send(sender: &mut SplitSink<WebSocket, Message>, streams: &[Stream], lost: u64, how: Labels) -> bool {
+    let frames = streams.len().div_ceil(FRAME_ENTRIES_MAX).max(usize::from(lost > 0));
+    for i in 0..frames {
+        let rest = streams.get(i * FRAME_ENTRIES_MAX..).unwrap_or_default();
+        let text = frame(
+            &rest[..rest.len().min(FRAME_ENTRIES_MAX)],
+            if i == 0 { lost } else { 0 },
+            how,
+        );
+        let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Message::text(text))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return false;
+        }
+    }
+    true
+}
+
+/// The newest entries, one stream each, oldest first.
 async fn history(api: &Api, asked: &Asked) -> Result<Vec<Stream>, ApiError> {
     let (query, range) = (asked.query.clone(), asked.range);
     let options = Options {
@@ -137,47 +211,19 @@ async fn history(api: &Api, asked: &Asked) -> Result<Vec<Stream>, ApiError> {
             query.range(context, storage.logs(), range.start, range.end, 1_000_000_000, options)
         })
         .await??;
-    let Value::Streams(mut streams) = output.value else {
+    let Value::Streams(streams) = output.value else {
         return Ok(Vec::new());
     };
-    for s in &mut streams {
-        s.lines.reverse();
-    }
-    Ok(streams)
-}
-
-/// Waits for an entry that passes the pipeline, then takes what else is there already, up to a frame's fill. Says how
-/// many entries were lost because the client was slow.
-async fn next_entries(
-    live: &mut Subscription,
-    asked: &Asked,
-    seen_to: Option<TimestampNs>,
-) -> Option<(Vec<Stream>, u64)> {
-    let mut streams = Vec::new();
-    let mut lost = 0;
-    loop {
-        let next = if streams.is_empty() {
-            Some(live.recv().await?)
-        } else {
-            // Nothing more within a moment: send what is there.
-            tokio::time::timeout(Duration::from_millis(50), live.recv())
-                .await
-                .ok()
-                .flatten()
-        };
-        let Some((labels, entry, missed)) = next else { break };
-        lost += missed;
-        if seen_to.is_none_or(|t| entry.t > t) {
-            streams.extend(pass(asked, &labels, &entry));
-        }
-        if streams.len() >= FRAME_ENTRIES_MAX {
-            break;
-        }
-    }
-    if !asked.delay.is_zero() {
-        tokio::time::sleep(asked.delay).await;
-    }
-    Some((streams, lost))
+    let each = |s: Stream| {
+        let labels = s.labels;
+        s.lines.into_iter().rev().map(move |line| Stream {
+            labels: labels.clone(),
+            lines: vec![line],
+        })
+    };
+    let mut entries: Vec<Stream> = streams.into_iter().flat_map(each).collect();
+    entries.sort_by_key(|s| s.lines.first().map(|l| l.entry.t));
+    Ok(entries)
 }
 
 fn pass(asked: &Asked, labels: &LabelSet, entry: &Entry) -> Option<Stream> {
@@ -188,11 +234,8 @@ fn pass(asked: &Asked, labels: &LabelSet, entry: &Entry) -> Option<Stream> {
     })
 }
 
-/// A text frame; `None` if there is nothing to say.
-fn frame(streams: &[Stream], lost: u64, how: Labels) -> Option<String> {
-    if streams.is_empty() && lost == 0 {
-        return None;
-    }
+/// A text frame.
+fn frame(streams: &[Stream], lost: u64, how: Labels) -> String {
     let mut out = String::from("{\"streams\":");
     push_streams(&mut out, streams, how);
     if lost > 0 {
@@ -205,5 +248,5 @@ fn frame(streams: &[Stream], lost: u64, how: Labels) -> Option<String> {
         out.push_str(r#","encodingFlags":["categorize-labels"]"#);
     }
     out.push('}');
-    Some(out)
+    out
 }

@@ -5,5 +5,6 @@
 mod encode;
 mod errors;
 mod routes;
+mod status;
 
 pub use routes::router;

@@ -9,16 +9,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::{HeaderValue, Method, StatusCode, header};
 use model::{Matcher, TimeRangeMs, TimestampMs};
-use query::{Language, Queries};
-use query_promql::{Options, Output, Query, Value, parse_selector};
+use query::{Language, Queries, Usage};
+use query_promql::{EvalError, Options, Output, Query, Value, parse_selector};
 use storage::Storage;
 use storage_metrics::BlockError;
 
 use super::encode::{self, success};
 use super::errors::ApiError;
+use super::status;
 use crate::About;
 use crate::form::Form;
-use crate::number::{prometheus_duration_ns, push_json, time_ms};
+use crate::number::{prometheus_duration_ns, time_ms};
 
 /// How far an instant selector looks back unless the query says otherwise.
 const LOOKBACK_MS: i64 = 300_000;
@@ -32,9 +33,9 @@ const POINTS_MAX: i64 = 11_000;
 const TRUNCATED: &str = "results truncated due to limit";
 
 #[derive(Clone)]
-struct Api {
-    queries: Queries,
-    about: About,
+pub(crate) struct Api {
+    pub queries: Queries,
+    pub about: About,
 }
 
 /// The Prometheus HTTP API under `/api/v1/`.
@@ -51,8 +52,15 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/api/v1/labels", both(labels))
         .route("/api/v1/label/{name}/values", get(label_values).options(no_content))
         .route("/api/v1/metadata", get(metadata).options(no_content))
-        .route("/api/v1/status/buildinfo", get(build_info).options(no_content))
-        .route("/api/v1/status/flags", get(flags).options(no_content))
+        .route("/api/v1/status/buildinfo", get(status::build_info).options(no_content))
+        .route("/api/v1/status/flags", get(status::flags).options(no_content))
+        .route("/api/v1/status/config", get(status::config).options(no_content))
+        .route(
+            "/api/v1/status/runtimeinfo",
+            get(status::runtime_info).options(no_content),
+        )
+        .route("/api/v1/status/tsdb", get(status::tsdb).options(no_content))
+        .route("/api/v1/status/walreplay", get(status::wal_replay).options(no_content))
         .route(
             "/api/v1/rules",
             get(|| async { success(r#"{"groups":[]}"#, &[], &[]) }).options(no_content),
@@ -114,13 +122,14 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
     let since = Instant::now();
     let text = asked.text.clone();
     let options = asked.options;
-    let output = api
+    let (output, usage) = api
         .queries
         .run(Language::PromQl, &asked.text, asked.timeout, move |context, storage| {
-            Query::parse(&text)?.instant(context, storage.metrics(), at, options)
+            let output = Query::parse(&text)?.instant(context, storage.metrics(), at, options)?;
+            Ok::<_, EvalError>((output, context.usage()))
         })
         .await??;
-    Ok(asked.answer(output, since))
+    Ok(asked.answer(output, usage, since))
 }
 
 async fn query_range(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -155,14 +164,15 @@ async fn query_range(State(api): State<Api>, request: Request) -> Result<Respons
     let since = Instant::now();
     let text = asked.text.clone();
     let options = asked.options;
-    let output = api
+    let (output, usage) = api
         .queries
         .run(Language::PromQl, &asked.text, asked.timeout, move |context, storage| {
             let (start, end) = (TimestampMs(start), TimestampMs(end));
-            Query::parse(&text)?.range(context, storage.metrics(), start, end, step, options)
+            let output = Query::parse(&text)?.range(context, storage.metrics(), start, end, step, options)?;
+            Ok::<_, EvalError>((output, context.usage()))
         })
         .await??;
-    Ok(asked.answer(output, since))
+    Ok(asked.answer(output, usage, since))
 }
 
 /// What `query` and `query_range` share.
@@ -195,7 +205,7 @@ impl Asked {
         })
     }
 
-    fn answer(&self, mut output: Output, since: Instant) -> Response {
+    fn answer(&self, mut output: Output, usage: Usage, since: Instant) -> Response {
         let rows = match &mut output.value {
             Value::Vector(rows) | Value::Matrix(rows) => Some(rows),
             Value::Scalar(..) | Value::String(..) => None,
@@ -208,7 +218,8 @@ impl Asked {
         }
         let seconds = since.elapsed().as_secs_f64();
         let stats = format!(
-            r#"{{"timings":{{"evalTotalTime":{seconds},"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":{seconds},"execQueueTime":0,"execTotalTime":{seconds}}}}}"#
+            r#"{{"timings":{{"evalTotalTime":{seconds},"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":{seconds},"execQueueTime":0,"execTotalTime":{seconds}}},"samples":{{"totalQueryableSamples":{},"peakSamples":{},"samplesRead":{}}}}}"#,
+            usage.samples_total, usage.samples_peak, usage.samples_total
         );
         let data = encode::query_data(&output, self.stats.then_some(stats.as_str()));
         success(&data, &output.warnings, &output.infos)
@@ -218,6 +229,12 @@ impl Asked {
 async fn query_exemplars(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
     let range = range(&form)?;
+    if range.end < range.start {
+        return Err(ApiError::parameter(
+            "end",
+            "end timestamp must not be before start time",
+        ));
+    }
     let text = form.get("query").unwrap_or("").to_owned();
     let selectors = Query::parse(&text)
         .map_err(|e| ApiError::parameter("query", e))?
@@ -277,49 +294,21 @@ async fn label_values(
 async fn metadata(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
     let number = |name: &str| -> Result<usize, ApiError> {
-        match form.get(name) {
-            None => Ok(usize::MAX),
-            Some(text) => match text.parse::<i64>() {
-                Ok(n) if n >= 0 => Ok(n as usize),
-                Ok(_) => Ok(usize::MAX),
-                Err(_) => Err(ApiError::bad_data("limit must be a number")),
-            },
-        }
+        let parsed = form.get(name).map_or(Ok(-1), str::parse::<i64>);
+        let n = parsed.map_err(|_| ApiError::bad_data(format!("{name} must be a number")))?;
+        Ok(usize::try_from(n).unwrap_or(usize::MAX))
     };
-    let (limit, per_metric) = (number("limit")?, number("limit_per_metric")?);
+    // One entry is known of each family, so that `limit_per_metric` never cuts.
+    let (limit, _) = (number("limit")?, number("limit_per_metric")?);
     let all = api.queries.storage().metrics().metadata();
     let wanted = form.get("metric");
     let chosen = all.iter().filter(|(name, _)| wanted.is_none_or(|w| w == name));
-    let chosen = chosen.take(if per_metric == 0 { 0 } else { limit });
+    let chosen = chosen.take(limit);
     Ok(success(&encode::metadata(chosen), &[], &[]))
 }
 
-async fn build_info(State(api): State<Api>) -> Response {
-    // Clients compare the version with Prometheus' own to decide what they may ask.
-    let mut data = String::from(r#"{"version":"3.5.0","revision":"#);
-    push_json(&mut data, &api.about.revision);
-    data.push_str(r#","branch":"","buildUser":"#);
-    push_json(&mut data, &format!("trilobite {}", api.about.version));
-    data.push_str(r#","buildDate":"","goVersion":""}"#);
-    success(&data, &[], &[])
-}
-
-async fn flags(State(api): State<Api>) -> Response {
-    let mut data = String::from("{");
-    for (i, (name, value)) in api.about.flags.iter().enumerate() {
-        if i > 0 {
-            data.push(',');
-        }
-        push_json(&mut data, name);
-        data.push(':');
-        push_json(&mut data, value);
-    }
-    data.push('}');
-    success(&data, &[], &[])
-}
-
 /// Runs a question about metadata on the CPU pool.
-async fn ask<T: Send + 'static>(
+pub(crate) async fn ask<T: Send + 'static>(
     api: &Api,
     text: &str,
     find: impl FnOnce(&Storage) -> Result<T, BlockError> + Send + 'static,
@@ -330,7 +319,7 @@ async fn ask<T: Send + 'static>(
         .await??)
 }
 
-async fn read(request: http::Request<Body>) -> Result<Form, ApiError> {
+pub(crate) async fn read(request: http::Request<Body>) -> Result<Form, ApiError> {
     debug_assert!(request.method() != Method::OPTIONS);
     Ok(Form::read(request).await?)
 }
@@ -362,11 +351,15 @@ fn limit(form: &Form) -> Result<usize, ApiError> {
 fn selectors(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
     form.all("match[]")
         .map(|text| {
-            let matchers = parse_selector(text).map_err(|e| e.to_string())?;
-            if matchers.iter().all(Matcher::matches_empty) {
-                return Err("match[] must contain at least one non-empty matcher".to_owned());
-            }
-            Ok(matchers)
+            parse_selector(text).map_err(|e| {
+                let rule = "must contain at least one non-empty matcher";
+                // The API has words of its own for this one.
+                if e.message.ends_with(rule) {
+                    format!("match[] {rule}")
+                } else {
+                    e.message
+                }
+            })
         })
         .collect()
 }

@@ -259,7 +259,8 @@ fn duration(form: &Form, name: &str) -> Result<Option<u64>, ApiError> {
 fn number(form: &Form, name: &str, default: u64, max: u64) -> Result<u64, ApiError> {
     let Some(text) = form.get(name) else { return Ok(default) };
     match text.parse::<u64>() {
-        Ok(0) if name == "spss" => Ok(default),
+        // Of tags and values, 0 asks for all.
+        Ok(0) if name == "spss" || max == u64::MAX => Ok(default),
         Ok(0) => Err(ApiError::bad(format!("invalid {name}: must be a positive number"))),
         Ok(n) if n > max => Err(ApiError::bad(format!(
             "invalid {name}: {n} exceeds the maximum of {max}"
