@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, any, get};
 use http::{HeaderMap, StatusCode};
 use model::{LabelSet, LabelsBuilder, Matcher, TimeRangeNs, TimestampNs};
 use query::{Context, Language, Queries};
-use query_logql::{Direction, Options, Query, Series, Value, detected_fields as find_fields, parse_matchers};
+use query_logql::{Direction, Options, Query, Series, Value, detected_fields as find_fields, parse_matchers, pretty};
 use storage::Storage;
 use storage_logs::{BlockError, Volume};
 
@@ -290,7 +290,16 @@ fn query_selector(form: &Form) -> Result<Vec<Vec<Matcher>>, ApiError> {
     }
 }
 
+/// A selector that says what it wants: one matcher at least that the empty text does not pass.
 fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
+    let matchers = any_selector(text)?;
+    if matchers.iter().all(Matcher::matches_empty) {
+        Query::parse(text)?;
+    }
+    Ok(matchers)
+}
+
+fn any_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
     parse_matchers(text).map_err(|e| match Query::parse(text) {
         Ok(_) => ApiError::bad("only label matchers are supported"),
         Err(_) => e.into(),
@@ -303,7 +312,7 @@ fn index_matchers(form: &Form) -> Result<Vec<Matcher>, ApiError> {
     if is_everything(&text) {
         Ok(Vec::new())
     } else {
-        selector(&text)
+        any_selector(&text)
     }
 }
 
@@ -581,8 +590,8 @@ async fn fields(api: &Api, form: &Form, limit: usize) -> Result<Vec<query_logql:
 /// The query as a person would write it, in lines of at most 100 characters.
 async fn format_query(request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
-    let (status, key, text) = match Query::parse(form.get("query").unwrap_or("")) {
-        Ok(query) => (StatusCode::OK, r#"{"status":"success","data":"#, query.pretty(100)),
+    let (status, key, text) = match pretty(form.get("query").unwrap_or(""), 100) {
+        Ok(text) => (StatusCode::OK, r#"{"status":"success","data":"#, text),
         Err(e) => (
             StatusCode::BAD_REQUEST,
             r#"{"status":"invalid-query","error":"#,

@@ -225,7 +225,10 @@ fn search_range(form: &Form, now: TimestampNs) -> Result<TimeRangeNs, ApiError> 
     }
     match (time(form, "start")?, time(form, "end")?) {
         (None, None) => Ok(back_from(now, SINCE_NS)),
-        (Some(start), Some(end)) if start < end => Ok(TimeRangeNs { start, end }),
+        (Some(start), Some(end)) if start < end => Ok(TimeRangeNs {
+            start,
+            end: TimestampNs(end.0.saturating_add(1)),
+        }),
         (Some(_), Some(_)) => Err(ApiError::bad("http parameter start must be before end")),
         _ => Err(ApiError::bad(
             "please provide non-zero values for http parameters start and end",
@@ -507,7 +510,7 @@ mod tests {
                 .ok()
         };
         assert_eq!(check(""), Some((6_400 * SECOND_NS, 10_600 * SECOND_NS)));
-        assert_eq!(check("start=5&end=7"), Some((5 * SECOND_NS, 7 * SECOND_NS)));
+        assert_eq!(check("start=5&end=7"), Some((5 * SECOND_NS, 7 * SECOND_NS + 1)));
         assert_eq!(check("start=5"), None);
         assert_eq!(check("start=7&end=5"), None);
     }
