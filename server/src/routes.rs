@@ -25,7 +25,7 @@ pub fn router(face: Face, queries: &Queries, ingest: &Ingest, about: &About, tel
         Face::OtlpHttp => ingest.otlp_http_router(),
         Face::Prometheus => {
             let api = ui_api::prometheus_router(queries, about).merge(admin(queries, about.admin_api));
-            compressed(api).merge(ingest.prometheus_router())
+            compressed(api).merge(ingest.prometheus_router()).merge(lifecycle())
         }
         Face::Loki => compressed(ui_api::loki_router(queries, about)).merge(ingest.loki_router()),
         Face::Tempo => compressed(ui_api::tempo_router(queries, about)),
@@ -49,6 +49,15 @@ async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
         telemetry.exposition(),
     )
         .into_response()
+}
+
+/// Reload and quit over HTTP, which are off.
+fn lifecycle() -> Router {
+    let refused = || async { (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n") };
+    let method = post(refused).put(refused);
+    Router::new()
+        .route("/-/reload", method.clone())
+        .route("/-/quit", method)
 }
 
 fn admin(queries: &Queries, enabled: bool) -> Router {

@@ -44,6 +44,8 @@ logs() { get -G "$loki/loki/api/v1/query_range" "${range[@]}" --data-urlencode "
 lines='[.data.result[].values | length] | add // 0'
 expect "labels" "= true" "$(get "$loki/loki/api/v1/labels" | jq '.data | contains(["service_name"])')"
 expect "lines of the service" "-ge 5" "$(logs "{service_name=\"$service\"}" | jq "$lines")"
+expect "lines of the first result stream" "-ge 5" \
+    "$(logs "{service_name=\"$service\"}" | jq '.data.result[0].values | length')"
 expect "lines with text" "-ge 5" "$(logs "{service_name=\"$service\"} |= \"Request completed\"" | jq "$lines")"
 expect "error lines" "-ge 1" "$(logs "{service_name=\"$service\"} |= \"error\"" | jq "$lines")"
 expect "lines of the trace" "-ge 1" "$(logs "{service_name=\"$service\"} | trace_id=\"$trace\"" | jq "$lines")"
