@@ -1,5 +1,7 @@
 //! A week in a second: time is handed in, so cuts, compaction and retention are tested by ticking through invented days.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

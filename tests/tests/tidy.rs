@@ -1,6 +1,8 @@
 //! The house's rules, executed: which crate may import which, what is named only in one place, how files begin, and
 //! whether the paths that documents name exist. `ARCHITECTURE.md` gives the reasons.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on fails
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -248,10 +250,11 @@ fn files_tell_their_story_and_no_drawer_is_opened() {
             findings.push(format!("{path}: a drawer; name the file for what it is about"));
         }
         for (i, line) in text.lines().enumerate() {
-            if line.contains("todo!(") || line.contains("unimplemented!(") || line.contains("#[ignore") {
-                if !path.ends_with("tidy.rs") {
-                    findings.push(format!("{path}:{}: unfinished or skipped", i + 1));
-                }
+            let is_left = ["todo!(", "unimplemented!(", "#[ignore"]
+                .iter()
+                .any(|w| line.contains(w));
+            if is_left && !path.ends_with("tidy.rs") {
+                findings.push(format!("{path}:{}: unfinished or skipped", i + 1));
             }
         }
     }

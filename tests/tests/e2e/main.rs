@@ -1,5 +1,7 @@
 //! End to end: the real binary over the network, as its users drive it.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails, and one that measures says what
+
 mod bad_input;
 mod command_line;
 mod crash;
