@@ -66,7 +66,7 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
         vec![&inner]
     };
     for s in SETTINGS {
-        for m in given.iter().copied() {
+        for m in &given {
             if s.value.is_empty() {
                 if m.try_get_one::<bool>(s.name).ok().flatten() == Some(&true) {
                     flags.push((s.name.to_owned(), "on".to_owned()));
