@@ -24,7 +24,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often its own metrics are stored.
 const SELF_SCRAPE: Duration = Duration::from_secs(15);
 
-/// Smallest and default free-disk reserve, bytes and share.
+/// How long a stop waits for a cut or compaction under way.
+const LAST_STEP: Duration = Duration::from_secs(4);
+
+/// The default free-disk reserve: at most this many bytes, and at most this fraction of the disk.
 const RESERVE_MAX: u64 = 1 << 30;
 const RESERVE_SHARE: u64 = 20;
 
@@ -72,9 +75,13 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     summary(&settings, &doors, ready_ms);
 
     let (end_ticking, ticking_ends) = std::sync::mpsc::channel();
-    let ticking = std::thread::Builder::new().name("life".to_owned()).spawn({
+    let (ticked, ticking) = tokio::sync::oneshot::channel::<()>();
+    std::thread::Builder::new().name("life".to_owned()).spawn({
         let storage = storage.clone();
-        move || tick_until(&storage, &ticking_ends)
+        move || {
+            tick_until(&storage, &ticking_ends);
+            drop(ticked);
+        }
     })?;
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
 
@@ -85,13 +92,13 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let _ = stop.send(true);
     while serving.join_next().await.is_some() {}
     let _ = feeding.await;
+    drop(end_ticking);
     let ending = storage.clone();
-    tokio::task::spawn_blocking(move || {
-        drop(end_ticking);
-        let _ = ticking.join();
-        ending.sync()
-    })
-    .await??;
+    tokio::task::spawn_blocking(move || ending.sync()).await??;
+    if tokio::time::timeout(LAST_STEP, ticking).await.is_err() {
+        // Every step is safe against a crash, and a supervisor that waits would make one of it.
+        tracing::info!("a cut or compaction under way is given up; it is done anew after the next start");
+    }
     tracing::info!("stopped");
     Ok(())
 }
