@@ -106,7 +106,7 @@ pub fn spans(traces: usize, n: usize) -> SpanBatch {
                 kind: SpanKind::Server,
                 start: TimestampNs(start),
                 end: TimestampNs(start + (id % 900_000_000) as i64),
-                status: if id % 40 == 0 {
+                status: if id.is_multiple_of(40) {
                     StatusCode::Error
                 } else {
                     StatusCode::Unset

@@ -385,7 +385,7 @@ fn metrics(record: &Value) -> anyhow::Result<()> {
 fn math(record: &Value) -> anyhow::Result<()> {
     const SECOND: i64 = 1_000_000_000;
     let mut spans = Vec::new();
-    for (foo, second, count) in [
+    for (value, second, count) in [
         ("bar", 1, 3),
         ("bar", 2, 4),
         ("baz", 3, 3),
@@ -394,7 +394,7 @@ fn math(record: &Value) -> anyhow::Result<()> {
     ] {
         for _ in 0..count {
             let mut span = MadeUpSpan::new(second * SECOND);
-            span.set("span.foo", Typed::Str(foo.to_owned()))?;
+            span.set("span.foo", Typed::Str(value.to_owned()))?;
             spans.push(span);
         }
     }
