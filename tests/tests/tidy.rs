@@ -86,7 +86,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("parquet", &["storage-traces"]),
     ("arrow-array", &["storage-traces"]),
     ("arrow-schema", &["storage-traces"]),
-    ("axum", &["ingest", "ui-api", "trilobite"]),
+    ("axum", &["ingest", "ui-api", "trilobite", "trilobite-corpus"]),
     ("tonic", &["ingest", "trilobite", "trilobite-tests", "ui-api"]),
     ("prost", &["ingest", "ui-api", "trilobite-tests", "benches"]),
     ("snap", &["ingest", "trilobite-tests", "benches", "ui-api"]),
