@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_secs(1);
 const SELF_SCRAPE: Duration = Duration::from_secs(15);
 
 /// How long a stop waits for a cut or compaction under way.
-const LAST_STEP: Duration = Duration::from_secs(4);
+const LAST_STEP: Duration = Duration::from_secs(3);
 
 /// The default free-disk reserve: at most this many bytes, and at most this fraction of the disk.
 const RESERVE_MAX: u64 = 1 << 30;

@@ -26,8 +26,8 @@ use crate::settings::{Listen, Settings};
 /// A request's headers must be complete this long after its first byte.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a stop waits for requests in flight.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How long a stop waits for requests in flight. With what follows it stays within the ten seconds that containers are given.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Which of our faces a listener shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
