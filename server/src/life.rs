@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use ingest::Ingest;
 use model::TimestampNs;
 use query::{Limits, Queries};
-use storage::Storage;
+use storage::{Storage, TickError, Ticked};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use ui_api::About;
 
@@ -74,15 +74,9 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(ready_ms, "ready");
     summary(&settings, &doors, ready_ms);
 
-    let (end_ticking, ticking_ends) = std::sync::mpsc::channel();
-    let (ticked, ticking) = tokio::sync::oneshot::channel::<()>();
-    std::thread::Builder::new().name("life".to_owned()).spawn({
-        let storage = storage.clone();
-        move || {
-            tick_until(&storage, &ticking_ends);
-            drop(ticked);
-        }
-    })?;
+    // Two threads, so that a long compaction does not keep heads from being cut.
+    let heads = Ticking::start("heads", storage.clone(), Storage::tick_heads)?;
+    let blocks = Ticking::start("blocks", storage.clone(), Storage::tick_blocks)?;
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
 
     tokio::select! {
@@ -92,10 +86,15 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let _ = stop.send(true);
     while serving.join_next().await.is_some() {}
     let _ = feeding.await;
-    drop(end_ticking);
+    let ticking = [heads, blocks].map(Ticking::end);
     let ending = storage.clone();
     tokio::task::spawn_blocking(move || ending.sync()).await??;
-    if tokio::time::timeout(LAST_STEP, ticking).await.is_err() {
+    let last_steps = async {
+        for ended in ticking {
+            let _ = ended.await;
+        }
+    };
+    if tokio::time::timeout(LAST_STEP, last_steps).await.is_err() {
         // Every step is safe against a crash, and a supervisor that waits would make one of it.
         tracing::info!("a cut or compaction under way is given up; it is done anew after the next start");
     }
@@ -223,13 +222,35 @@ fn summary(settings: &Settings, doors: &[Door], ready_ms: u64) {
     );
 }
 
-/// Ticks the storage once a second, on a thread of its own, until the other end of `ends` is dropped.
-fn tick_until(storage: &Storage, ends: &std::sync::mpsc::Receiver<()>) {
-    while ends.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-        let (_, errors) = storage.tick(storage.now());
-        for e in errors {
-            tracing::error!(error = %e, "will be tried again");
-        }
+/// A half of the life cycle: lets time pass once a second, on a thread of its own.
+type Tick = fn(&Storage, TimestampNs) -> (Ticked, Vec<TickError>);
+
+/// A thread that ticks.
+struct Ticking {
+    end: std::sync::mpsc::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Ticking {
+    fn start(name: &str, storage: Arc<Storage>, tick: Tick) -> std::io::Result<Ticking> {
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let (running, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while ends.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                let (_, errors) = tick(&storage, storage.now());
+                for e in errors {
+                    tracing::error!(error = %e, "will be tried again");
+                }
+            }
+            drop(running);
+        })?;
+        Ok(Ticking { end, ended })
+    }
+
+    /// Tells the thread to end; what is returned becomes ready when it has.
+    fn end(self) -> oneshot::Receiver<()> {
+        drop(self.end);
+        self.ended
     }
 }
 

@@ -57,12 +57,11 @@ pub struct TickError {
     pub message: String,
 }
 
-/// When each head was started, which cuts failed when, and when the slow part ran last.
+/// When each head was started, and which cuts failed when.
 #[derive(Debug)]
 pub(crate) struct Life {
     head_since: [TimestampNs; 3],
     cut_failed: [Option<TimestampNs>; 3],
-    slow_since: Option<TimestampNs>,
 }
 
 impl Life {
@@ -70,15 +69,24 @@ impl Life {
         Life {
             head_since: [now; 3],
             cut_failed: [None; 3],
-            slow_since: None,
         }
     }
 }
 
 impl Storage {
-    /// Lets time pass: looks at the disk, cuts heads that are due, and every ten minutes compacts and expires. Blocks the
-    /// thread while it works; ticks do not overlap. One step failing does not keep the others from running.
+    /// Lets time pass: [`Storage::tick_heads`], then [`Storage::tick_blocks`].
     pub fn tick(&self, now: TimestampNs) -> (Ticked, Vec<TickError>) {
+        let (mut done, mut errors) = self.tick_heads(now);
+        let (of_blocks, more) = self.tick_blocks(now);
+        done.compacted = of_blocks.compacted;
+        done.expired = of_blocks.expired;
+        errors.extend(more);
+        (done, errors)
+    }
+
+    /// Looks at the disk and cuts heads that are due. Blocks the thread while it works; one step failing does not keep
+    /// the others from running.
+    pub fn tick_heads(&self, now: TimestampNs) -> (Ticked, Vec<TickError>) {
         let mut life = self.life.lock();
         let (mut done, mut errors) = (Ticked::default(), Vec::new());
         self.look_at_disk();
@@ -110,8 +118,16 @@ impl Storage {
                 }
             }
         }
-        if has_passed(life.slow_since, now, SLOW_TICK_NS) {
-            life.slow_since = Some(now);
+        (done, errors)
+    }
+
+    /// Every ten minutes compacts and expires. Blocks the thread while it works, for a minute if blocks are large: heads are
+    /// better looked after by another thread meanwhile.
+    pub fn tick_blocks(&self, now: TimestampNs) -> (Ticked, Vec<TickError>) {
+        let mut since = self.blocks_since.lock();
+        let (mut done, mut errors) = (Ticked::default(), Vec::new());
+        if has_passed(*since, now, SLOW_TICK_NS) {
+            *since = Some(now);
             self.expire(now, &mut done, &mut errors);
             // The reserve is for cuts: merging blocks needs room for both the old and the new.
             if !self.disk_full.load(Ordering::Relaxed) {

@@ -102,6 +102,8 @@ pub struct Storage {
     /// Signals whose log failed and waits to be rolled.
     pub(crate) wal_failed: [AtomicBool; 3],
     pub(crate) life: Mutex<Life>,
+    /// When compaction and retention were considered last.
+    pub(crate) blocks_since: Mutex<Option<TimestampNs>>,
     _lock: DirLock,
 }
 
@@ -146,6 +148,7 @@ impl Storage {
         let now = clock();
         let storage = Storage {
             life: Mutex::new(Life::begin(now)),
+            blocks_since: Mutex::default(),
             options,
             clock,
             disk,
