@@ -27,6 +27,9 @@ const SELF_SCRAPE: Duration = Duration::from_secs(15);
 /// How long a stop waits for a cut or compaction under way.
 const LAST_STEP: Duration = Duration::from_secs(3);
 
+/// Compaction and retention yield the CPU to ingest and queries.
+const BLOCKS_NICENESS: i32 = 10;
+
 /// The default free-disk reserve: at most this many bytes, and at most this fraction of the disk.
 const RESERVE_MAX: u64 = 1 << 30;
 const RESERVE_SHARE: u64 = 20;
@@ -75,8 +78,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     summary(&settings, &doors, ready_ms);
 
     // Two threads, so that a long compaction does not keep heads from being cut.
-    let heads = Ticking::start("heads", storage.clone(), Storage::tick_heads)?;
-    let blocks = Ticking::start("blocks", storage.clone(), Storage::tick_blocks)?;
+    let heads = Ticking::start("heads", 0, storage.clone(), Storage::tick_heads)?;
+    let blocks = Ticking::start("blocks", BLOCKS_NICENESS, storage.clone(), Storage::tick_blocks)?;
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
 
     tokio::select! {
@@ -232,10 +235,14 @@ struct Ticking {
 }
 
 impl Ticking {
-    fn start(name: &str, storage: Arc<Storage>, tick: Tick) -> std::io::Result<Ticking> {
+    fn start(name: &str, niceness: i32, storage: Arc<Storage>, tick: Tick) -> std::io::Result<Ticking> {
         let (end, ends) = std::sync::mpsc::channel::<()>();
         let (running, ended) = oneshot::channel::<()>();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Linux applies this to the calling thread alone. Where it may not be done, the thread runs as any other.
+            if niceness > 0 {
+                let _ = rustix::process::setpriority_process(None, niceness);
+            }
             while ends.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
                 let (_, errors) = tick(&storage, storage.now());
                 for e in errors {
