@@ -1,6 +1,7 @@
 //! Blocks as the catalogue hands them out: described, being written, published.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,13 +145,7 @@ impl Drop for Published {
         if !self.is_condemned.load(Ordering::Acquire) {
             return;
         }
-        // Renamed first, so that a crash half-way leaves no directory that looks like a block.
-        let going = self.dir.with_extension(STAGED_EXTENSION);
-        let removed = self
-            .disk
-            .publish_dir(&self.dir, &going)
-            .and_then(|()| self.disk.remove_dir_all(&going));
-        match removed {
+        match remove_block_dir(&self.disk, &self.dir) {
             Ok(()) => {
                 self.condemned.ids.lock().remove(&self.meta.id);
             }
@@ -159,6 +154,14 @@ impl Drop for Published {
             }
         }
     }
+}
+
+/// Removes the directory of a block that is no more. It is renamed first, so that a crash half-way leaves no directory that
+/// looks like a block and cannot be read.
+pub(crate) fn remove_block_dir(disk: &Disk, dir: &Path) -> io::Result<()> {
+    let going = dir.with_extension(STAGED_EXTENSION);
+    disk.publish_dir(dir, &going)?;
+    disk.remove_dir_all(&going)
 }
 
 /// Directories with this extension are not (or no longer) blocks; opening removes them.

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use model::{BlockId, Signal};
 use storage_disk::Disk;
 
-use crate::block::{BlockMeta, BlockRef, Condemned, STAGED_EXTENSION, UNREADABLE_EXTENSION, block_dir, blocks_dir};
+use crate::block::{
+    BlockMeta, BlockRef, Condemned, STAGED_EXTENSION, UNREADABLE_EXTENSION, block_dir, blocks_dir, remove_block_dir,
+};
 use crate::catalogue::{BLOCK_ROWS, Listed, NEXT_BLOCK, Opened, block_key, checkpoint_key, put_block, put_checkpoint};
 use crate::database::{Database, FORMAT, Family, OpenFailure, damage_met};
 use crate::error::{CatalogueError, at};
@@ -264,7 +266,7 @@ fn reconcile(
         for id in &survey.blocks[signal as usize] {
             if !kept.iter().any(|m| m.signal == signal && m.id == *id) {
                 let orphan = block_dir(dir, signal, *id);
-                disk.remove_dir_all(&orphan).map_err(at(&orphan))?;
+                remove_block_dir(disk, &orphan).map_err(at(&orphan))?;
                 opened.removed_dirs += 1;
             }
         }
@@ -314,7 +316,7 @@ fn rebuild(
     for MetaFile { meta, .. } in files {
         let block = block_dir(dir, meta.signal, meta.id);
         if gone.contains(&meta.id) {
-            disk.remove_dir_all(&block).map_err(at(&block))?;
+            remove_block_dir(disk, &block).map_err(at(&block))?;
             opened.removed_dirs += 1;
         } else {
             blocks.push(meta);

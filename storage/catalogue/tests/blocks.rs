@@ -580,6 +580,41 @@ fn two_engines_publish_at_once() {
     );
 }
 
+/// Seen by the model below: a reader kept a replaced block's directory through a crash; the next start began to remove it
+/// file by file and crashed as well; with the database lost too, the half-removed directory was taken for a damaged block and
+/// set aside for ever. Directories are renamed before they are removed, so that nothing looks like a block that is none.
+#[test]
+fn a_removal_cut_short_leaves_no_unreadable_block() {
+    for seed in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut faulty = FaultyDisk::new();
+        let (catalogue, _) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
+        let old = publish_on(&faulty.disk(), &catalogue, &[], None).unwrap();
+        let held = catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL);
+        let new = publish_on(&faulty.disk(), &catalogue, &[old], Some(7)).unwrap();
+        faulty = {
+            let after = faulty.crash_mixed(seed);
+            drop((held, catalogue));
+            after
+        };
+        let (catalogue, _) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
+        faulty = {
+            let after = faulty.crash_mixed(seed * 31 + 1);
+            drop(catalogue);
+            after
+        };
+        std::fs::remove_dir_all(dir.path().join("catalogue")).unwrap();
+        let (catalogue, opened) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
+        assert_eq!(listed(&catalogue), [new], "seed {seed}");
+        assert_eq!(opened.unreadable, [], "seed {seed}");
+        assert_eq!(
+            faulty.disk().list(&dir.path().join("metrics/blocks")).unwrap().len(),
+            1,
+            "seed {seed}"
+        );
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Publish {
@@ -616,7 +651,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Which blocks exist is what was said last, through crashes and lost databases, and no directory is left over. Only
-    /// blocks that were retired while a reader held them may come back, and only when the database is lost as well.
+    /// blocks that were retired (or whose successors were) while a reader held them may come back, and only when the database
+    /// is lost as well.
     #[test]
     fn the_catalogue_agrees_with_a_set(steps in prop::collection::vec(step(), 1..25)) {
         let dir = tempfile::tempdir().unwrap();
@@ -624,8 +660,11 @@ proptest! {
         let (mut catalogue, _) = Catalogue::open(faulty.disk(), dir.path()).unwrap();
         let mut model: Vec<BlockId> = Vec::new();
         let mut checkpoint = None;
+        // The checkpoint that each block's meta file carries.
+        let mut carried: std::collections::BTreeMap<BlockId, Option<u64>> = Default::default();
         let mut held: Vec<BlockRef> = Vec::new();
         let mut retired: Vec<BlockId> = Vec::new();
+        let mut replaced_by: std::collections::BTreeMap<BlockId, BlockId> = Default::default();
         for step in steps {
             match step {
                 Step::Publish { replaces, checkpoint: place } => {
@@ -636,7 +675,12 @@ proptest! {
                     let id = publish_on(&faulty.disk(), &catalogue, &replaced, place).unwrap();
                     model.retain(|b| !replaced.contains(b));
                     model.push(id);
+                    // With the database lost and no block left, ids begin anew.
+                    retired.retain(|b| *b != id);
+                    replaced_by.remove(&id);
+                    replaced_by.extend(replaced.iter().map(|b| (*b, id)));
                     checkpoint = place.max(checkpoint);
+                    carried.insert(id, checkpoint);
                 }
                 Step::Retire { block } if !model.is_empty() => {
                     let id = *block.get(&model);
@@ -665,12 +709,21 @@ proptest! {
                     faulty = after;
                     catalogue = Catalogue::open(faulty.disk(), dir.path()).unwrap().0;
                     if loses_database {
-                        let back: Vec<BlockId> = listed(&catalogue).into_iter().filter(|b| retired.contains(b)).collect();
+                        // A block whose successors are all retired is as good as retired.
+                        let heir = |mut b: BlockId| {
+                            while let Some(next) = replaced_by.get(&b) {
+                                b = *next;
+                            }
+                            b
+                        };
+                        let mut back = listed(&catalogue);
+                        back.retain(|b| retired.contains(&heir(*b)));
                         catalogue.retire(&back).unwrap();
-                        if model.is_empty() {
-                            // Checkpoints live on in the blocks' meta files only.
-                            checkpoint = catalogue.checkpoint(Signal::Metrics);
-                        }
+                        // Then checkpoints live on in meta files only: in those of the blocks that are left, at least.
+                        let found = catalogue.checkpoint(Signal::Metrics);
+                        let left = model.iter().filter_map(|b| carried[b]).max();
+                        prop_assert!(left <= found && found <= checkpoint, "{:?} {:?} {:?}", left, found, checkpoint);
+                        checkpoint = found;
                     }
                     let there = faulty.disk().list(&dir.path().join("metrics/blocks")).unwrap();
                     prop_assert_eq!(there.len(), model.len(), "{:?}", there);
