@@ -21,7 +21,12 @@ impl Disk {
             Ok(()) => self.backend.sync_dir(parent),
             Err(e) if e.kind() == ErrorKind::NotFound && parent != path => {
                 self.create_dir_all(parent)?;
-                self.create_dir_all(path)
+                // Once, not again and again: some file systems (/proc) answer `NotFound` although the parent is there.
+                self.backend.create_dir(path).or_else(|e| match e.kind() {
+                    ErrorKind::AlreadyExists if self.is_dir(path) => Ok(()),
+                    _ => Err(e),
+                })?;
+                self.backend.sync_dir(parent)
             }
             // A predecessor may have died between creating and syncing it. A parent that cannot be opened was not ours.
             Err(e) if e.kind() == ErrorKind::AlreadyExists && self.is_dir(path) => {

@@ -51,6 +51,13 @@ fn files_grow_are_cut_and_read_at_offsets() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_made_is_an_error() {
+    let disk = Disk::real();
+    assert!(disk.create_dir_all(Path::new("/proc/trilobite")).is_err());
+    assert!(disk.create_dir_all(Path::new("/proc/trilobite/deep")).is_err());
+}
+
+#[test]
 fn directories_are_made_listed_measured_and_removed() {
     on_both(|disk, dir| {
         let deep = dir.join("a/b/c");
