@@ -104,9 +104,9 @@ fn command() -> Command {
         .subcommand(with_settings(
             Command::new("check-config").about("Check the settings without starting"),
         ))
-        .subcommand(with_settings(
-            Command::new("healthcheck").about("Exit 0 when the process at --prometheus-addr is ready"),
-        ))
+        .subcommand(with_settings(Command::new("healthcheck").about(
+            "Exit 0 when the running process is ready; asks --prometheus-addr, or the next HTTP listener that is on",
+        )))
 }
 
 /// Prometheus' flags that act, with our name for each.
