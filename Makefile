@@ -6,6 +6,9 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 VENV := $(TARGET)/python-clients
 ARGS ?=
+# Property tests try the same cases in every run, so that a run says something about the change and not about luck.
+# To look for new ones: PROPTEST_RNG_SEED=$RANDOM make test
+export PROPTEST_RNG_SEED ?= 20261125
 
 .PHONY: run build test check corpus bench setup clients
 

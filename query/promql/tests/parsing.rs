@@ -202,6 +202,11 @@ fn selectors_of_match_parameters() {
     }
 }
 
+/// Whether the other parser takes `text`; it panics on some texts (`5m offset NaN`), which is no opinion.
+fn second_parser_takes(text: &str) -> bool {
+    std::panic::catch_unwind(|| promql_parser::parser::parse(text).is_ok()).unwrap_or(false)
+}
+
 fn words() -> impl Strategy<Value = String> {
     let pieces = vec![
         "x",
@@ -264,7 +269,7 @@ proptest! {
     #[test]
     fn a_second_parser_agrees(text in words()) {
         let lenient = ["é", "\\", "'"].iter().any(|s| text.contains(s));
-        if !lenient && promql_parser::parser::parse(&text).is_ok() {
+        if !lenient && second_parser_takes(&text) {
             let ours = Query::parse(&text);
             // That one lets a sign stand before a string.
             let sign = |m: &str| m.contains("unary expression only allowed");
