@@ -38,7 +38,7 @@ use storage_catalogue::{BlockRef, Catalogue, IndexKind, LabelIndex};
 use storage_disk::Disk;
 use storage_wal::{Lsn, Wal};
 
-pub use samples::Samples;
+pub use samples::{Histograms, Samples};
 pub use scan::{Series, Snapshot};
 
 use head::Head;

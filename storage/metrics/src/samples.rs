@@ -1,14 +1,31 @@
 //! Columns of samples, and how two runs become one.
 
-use model::{TimeRangeMs, TimestampMs};
+use std::sync::Arc;
 
-/// Samples in columns, rising by time, one per time.
+use model::{Histogram, TimeRangeMs, TimestampMs};
+
+/// Samples in columns, rising by time, one per time: floats, and native histograms beside them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// Times, ms.
+    /// Times of the floats, ms.
     pub t: Vec<i64>,
     /// Values; staleness markers included.
     pub v: Vec<f64>,
+    /// When the counting began, ms, 0: not known. Empty if it is known of none, else as long as `t`.
+    pub start: Vec<i64>,
+    /// The histograms; no time is in `t` as well.
+    pub histograms: Histograms,
+}
+
+/// Native histograms in columns, rising by time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histograms {
+    /// Times, ms.
+    pub t: Vec<i64>,
+    /// Values; staleness markers included. The reset hint says what is known against the one before.
+    pub h: Vec<Arc<Histogram>>,
+    /// As [`Samples::start`].
+    pub start: Vec<i64>,
 }
 
 impl Samples {

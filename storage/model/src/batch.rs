@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::labels::encode_labels;
-use crate::{Exemplar, LabelSet, MetricMetadata, Sample, Span, TimestampMs, TimestampNs, hash_labels};
+use crate::{Exemplar, HistogramSample, LabelSet, MetricMetadata, Sample, Span, TimestampMs, TimestampNs, hash_labels};
 
 /// Position of a series within its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +47,9 @@ impl LabelArena {
 pub struct SampleBatch {
     labels: LabelArena,
     samples: Vec<(SeriesIx, Sample)>,
+    /// Place in `samples` and start; rising by place.
+    starts: Vec<(u32, TimestampMs)>,
+    histograms: Vec<(SeriesIx, HistogramSample)>,
     exemplars: Vec<(SeriesIx, Exemplar)>,
     metadata: Vec<(String, MetricMetadata)>,
 }
@@ -66,6 +69,17 @@ impl SampleBatch {
     /// Adds a sample.
     pub fn sample(&mut self, series: SeriesIx, t: TimestampMs, v: f64) {
         self.samples.push((series, Sample { t, v }));
+    }
+
+    /// Adds a sample of a counter whose counting began at `start`.
+    pub fn sample_from(&mut self, series: SeriesIx, t: TimestampMs, v: f64, start: TimestampMs) {
+        self.starts.push((self.samples.len() as u32, start));
+        self.sample(series, t, v);
+    }
+
+    /// Adds a native histogram.
+    pub fn histogram(&mut self, series: SeriesIx, sample: HistogramSample) {
+        self.histograms.push((series, sample));
     }
 
     /// Adds an exemplar.
@@ -93,6 +107,16 @@ impl SampleBatch {
         &self.samples
     }
 
+    /// Start timestamps that are known: place in [`SampleBatch::samples`] (rising) and start.
+    pub fn starts(&self) -> &[(u32, TimestampMs)] {
+        &self.starts
+    }
+
+    /// All native histograms in the order added.
+    pub fn histograms(&self) -> &[(SeriesIx, HistogramSample)] {
+        &self.histograms
+    }
+
     /// All exemplars in the order added.
     pub fn exemplars(&self) -> &[(SeriesIx, Exemplar)] {
         &self.exemplars
@@ -105,18 +129,24 @@ impl SampleBatch {
 
     /// Whether it holds nothing to store.
     pub fn is_empty(&self) -> bool {
-        self.samples.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
+        self.samples.is_empty() && self.histograms.is_empty() && self.exemplars.is_empty() && self.metadata.is_empty()
     }
 
     /// About how many bytes it occupies.
     pub fn bytes(&self) -> usize {
-        self.labels.bytes.len() + self.labels.sets.len() * 16 + self.samples.len() * 24 + self.exemplars.len() * 128
+        let histograms: usize = (self.histograms.iter())
+            .map(|(_, h)| 192 + 8 * (h.histogram.positive.counts.len() + h.histogram.negative.counts.len()))
+            .sum();
+        let fixed = self.labels.sets.len() * 16 + self.samples.len() * 24 + self.exemplars.len() * 128;
+        self.labels.bytes.len() + self.starts.len() * 16 + histograms + fixed
     }
 
     /// Empties it, keeping the buffers.
     pub fn clear(&mut self) {
         self.labels.clear();
         self.samples.clear();
+        self.starts.clear();
+        self.histograms.clear();
         self.exemplars.clear();
         self.metadata.clear();
     }

@@ -6,6 +6,7 @@
 mod attribute;
 mod batch;
 mod exemplar;
+mod histogram;
 mod ids;
 mod labels;
 mod log;
@@ -18,6 +19,7 @@ mod time;
 pub use attribute::{AttributeValue, KeyValue};
 pub use batch::{LogBatch, SampleBatch, SeriesIx, SpanBatch, StreamIx};
 pub use exemplar::Exemplar;
+pub use histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, Histogram, HistogramSample, ResetHint};
 pub use ids::{BlockId, ParseIdError, SeriesId, Signal, SpanId, StreamId, TraceId};
 pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_labels, hash_labels};
 pub use log::Entry;
