@@ -3,9 +3,17 @@
 //! One type serves integer and float histograms: counts are `f64`, exact for integers below 2^53, and what was integer
 //! stays integer in storage because its numbers are whole. (Prometheus' data model, "native histograms".)
 
+mod buckets;
+mod equal;
+mod resets;
+mod valid;
+
 use std::sync::Arc;
 
 use crate::is_stale;
+
+pub use buckets::{Bucket, exponential_bound};
+pub use valid::BadHistogram;
 
 /// The schema of histograms whose bucket bounds are listed one by one.
 pub const CUSTOM_BUCKETS: i32 = -53;

@@ -19,7 +19,9 @@ mod time;
 pub use attribute::{AttributeValue, KeyValue};
 pub use batch::{LogBatch, SampleBatch, SeriesIx, SpanBatch, StreamIx};
 pub use exemplar::Exemplar;
-pub use histogram::{BucketSpan, Buckets, CUSTOM_BUCKETS, Histogram, HistogramSample, ResetHint};
+pub use histogram::{
+    BadHistogram, Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS, Histogram, HistogramSample, ResetHint, exponential_bound,
+};
 pub use ids::{BlockId, ParseIdError, SeriesId, Signal, SpanId, StreamId, TraceId};
 pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_labels, hash_labels};
 pub use log::Entry;
