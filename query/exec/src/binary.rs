@@ -27,6 +27,10 @@ pub enum BinaryOp {
     And,
     Or,
     Unless,
+    /// `</` cuts what a histogram observed above a number; numbers have no such thing.
+    TrimUpper,
+    /// `>/` cuts what a histogram observed below a number.
+    TrimLower,
 }
 
 impl BinaryOp {
@@ -59,6 +63,8 @@ impl BinaryOp {
             BinaryOp::And => "and",
             BinaryOp::Or => "or",
             BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
         }
     }
 }
@@ -188,6 +194,8 @@ pub fn apply(op: BinaryOp, left: f64, right: f64, dialect: Dialect) -> f64 {
         BinaryOp::Le => truth(left <= right),
         // Set operators look at presence, never at values; of two numbers they have nothing to say.
         BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => f64::NAN,
+        // Numbers have no buckets.
+        BinaryOp::TrimUpper | BinaryOp::TrimLower => f64::NAN,
     }
 }
 

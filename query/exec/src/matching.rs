@@ -6,7 +6,7 @@ use model::{LabelSet, METRIC_NAME};
 use crate::{Dialect, Row};
 
 /// Which labels must agree for two rows to meet.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct Matching {
     /// `on(labels)` if true, `ignoring(labels)` if false.
     pub on: bool,
@@ -16,6 +16,10 @@ pub struct Matching {
     pub cardinality: Cardinality,
     /// Labels that `group_left(...)` or `group_right(...)` copies from the "one" side.
     pub include: Vec<String>,
+    /// The value of a left row that is missing (`fill_left`, `fill`); `None`: then there is no result.
+    pub fill_left: Option<f64>,
+    /// The value of a right row that is missing (`fill_right`, `fill`).
+    pub fill_right: Option<f64>,
 }
 
 /// How many rows may meet how many.

@@ -131,6 +131,7 @@ fn matching() -> impl Strategy<Value = Matching> {
             labels,
             cardinality,
             include,
+            ..Matching::default()
         }
     })
 }

@@ -18,6 +18,7 @@ impl Run<'_> {
     pub(crate) fn call(&self, function: &Function, args: &[Node], span: Span, grid: Grid) -> Evaluated<Value> {
         let family = match function.work {
             Work::Value(_) | Work::ValueWith(_) | Work::Date(_) | Work::Timestamp => Self::of_values,
+            Work::StartTimestamp | Work::Info => return Err(data(format!("{} has no samples to read", function.name))),
             Work::Window(_) | Work::WindowNamed(_) | Work::Counter(_) => Self::of_windows,
             Work::QuantileOverTime | Work::Smoothing => Self::of_windows,
             Work::Absent | Work::AbsentOverTime | Work::Vector | Work::Scalar => Self::of_presence,

@@ -11,8 +11,16 @@ use crate::syntax::{Aggregate, Binary, Call, Duration, Expr, Kind, Selector, Typ
 /// Checks an expression and everything below it.
 pub(crate) fn check(text: &str, expr: &Expr) -> Result<(), ParseError> {
     let mut first = Ok(());
+    let mut of_info = None;
     expr.walk(&mut |expr| {
-        if first.is_ok() {
+        if let Kind::Call(call) = &expr.kind
+            && call.function.name == "info"
+        {
+            // What `info` picks by may be anything at all.
+            of_info = call.args.get(1).map(|labels| labels.span);
+        }
+        let exempt = of_info == Some(expr.span) && matches!(expr.kind, Kind::Selector(_));
+        if first.is_ok() && !exempt {
             first = one(text, expr);
         }
     });
@@ -90,14 +98,26 @@ fn call(text: &str, call: &Call, span: Span) -> Result<(), ParseError> {
         );
         Err(fault(text, span.start, what))
     };
-    if function.optional == 0 && !function.repeats && given != declared {
+    if function.variadic == 0 && given != declared {
         return wrong("", declared);
     }
-    if given < declared - function.optional {
-        return wrong("at least ", declared - function.optional);
+    if function.variadic != 0 && given + 1 < declared {
+        return wrong("at least ", declared - 1);
     }
-    if given > declared && !function.repeats {
-        return wrong("at most ", declared);
+    if function.variadic > 0 && given + 1 > declared + function.variadic as usize {
+        return wrong("at most ", declared - 1 + function.variadic as usize);
+    }
+    if function.name == "info"
+        && let Some(labels) = call.args.get(1)
+    {
+        match &labels.kind {
+            Kind::Selector(s) if s.name.is_none() => {}
+            Kind::Selector(_) => {
+                let what = "expected label selectors only, got vector selector instead";
+                return Err(fault(text, labels.span.start, what));
+            }
+            _ => return Err(fault(text, labels.span.start, "expected label selectors only")),
+        }
     }
     let types = function.args.iter().chain(std::iter::repeat_n(
         function.args.last().unwrap_or(&Type::Scalar),

@@ -55,7 +55,7 @@ impl DurationExpr {
         match self {
             DurationExpr::Seconds(_) => false,
             DurationExpr::Step | DurationExpr::Range => true,
-            DurationExpr::Negative(a) => a.depends_on_query(),
+            DurationExpr::Negative(a) | DurationExpr::Paren(a) => a.depends_on_query(),
             DurationExpr::Binary(_, a, b) | DurationExpr::Min(a, b) | DurationExpr::Max(a, b) => {
                 a.depends_on_query() || b.depends_on_query()
             }
@@ -64,10 +64,11 @@ impl DurationExpr {
 
     fn seconds(&self, times: &QueryTimes) -> Result<f64, String> {
         Ok(match self {
-            DurationExpr::Seconds(s) => *s,
+            DurationExpr::Seconds(s) => s.value,
             DurationExpr::Step => times.step as f64 / 1000.0,
             DurationExpr::Range => times.range() as f64 / 1000.0,
             DurationExpr::Negative(a) => -a.seconds(times)?,
+            DurationExpr::Paren(a) => a.seconds(times)?,
             DurationExpr::Min(a, b) => a.seconds(times)?.min(b.seconds(times)?),
             DurationExpr::Max(a, b) => a.seconds(times)?.max(b.seconds(times)?),
             DurationExpr::Binary(op, a, b) => {

@@ -10,7 +10,8 @@ use crate::ParseError;
 use crate::functions::function;
 use crate::lex::{AGGREGATORS, Span, Tok, Token, tokens};
 use crate::syntax::{
-    Aggregate, At, Binary, Call, Duration, DurationExpr, Expr, Kind, Range, Selector, Shift, Subquery, Unary,
+    Aggregate, At, Binary, Call, Duration, DurationExpr, Edges, Expr, Kind, Number, Range, Selector, Shift, Subquery,
+    Unary,
 };
 
 /// Longest query, bytes.
@@ -235,6 +236,8 @@ impl<'a> Parser<'a> {
             Tok::Op("<") => (Lt, 3),
             Tok::Op(">=") => (Ge, 3),
             Tok::Op("<=") => (Le, 3),
+            Tok::Op("</") => (TrimUpper, 3),
+            Tok::Op(">/") => (TrimLower, 3),
             Tok::Name if word == "atan2" => (Atan2, 5),
             Tok::Name if word == "and" => (And, 2),
             Tok::Name if word == "unless" => (Unless, 2),
@@ -264,6 +267,18 @@ impl<'a> Parser<'a> {
                 }
             }
         }
+        for word in ["fill", "fill_left", "fill_right"] {
+            if self.is_word(word) && self.is_punct(1, "(") {
+                self.take();
+                let value = self.fill_value()?;
+                if word != "fill_right" {
+                    matching.fill_left = Some(value);
+                }
+                if word != "fill_left" {
+                    matching.fill_right = Some(value);
+                }
+            }
+        }
         if op.is_set() && matching.cardinality == Cardinality::OneToOne {
             matching.cardinality = Cardinality::ManyToMany;
         }
@@ -288,6 +303,24 @@ impl<'a> Parser<'a> {
         })
     }
 
+    fn fill_value(&mut self) -> Parsed<f64> {
+        self.expect("(", "fill")?;
+        let negative = match self.peek().tok {
+            Tok::Op("-") => Some(true),
+            Tok::Op("+") => Some(false),
+            _ => None,
+        };
+        if negative.is_some() {
+            self.take();
+        }
+        let (Tok::Number(value) | Tok::Duration(value)) = self.peek().tok else {
+            return Err(self.unexpected("fill", "number"));
+        };
+        self.take();
+        self.expect(")", "fill")?;
+        Ok(if negative == Some(true) { -value } else { value })
+    }
+
     fn unary(&mut self) -> Parsed<Expr> {
         let start = self.peek().span.start;
         let negative = match self.peek().tok {
@@ -298,7 +331,10 @@ impl<'a> Parser<'a> {
         self.take();
         let expr = self.expr(POWER)?;
         let kind = match expr.kind {
-            Kind::Number(v) => Kind::Number(if negative { -v } else { v }),
+            Kind::Number(n) => Kind::Number(Number {
+                value: if negative { -n.value } else { n.value },
+                ..n
+            }),
             _ => Kind::Unary(Box::new(Unary { negative, expr })),
         };
         Ok(Expr {
@@ -313,6 +349,26 @@ impl<'a> Parser<'a> {
             let start = expr.span.start;
             if self.is_punct(0, "[") {
                 expr = self.brackets(expr)?;
+            } else if self.is_word("anchored") || self.is_word("smoothed") {
+                let word = self.take().text.to_ascii_lowercase();
+                let edges = match &mut expr.kind {
+                    Kind::Selector(selector) => &mut selector.edges,
+                    Kind::Range(range) => &mut range.selector.edges,
+                    Kind::Subquery(_) => {
+                        return Err(self.fault(start, format!("{word} modifier is not supported for subqueries")));
+                    }
+                    _ => return Err(self.fault(start, format!("{word} modifier not implemented"))),
+                };
+                let wanted = if word == "anchored" {
+                    Edges::Anchored
+                } else {
+                    Edges::Smoothed
+                };
+                if *edges != Edges::Plain && *edges != wanted {
+                    let what = "anchored and smoothed modifiers cannot be used together";
+                    return Err(self.fault(start, what));
+                }
+                *edges = wanted;
             } else if self.is_word("offset") {
                 let at = self.take().span.start;
                 let offset = self.offset()?;
@@ -465,15 +521,15 @@ impl<'a> Parser<'a> {
                 self.take();
                 self.deeper(|p| p.duration_power(context))
             }
-            Tok::Number(v) | Tok::Duration(v) => {
-                self.take();
-                Ok(DurationExpr::Seconds(v))
+            Tok::Number(value) | Tok::Duration(value) => {
+                let duration = matches!(self.take().tok, Tok::Duration(_));
+                Ok(DurationExpr::Seconds(Number { value, duration }))
             }
             Tok::Punct("(") => {
                 self.take();
                 let inner = self.duration_expr(0)?;
                 self.expect(")", "duration expression")?;
-                Ok(inner)
+                Ok(DurationExpr::Paren(Box::new(inner)))
             }
             Tok::Name if self.is_punct(1, "(") => self.duration_call(context),
             _ => Err(self.unexpected(context, "number, duration, step(), or range()")),
@@ -518,10 +574,10 @@ impl<'a> Parser<'a> {
     fn primary(&mut self) -> Parsed<Expr> {
         let Token { tok, text, span } = self.peek().clone();
         match tok {
-            Tok::Number(v) | Tok::Duration(v) => {
-                self.take();
+            Tok::Number(value) | Tok::Duration(value) => {
+                let duration = matches!(self.take().tok, Tok::Duration(_));
                 Ok(Expr {
-                    kind: Kind::Number(v),
+                    kind: Kind::Number(Number { value, duration }),
                     span,
                 })
             }
@@ -666,6 +722,8 @@ impl<'a> Parser<'a> {
             return Ok(expr);
         }
         let selector = Selector {
+            name: Some(text.into()),
+            edges: Edges::Plain,
             matchers: Arc::from([Matcher::equal(METRIC_NAME, text)]),
             shift: Shift::default(),
         };
@@ -709,6 +767,7 @@ impl<'a> Parser<'a> {
                 return Err(self.unexpected(CONTEXT, r#""," or "}""#));
             }
         }
+        let mut printed = None;
         if let Some(name) = name {
             let twice = matchers
                 .iter()
@@ -717,9 +776,12 @@ impl<'a> Parser<'a> {
                 let what = format!("metric name must not be set twice: {name:?} or {:?}", twice.value());
                 return Err(self.fault(start, what));
             }
-            matchers.push(Matcher::equal(METRIC_NAME, name));
+            matchers.push(Matcher::equal(METRIC_NAME, name.clone()));
+            printed = Some(name.into());
         }
         let selector = Selector {
+            name: printed,
+            edges: Edges::Plain,
             matchers: matchers.into(),
             shift: Shift::default(),
         };

@@ -10,7 +10,7 @@ use crate::durations::QueryTimes;
 use crate::functions::{Function, Work};
 use crate::lex::Span;
 use crate::parse::fault;
-use crate::syntax::{At, Duration, Expr, Kind, Selector, Shift, Type};
+use crate::syntax::{At, Call, Duration, Edges, Expr, Kind, Selector, Shift, Type};
 use crate::{Options, ParseError};
 
 /// A step of evaluation, and where its words stand in the text.
@@ -65,6 +65,11 @@ pub(crate) enum NodeWork {
 #[derive(Debug)]
 pub(crate) struct Select {
     pub(crate) matchers: Arc<[Matcher]>,
+    /// An anchored selector reads the lookback before its window as well, a smoothed one also the lookback after it.
+    pub(crate) edges: Edges,
+    /// Nothing above looks into buckets: of histograms only count, sum, schema and hint are wanted, and a hint that the
+    /// storage does not know is found by looking at the sample before.
+    pub(crate) stats_only: bool,
     pub(crate) shift: Moment,
 }
 
@@ -92,7 +97,7 @@ pub(crate) struct Plan {
 /// Plans `expr` for steps as `times` has them.
 pub(crate) fn plan(text: &str, expr: &Expr, times: QueryTimes, options: Options) -> Result<Plan, ParseError> {
     let planner = Planner { text, times, options };
-    let root = planner.node(expr)?;
+    let root = planner.node(expr, Above::default())?;
     let root = if planner.invariant(&root) && reads_anything(&root) {
         once(root)
     } else {
@@ -104,6 +109,33 @@ pub(crate) fn plan(text: &str, expr: &Expr, times: QueryTimes, options: Options)
         root,
         reads: reads.unwrap_or((times.start, times.end)),
     })
+}
+
+/// What the operators above a selector want to know of histograms.
+#[derive(Clone, Copy, Default)]
+struct Above {
+    /// One asks for count, sum or average only.
+    stats: bool,
+    /// One looks into buckets, or finds counter resets by them.
+    buckets: bool,
+}
+
+impl Above {
+    fn call(mut self, function: &Function) -> Above {
+        match function.name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => self.stats = true,
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.buckets = true,
+            _ => {}
+        }
+        self
+    }
+    fn operator(mut self, op: BinaryOp) -> Above {
+        self.buckets |= matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        self
+    }
+    fn subquery(self) -> Above {
+        Above { buckets: true, ..self }
+    }
 }
 
 struct Planner<'a> {
@@ -122,23 +154,23 @@ fn once(node: Node) -> Node {
 }
 
 impl Planner<'_> {
-    fn node(&self, expr: &Expr) -> Result<Node, ParseError> {
+    fn node(&self, expr: &Expr, above: Above) -> Result<Node, ParseError> {
         let work = match &expr.kind {
-            Kind::Number(v) => NodeWork::Number(*v),
+            Kind::Number(v) => NodeWork::Number(v.value),
             Kind::Text(t) => NodeWork::Text(t.clone()),
             Kind::Paren(inner) => {
                 return Ok(Node {
                     span: expr.span,
-                    ..self.node(inner)?
+                    ..self.node(inner, above)?
                 });
             }
-            Kind::Selector(s) => NodeWork::Instant(self.select(s)?),
+            Kind::Selector(s) => NodeWork::Instant(self.select(s, above)?),
             Kind::Range(r) => NodeWork::Range {
-                select: self.select(&r.selector)?,
+                select: self.select(&r.selector, above)?,
                 range_ms: self.positive(&r.range)?,
             },
             Kind::Subquery(s) => NodeWork::Subquery {
-                inner: Box::new(self.node(&s.expr)?),
+                inner: Box::new(self.node(&s.expr, above.subquery())?),
                 range_ms: self.positive(&s.range)?,
                 step_ms: match &s.step {
                     Some(step) => self.positive(step)?,
@@ -146,14 +178,17 @@ impl Planner<'_> {
                 },
                 shift: self.moment(&s.shift)?,
             },
-            Kind::Unary(u) if u.negative => NodeWork::Negative(Box::new(self.node(&u.expr)?)),
-            Kind::Unary(u) => return self.node(&u.expr),
+            Kind::Unary(u) if u.negative => NodeWork::Negative(Box::new(self.node(&u.expr, above)?)),
+            Kind::Unary(u) => return self.node(&u.expr, above),
             Kind::Call(c) => NodeWork::Call {
                 function: c.function,
-                args: self.parts(&c.args, c.function.varies)?,
+                args: match c.function.work {
+                    Work::Info => self.info(c, above)?,
+                    _ => self.parts(&c.args, c.function.varies, above.call(c.function))?,
+                },
             },
             Kind::Aggregate(a) => {
-                let mut parts = self.parts(&a.args, false)?;
+                let mut parts = self.parts(&a.args, false, above)?;
                 let inner = Box::new(parts.remove(parts.len() - 1));
                 NodeWork::Aggregate {
                     op: a.op,
@@ -162,7 +197,7 @@ impl Planner<'_> {
                     inner,
                 }
             }
-            Kind::Binary(_) => return self.chain(expr),
+            Kind::Binary(_) => return self.chain(expr, above),
         };
         Ok(Node {
             work,
@@ -171,17 +206,47 @@ impl Planner<'_> {
         })
     }
 
+    /// What is enriched, and a selector of what it is enriched with (without matchers, if none is written): it looks at
+    /// the time that the first selector of the former looks at.
+    fn info(&self, call: &Call, above: Above) -> Result<Vec<Node>, ParseError> {
+        let shift = call
+            .args
+            .first()
+            .and_then(Expr::first_shift)
+            .cloned()
+            .unwrap_or_default();
+        let labels = call.args.get(1);
+        let matchers = match labels.map(|l| &l.kind) {
+            Some(Kind::Selector(s)) => s.matchers.clone(),
+            _ => Arc::from([]),
+        };
+        let select = Select {
+            matchers,
+            edges: Edges::Plain,
+            stats_only: false,
+            shift: self.moment(&shift)?,
+        };
+        let mut nodes = self.parts(call.args.get(..1).unwrap_or_default(), false, above)?;
+        nodes.push(Node {
+            work: NodeWork::Instant(select),
+            span: labels.map_or(Span::default(), |l| l.span),
+            returns: Type::Vector,
+        });
+        Ok(nodes)
+    }
+
     /// Chains of operators may be long: they are planned along, not down.
-    fn chain(&self, expr: &Expr) -> Result<Node, ParseError> {
+    fn chain(&self, expr: &Expr, mut above: Above) -> Result<Node, ParseError> {
         let mut links = Vec::new();
         let mut at = expr;
         while let Kind::Binary(binary) = &at.kind {
-            links.push((binary, at.span));
+            above = above.operator(binary.op);
+            links.push((binary, at.span, above));
             at = &binary.left;
         }
-        let mut left = self.node(at)?;
-        for (binary, span) in links.into_iter().rev() {
-            let mut right = self.node(&binary.right)?;
+        let mut left = self.node(at, above)?;
+        for (binary, span, above) in links.into_iter().rev() {
+            let mut right = self.node(&binary.right, above)?;
             (left, right) = match (self.invariant(&left), self.invariant(&right)) {
                 (true, false) if reads_anything(&left) => (once(left), right),
                 (false, true) if reads_anything(&right) => (left, once(right)),
@@ -204,8 +269,11 @@ impl Planner<'_> {
     }
 
     /// Plans arguments; those that alone are the same at every step are computed once, if the rest is not.
-    fn parts(&self, args: &[Expr], varies: bool) -> Result<Vec<Node>, ParseError> {
-        let nodes = args.iter().map(|a| self.node(a)).collect::<Result<Vec<_>, _>>()?;
+    fn parts(&self, args: &[Expr], varies: bool, above: Above) -> Result<Vec<Node>, ParseError> {
+        let nodes = args
+            .iter()
+            .map(|a| self.node(a, above))
+            .collect::<Result<Vec<_>, _>>()?;
         if !varies && nodes.iter().all(|n| self.invariant(n)) {
             return Ok(nodes);
         }
@@ -242,9 +310,11 @@ impl Planner<'_> {
         }
     }
 
-    fn select(&self, selector: &Selector) -> Result<Select, ParseError> {
+    fn select(&self, selector: &Selector, above: Above) -> Result<Select, ParseError> {
         Ok(Select {
             matchers: selector.matchers.clone(),
+            edges: selector.edges,
+            stats_only: above.stats && !above.buckets,
             shift: self.moment(&selector.shift)?,
         })
     }
@@ -273,15 +343,22 @@ impl Planner<'_> {
 
     /// Widens `reads` by what `node` reads when its steps lie in `steps`.
     fn reads(&self, node: &Node, steps: (i64, i64), reads: &mut Option<(i64, i64)>) {
-        let mut window = |shift: &Moment, range: i64| {
-            let (first, last) = (shift.of(steps.0).saturating_sub(range), shift.of(steps.1));
+        let mut window = |select: &Select, range: i64| {
+            let lookback = self.options.lookback_ms;
+            let (before, after) = match select.edges {
+                Edges::Plain => (0, 0),
+                Edges::Anchored => (lookback, 0),
+                Edges::Smoothed => (lookback, lookback),
+            };
+            let first = select.shift.of(steps.0).saturating_sub(range).saturating_sub(before);
+            let last = select.shift.of(steps.1).saturating_add(after);
             let (min, max) = reads.unwrap_or((first, last));
             *reads = Some((min.min(first), max.max(last)));
         };
         match &node.work {
             NodeWork::Number(_) | NodeWork::Text(_) => {}
-            NodeWork::Instant(select) => window(&select.shift, self.options.lookback_ms),
-            NodeWork::Range { select, range_ms } => window(&select.shift, *range_ms),
+            NodeWork::Instant(select) => window(select, self.options.lookback_ms),
+            NodeWork::Range { select, range_ms } => window(select, *range_ms),
             NodeWork::Subquery {
                 inner, range_ms, shift, ..
             } => {

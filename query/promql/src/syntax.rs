@@ -17,7 +17,7 @@ pub(crate) struct Expr {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
-    Number(f64),
+    Number(Number),
     /// A text; bytes, because an escape may make it anything.
     Text(Vec<u8>),
     Selector(Selector),
@@ -30,11 +30,33 @@ pub(crate) enum Kind {
     Paren(Box<Expr>),
 }
 
-/// `name{matchers} offset d @ t`
+/// A number, and whether it was written as a duration (`1h30m` is 5400).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number {
+    pub(crate) value: f64,
+    pub(crate) duration: bool,
+}
+
+/// `name{matchers} anchored offset d @ t`
 #[derive(Clone, Debug)]
 pub(crate) struct Selector {
+    /// The name that stands before the braces or, alone and quoted, in them; also the last of the matchers.
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) matchers: Arc<[Matcher]>,
+    pub(crate) edges: Edges,
     pub(crate) shift: Shift,
+}
+
+/// What stands at the edges of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Edges {
+    /// Nothing: only the samples inside count, and functions extrapolate.
+    #[default]
+    Plain,
+    /// `anchored`: the sample at or before the left edge stands in for it.
+    Anchored,
+    /// `smoothed`: values are interpolated between the samples around an edge.
+    Smoothed,
 }
 
 /// `offset` and `@`.
@@ -110,13 +132,14 @@ pub(crate) struct Duration {
 
 #[derive(Clone, Debug)]
 pub(crate) enum DurationExpr {
-    Seconds(f64),
+    Seconds(Number),
     Step,
     Range,
     Negative(Box<DurationExpr>),
     Binary(BinaryOp, Box<DurationExpr>, Box<DurationExpr>),
     Min(Box<DurationExpr>, Box<DurationExpr>),
     Max(Box<DurationExpr>, Box<DurationExpr>),
+    Paren(Box<DurationExpr>),
 }
 
 /// What an expression evaluates to.
@@ -168,6 +191,20 @@ impl Expr {
                 }
             }
         }
+    }
+
+    /// `offset` and `@` of the first selector in it.
+    pub(crate) fn first_shift(&self) -> Option<&Shift> {
+        let mut first = None;
+        self.walk(&mut |expr| {
+            let shift = match &expr.kind {
+                Kind::Selector(s) => &s.shift,
+                Kind::Range(r) => &r.selector.shift,
+                _ => return,
+            };
+            first.get_or_insert(shift);
+        });
+        first
     }
 
     /// Puts `@ at` wherever there is none.

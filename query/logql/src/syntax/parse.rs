@@ -312,8 +312,7 @@ impl Parser {
         let mut matching = Matching {
             on,
             labels: self.names()?,
-            cardinality: Cardinality::OneToOne,
-            include: Vec::new(),
+            ..Matching::default()
         };
         let left = self.is("group_left");
         if left || self.is("group_right") {

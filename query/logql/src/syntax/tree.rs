@@ -357,24 +357,7 @@ pub(crate) struct LabelReplace {
 }
 
 pub(crate) fn binary_str(op: BinaryOp) -> &'static str {
-    match op {
-        BinaryOp::Add => "+",
-        BinaryOp::Sub => "-",
-        BinaryOp::Mul => "*",
-        BinaryOp::Div => "/",
-        BinaryOp::Mod => "%",
-        BinaryOp::Pow => "^",
-        BinaryOp::Atan2 => "atan2",
-        BinaryOp::Eq => "==",
-        BinaryOp::Ne => "!=",
-        BinaryOp::Gt => ">",
-        BinaryOp::Lt => "<",
-        BinaryOp::Ge => ">=",
-        BinaryOp::Le => "<=",
-        BinaryOp::And => "and",
-        BinaryOp::Or => "or",
-        BinaryOp::Unless => "unless",
-    }
+    op.as_str()
 }
 
 impl Expr {

@@ -19,10 +19,8 @@ pub(crate) use histogram::{Buckets, Fixed, bucket_fraction, bucket_quantile, col
 pub(crate) struct Function {
     pub(crate) name: &'static str,
     pub(crate) args: &'static [Type],
-    /// How many of the last arguments may be left out.
-    pub(crate) optional: usize,
-    /// Whether the last argument may come any number of times.
-    pub(crate) repeats: bool,
+    /// How often the last argument may come: 0, exactly once; n, between 0 and n times; negative, any number of times.
+    pub(crate) variadic: i8,
     pub(crate) returns: Type,
     /// Whether the value may differ from step to step although no argument does.
     pub(crate) varies: bool,
@@ -63,6 +61,10 @@ pub(crate) enum Work {
     MaxOf,
     MinOf,
     Timestamp,
+    /// When the selected samples began to count, seconds.
+    StartTimestamp,
+    /// Adds labels of info series; the second argument is always there and says which.
+    Info,
     Sort {
         descending: bool,
     },
@@ -93,8 +95,7 @@ const fn of(name: &'static str, args: &'static [Type], returns: Type, work: Work
     Function {
         name,
         args,
-        optional: 0,
-        repeats: false,
+        variadic: 0,
         returns,
         varies: false,
         work,
@@ -108,17 +109,13 @@ const fn window(name: &'static str, f: fn(&Windows<'_>, Params<'_>) -> Cells) ->
 }
 const fn date(name: &'static str, f: fn(f64) -> f64) -> Function {
     of(name, &[Type::Vector], Type::Vector, Work::Date(f))
-        .optional(1)
+        .variadic(1)
         .varies()
 }
 
 impl Function {
-    const fn optional(mut self, n: usize) -> Function {
-        self.optional = n;
-        self
-    }
-    const fn repeats(mut self) -> Function {
-        self.repeats = true;
+    const fn variadic(mut self, n: i8) -> Function {
+        self.variadic = n;
         self
     }
     const fn varies(mut self) -> Function {
@@ -177,21 +174,20 @@ static FUNCTIONS: &[Function] = {
         of("histogram_quantile", &[Scalar, Vector], Vector, HistogramQuantile),
         of(
             "histogram_quantiles",
-            &[Vector, Text, Scalar],
+            &[Vector, Text, Scalar, Scalar],
             Vector,
             HistogramQuantiles,
         )
-        .repeats(),
+        .variadic(9),
         of("histogram_stddev", &[Vector], Vector, OfHistograms),
         of("histogram_stdvar", &[Vector], Vector, OfHistograms),
         of("histogram_sum", &[Vector], Vector, OfHistograms),
         date("hour", dates::hour),
         window("idelta", rate::idelta),
         of("increase", &[Range], Vector, Counter(rate::increase)),
+        of("info", &[Vector, Vector], Vector, Info).variadic(1),
         of("irate", &[Range], Vector, Window(rate::irate)),
-        of("label_join", &[Vector, Text, Text, Text], Vector, LabelJoin)
-            .optional(1)
-            .repeats(),
+        of("label_join", &[Vector, Text, Text, Text], Vector, LabelJoin).variadic(-1),
         of("label_replace", &[Vector, Text, Text, Text, Text], Vector, LabelReplace),
         of("last_over_time", &[Range], Vector, WindowNamed(over_time::last)),
         value("ln", f64::ln),
@@ -218,7 +214,7 @@ static FUNCTIONS: &[Function] = {
         of("range", &[], Scalar, Work::Range).varies(),
         of("rate", &[Range], Vector, Counter(rate::rate)),
         window("resets", over_time::resets),
-        of("round", &[Vector, Scalar], Vector, ValueWith(math::round)).optional(1),
+        of("round", &[Vector, Scalar], Vector, ValueWith(math::round)).variadic(1),
         of("scalar", &[Vector], Scalar, Work::Scalar),
         value("sgn", math::sgn),
         value("sin", f64::sin),
@@ -230,19 +226,18 @@ static FUNCTIONS: &[Function] = {
             Vector,
             SortByLabel { descending: false },
         )
-        .optional(1)
-        .repeats(),
+        .variadic(-1),
         of(
             "sort_by_label_desc",
             &[Vector, Text],
             Vector,
             SortByLabel { descending: true },
         )
-        .optional(1)
-        .repeats(),
+        .variadic(-1),
         of("sort_desc", &[Vector], Vector, Sort { descending: true }),
         value("sqrt", f64::sqrt),
         of("start", &[], Scalar, Start).varies(),
+        of("start_timestamp", &[Vector], Vector, StartTimestamp),
         window("stddev_over_time", over_time::stddev),
         window("stdvar_over_time", over_time::stdvar),
         of("step", &[], Scalar, Step).varies(),
