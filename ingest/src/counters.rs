@@ -13,9 +13,13 @@ pub(crate) enum Receiver {
     OtlpHttp(Signal),
     RemoteWrite,
     LokiPush,
+    Zipkin,
+    JaegerGrpc,
+    JaegerThriftHttp,
+    JaegerThriftUdp,
 }
 
-const RECEIVERS: [Receiver; 8] = [
+const RECEIVERS: [Receiver; 12] = [
     Receiver::OtlpGrpc(Signal::Metrics),
     Receiver::OtlpGrpc(Signal::Logs),
     Receiver::OtlpGrpc(Signal::Traces),
@@ -24,6 +28,10 @@ const RECEIVERS: [Receiver; 8] = [
     Receiver::OtlpHttp(Signal::Traces),
     Receiver::RemoteWrite,
     Receiver::LokiPush,
+    Receiver::Zipkin,
+    Receiver::JaegerGrpc,
+    Receiver::JaegerThriftHttp,
+    Receiver::JaegerThriftUdp,
 ];
 
 impl Receiver {
@@ -33,6 +41,9 @@ impl Receiver {
             Receiver::OtlpGrpc(signal) | Receiver::OtlpHttp(signal) => signal,
             Receiver::RemoteWrite => Signal::Metrics,
             Receiver::LokiPush => Signal::Logs,
+            Receiver::Zipkin | Receiver::JaegerGrpc | Receiver::JaegerThriftHttp | Receiver::JaegerThriftUdp => {
+                Signal::Traces
+            }
         }
     }
 
@@ -42,6 +53,10 @@ impl Receiver {
             Receiver::OtlpHttp(_) => "otlp_http",
             Receiver::RemoteWrite => "remote_write",
             Receiver::LokiPush => "loki_push",
+            Receiver::Zipkin => "zipkin",
+            Receiver::JaegerGrpc => "jaeger_grpc",
+            Receiver::JaegerThriftHttp => "jaeger_thrift_http",
+            Receiver::JaegerThriftUdp => "jaeger_thrift_udp",
         }
     }
 }

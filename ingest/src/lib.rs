@@ -1,8 +1,8 @@
-//! What comes in: OTLP, Prometheus remote write, Loki push. Decodes requests into batches and appends them; answers
+//! What comes in: OTLP, Prometheus remote write, Loki push, Zipkin, Jaeger. Decodes requests into batches and appends them; answers
 //! in the protocol's own words.
 //!
 //! Every request takes the same road: the door (`admission`), the body read and decompressed within bounds (`body`),
-//! the protocol's decoder (`otlp`, `remote_write`, `loki_push`), the storage (`sink`), the protocol's answer. Decoders
+//! the protocol's decoder (`otlp`, `remote_write`, `loki_push`, `zipkin`, `jaeger`), the storage (`sink`), the protocol's answer. Decoders
 //! read the wire in place (`wire`) and write into a batch's arenas. Nothing is answered with success before it is
 //! durable; a temporary fault is 503 with `Retry-After` (gRPC UNAVAILABLE with RetryInfo), never 500 or 429, on which
 //! clients drop data.
@@ -14,16 +14,22 @@ mod body;
 mod cors;
 mod counters;
 mod entry_limits;
+mod grpc;
+mod jaeger;
 mod label_names;
 mod level;
 mod loki_push;
 mod otlp;
 mod refusal;
 mod remote_write;
+mod report;
+mod room;
 #[cfg(test)]
 mod shelf;
 mod sink;
+mod thrift;
 mod wire;
+mod zipkin;
 
 use std::sync::Arc;
 
@@ -31,13 +37,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
 use bytes::Bytes;
-use model::Signal;
+use model::{Signal, SpanBatch};
 use storage::Storage;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
 
 use admission::{Admission, Ticket};
 use counters::Counters;
 pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_number, level_of_words};
 use refusal::Refusal;
+use report::Report;
 use sink::Sink;
 
 /// Limits and habits of the receivers; filled by the server.
@@ -63,7 +72,8 @@ pub struct Stats {
 /// Counters of one receiver.
 #[derive(Clone, Debug, Default)]
 pub struct ReceiverStats {
-    /// `otlp_grpc`, `otlp_http`, `remote_write`, `loki_push`.
+    /// `otlp_grpc`, `otlp_http`, `remote_write`, `loki_push`, `zipkin`, `jaeger_grpc`, `jaeger_thrift_http`,
+    /// `jaeger_thrift_udp`.
     pub protocol: &'static str,
     /// `metrics`, `logs`, `traces`.
     pub signal: &'static str,
@@ -130,6 +140,27 @@ impl Ingest {
             .with_state(self.shared.clone())
     }
 
+    /// Zipkin: `POST /api/v2/spans` and `/api/v1/spans`.
+    pub fn zipkin_router(&self) -> Router {
+        zipkin::routes::router(self.shared.clone())
+    }
+
+    /// Jaeger's gRPC collector: `PostSpans`, as a router for h2c.
+    pub fn jaeger_grpc_router(&self) -> Router {
+        jaeger::grpc::router(self.shared.clone())
+    }
+
+    /// Jaeger's Thrift over HTTP: `POST /api/traces`.
+    pub fn jaeger_thrift_router(&self) -> Router {
+        jaeger::routes::router(self.shared.clone())
+    }
+
+    /// Takes Jaeger's Thrift datagrams, compact or binary, from a bound socket until `stop` turns true; then returns when
+    /// what was received is durable.
+    pub async fn serve_jaeger_udp(&self, socket: UdpSocket, stop: watch::Receiver<bool>) {
+        jaeger::udp::serve(self.shared.clone(), socket, stop).await;
+    }
+
     /// Counters.
     pub fn stats(&self) -> Stats {
         self.shared.counters.stats()
@@ -172,5 +203,20 @@ impl Shared {
         let mut ticket = self.admission.ticket(signal);
         let wire = body::read(body, bytes_max, &mut ticket).await?;
         Ok((wire, ticket))
+    }
+
+    /// Stores spans, durably, and reports those that are refused for their time.
+    async fn append_spans(&self, batch: SpanBatch, report: &mut Report) -> Result<(), Refusal> {
+        if batch.spans.is_empty() {
+            return Ok(());
+        }
+        let taken = self.sink.append_spans(batch).await?;
+        report.reject(taken.too_old, || {
+            format!("{} spans are older than the retention", taken.too_old)
+        });
+        report.reject(taken.too_new, || {
+            format!("{} spans are too far in the future", taken.too_new)
+        });
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use model::{AttributeValue, KeyValue};
 
 use crate::refusal::Refusal;
+use crate::room::Room;
 use crate::wire::{BadWire, Fields};
 
 /// Deepest nesting of arrays and maps in one value.
@@ -46,44 +47,6 @@ impl BadValue {
             BadValue::Depth => Ok(format!("an attribute is nested deeper than {DEPTH_MAX} levels")),
             BadValue::TooMany => Ok(format!("more than {ATTRIBUTES_MAX} attributes")),
         }
-    }
-}
-
-/// How many bytes of memory a request may still unfold to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    left: usize,
-    all: usize,
-}
-
-impl Room {
-    /// `bytes` in all.
-    pub fn new(bytes: usize) -> Room {
-        Room {
-            left: bytes,
-            all: bytes,
-        }
-    }
-
-    /// Takes some of it.
-    pub fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| Room::exceeded(self.all))?;
-        Ok(())
-    }
-
-    /// Whether a batch that has grown to `bytes` is still allowed.
-    pub fn check(&self, bytes: usize) -> Result<(), Refusal> {
-        if bytes > self.all {
-            Err(Room::exceeded(self.all))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn exceeded(all: usize) -> Refusal {
-        Refusal::TooLarge(format!(
-            "request unfolds to more than {all} bytes in memory; send smaller batches"
-        ))
     }
 }
 

@@ -1,46 +1,17 @@
-//! OTLP/gRPC, spoken by hand over HTTP/2: the calls are unary and need no more than frames and trailers.
-//!
-//!     request body   = compressed u8 (0|1) · length u32 big-endian · message        (one frame)
-//!     response body  = 0 · length u32 big-endian · message, then the trailers `grpc-status`, `grpc-message`
-//!     refusal        = no body; `grpc-status`, `grpc-message` and `grpc-status-details-bin` as headers
-//!
-//! By hand, because then both transports share one bounded road from body to batch, and because the answers matter: an
-//! oversize message must be RESOURCE_EXHAUSTED (clients resend on OUT_OF_RANGE for ever), an undecodable one
-//! INVALID_ARGUMENT, and a temporary fault UNAVAILABLE with a RetryInfo.
+//! OTLP/gRPC: the three Export services, each a unary call.
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt, Full};
 use model::Signal;
 
-use super::answer::{self, Code};
-use super::report::Report;
-use super::{Encoding, store};
+use super::{Encoding, answer, store};
 use crate::Shared;
-use crate::body::{self, Compression};
 use crate::counters::Receiver;
+use crate::grpc::{self, is_grpc, unsupported_type};
 use crate::refusal::Refusal;
-use crate::wire::{Fields, put_number};
-
-const FRAME_HEADER_BYTES: usize = 5;
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
-const ACCEPTED_ENCODINGS: &str = "identity,gzip,zstd,deflate";
-
-/// `SERVING` in `grpc.health.v1.HealthCheckResponse`, field 1.
-const SERVING: u64 = 1;
-/// Largest health check request.
-const HEALTH_BYTES_MAX: usize = 4096;
+use crate::report::Report;
 
 /// The router of the OTLP/gRPC port: three Export services and the health service.
 pub(crate) fn router(shared: Shared) -> Router {
@@ -54,8 +25,8 @@ pub(crate) fn router(shared: Shared) -> Router {
             post(metrics),
         )
         .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(logs))
-        .route("/grpc.health.v1.Health/Check", post(health))
-        .fallback(unknown)
+        .route("/grpc.health.v1.Health/Check", post(grpc::health))
+        .fallback(grpc::unknown)
         .with_state(shared)
 }
 
@@ -71,42 +42,6 @@ async fn logs(State(shared): State<Shared>, request: Request) -> Response {
     export(shared, Signal::Logs, request).await
 }
 
-async fn health(State(shared): State<Shared>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    if !is_grpc(&parts.headers) {
-        return unsupported_type();
-    }
-    let asked = async {
-        let (wire, _ticket) = shared.read(Signal::Metrics, body, HEALTH_BYTES_MAX).await?;
-        let (compression, message) = unframe(wire, &parts.headers, HEALTH_BYTES_MAX)?;
-        let message = body::decompress(compression, &message, HEALTH_BYTES_MAX)?;
-        for field in Fields::new(&message) {
-            field?;
-        }
-        Ok::<(), Refusal>(())
-    };
-    match asked.await {
-        Ok(()) => {
-            let mut message = Vec::new();
-            put_number(&mut message, 1, SERVING);
-            success(&message)
-        }
-        Err(refusal) => refused(&refusal),
-    }
-}
-
-async fn unknown(request: Request) -> Response {
-    if !is_grpc(request.headers()) {
-        return unsupported_type();
-    }
-    let method = request.uri().path();
-    trailers_only(
-        Code::Unimplemented,
-        &format!("unknown method {}", answer::clipped(method)),
-        None,
-    )
-}
-
 async fn export(shared: Shared, signal: Signal, request: Request) -> Response {
     if !is_grpc(request.headers()) {
         return unsupported_type();
@@ -116,130 +51,16 @@ async fn export(shared: Shared, signal: Signal, request: Request) -> Response {
     match receive(&shared, receiver, request).await {
         Ok(report) => {
             row.ok(report.accepted(), report.rejected);
-            success(&answer::response_message(&report))
+            grpc::success(&answer::response_message(&report))
         }
         Err(refusal) => {
             row.refused(&refusal);
-            refused(&refusal)
+            grpc::refused(&refusal)
         }
     }
 }
 
 async fn receive(shared: &Shared, receiver: Receiver, request: Request) -> Result<Report, Refusal> {
-    let (parts, body) = request.into_parts();
-    let bytes_max = shared.options.body_bytes_max;
-    let frame_bytes_max = bytes_max.saturating_add(FRAME_HEADER_BYTES);
-    let (wire, ticket) = shared.read(receiver.signal(), body, frame_bytes_max).await?;
-    let (compression, message) = unframe(wire, &parts.headers, bytes_max)?;
+    let (compression, message, ticket) = grpc::read_call(shared, receiver.signal(), request).await?;
     store(shared, receiver, Encoding::Protobuf, compression, message, ticket).await
-}
-
-/// The one message of a unary call.
-fn unframe(wire: Bytes, headers: &HeaderMap, bytes_max: usize) -> Result<(Compression, Bytes), Refusal> {
-    let Some((header, rest)) = wire.split_first_chunk::<FRAME_HEADER_BYTES>() else {
-        return Err(Refusal::Bad(
-            "malformed gRPC frame: the call carries no message".to_owned(),
-        ));
-    };
-    let [flag, length @ ..] = *header;
-    let length = u32::from_be_bytes(length) as usize;
-    if length > bytes_max {
-        return Err(Refusal::TooLarge(format!(
-            "message of {length} bytes is too large: the limit is {bytes_max} bytes; send smaller batches"
-        )));
-    }
-    if rest.len() != length {
-        return Err(Refusal::Bad(format!(
-            "malformed gRPC frame: it declares {length} bytes and carries {}",
-            rest.len()
-        )));
-    }
-    let name = body::header_text(headers, GRPC_ENCODING);
-    let compression = match (flag, Compression::by_name(name)) {
-        (0, _) => Compression::None,
-        (1, Some(Compression::None)) => {
-            return Err(Refusal::Bad("compressed gRPC frame without a grpc-encoding".to_owned()));
-        }
-        // gRPC's own snappy is framed, which is another format.
-        (1, Some(compression)) if compression != Compression::Snappy => compression,
-        (1, _) => {
-            return Err(Refusal::ContentEncoding(format!(
-                "grpc-encoding {name:?} is not supported; send one of {ACCEPTED_ENCODINGS}"
-            )));
-        }
-        _ => return Err(Refusal::Bad(format!("malformed gRPC frame: flag {flag}"))),
-    };
-    Ok((compression, wire.slice(FRAME_HEADER_BYTES..)))
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let media_type = body::media_type(headers);
-    media_type == "application/grpc" || media_type.starts_with("application/grpc+proto")
-}
-
-fn unsupported_type() -> Response {
-    let mut response = Response::new(Body::from(
-        "this port speaks gRPC (application/grpc); OTLP/HTTP has a port of its own, by default 4318\n",
-    ));
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    response
-}
-
-fn success(message: &[u8]) -> Response {
-    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + message.len());
-    frame.push(0);
-    frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
-    frame.extend_from_slice(message);
-    let mut trailers = HeaderMap::new();
-    trailers.insert(GRPC_STATUS, HeaderValue::from(Code::Ok as u16));
-    let body = Full::new(Bytes::from(frame)).with_trailers(std::future::ready(Some(Ok(trailers))));
-    grpc_response(Body::new(body))
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    let code = answer::code(refusal);
-    // A body that stalled was cut off by the network; the client may try at once.
-    let retry = refusal.retry_after_s();
-    trailers_only(code, &refusal.to_string(), retry)
-}
-
-fn trailers_only(code: Code, message: &str, retry_after_s: Option<u32>) -> Response {
-    let mut response = grpc_response(Body::empty());
-    let headers = response.headers_mut();
-    headers.insert(GRPC_STATUS, HeaderValue::from(code as u16));
-    if let Ok(message) = HeaderValue::from_str(&percent_encoded(answer::clipped(message))) {
-        headers.insert(GRPC_MESSAGE, message);
-    }
-    if retry_after_s.is_some() {
-        let details = answer::status_message(code, message, retry_after_s);
-        if let Ok(details) = HeaderValue::from_str(&STANDARD_NO_PAD.encode(details)) {
-            headers.insert(GRPC_STATUS_DETAILS, details);
-        }
-    }
-    response
-}
-
-fn grpc_response(body: Body) -> Response {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED_ENCODINGS));
-    response
-}
-
-/// As `grpc-message` is written: printable ASCII but `%`.
-fn percent_encoded(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for b in message.bytes() {
-        match b {
-            b' '..=b'~' if b != b'%' => out.push(b as char),
-            _ => {
-                out.push('%');
-                out.extend(
-                    [b >> 4, b & 15].map(|d| char::from_digit(u32::from(d), 16).unwrap_or('0').to_ascii_uppercase()),
-                );
-            }
-        }
-    }
-    out
 }

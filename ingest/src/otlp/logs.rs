@@ -8,14 +8,15 @@ use std::borrow::Cow;
 
 use model::{LabelSet, LogBatch, StreamIx, TimestampNs};
 
-use super::any_value::{AnyValue, BadValue, DEPTH_MAX, Room, elements, read_pair};
-use super::report::Report;
+use super::any_value::{AnyValue, BadValue, DEPTH_MAX, elements, read_pair};
 use crate::entry_limits::{
     METADATA_BYTES_MAX, METADATA_PAIRS_MAX, SERVICE_NAME, bad_entry, bad_stream, discover_service_name,
 };
 use crate::label_names::label_name;
 use crate::level::{DETECTED_LEVEL, LevelDetector};
 use crate::refusal::Refusal;
+use crate::report::Report;
+use crate::room::Room;
 use crate::wire::{BadWire, Field, Fields};
 
 /// Resource attributes that become labels.

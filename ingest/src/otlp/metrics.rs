@@ -14,11 +14,12 @@ use model::{
     Exemplar, LabelSet, METRIC_NAME, MetricKind, MetricMetadata, SampleBatch, SeriesIx, TimestampMs, stale_nan,
 };
 
-use super::any_value::{ATTRIBUTES_MAX, BadValue, Room, read_pair};
+use super::any_value::{ATTRIBUTES_MAX, BadValue, read_pair};
 use super::metric_names::{NamedAs, metric_name, unit_name};
-use super::report::Report;
 use crate::label_names::label_name;
 use crate::refusal::Refusal;
+use crate::report::Report;
+use crate::room::Room;
 use crate::wire::{BadWire, Field, Fields};
 
 /// Name and help of the series that carries a resource's attributes.

@@ -10,7 +10,6 @@ mod json;
 mod logs;
 mod metric_names;
 mod metrics;
-mod report;
 pub(crate) mod routes;
 #[cfg(test)]
 mod tests;
@@ -25,7 +24,7 @@ use crate::body::{self, Compression};
 use crate::counters::Receiver;
 use crate::entry_limits::bad_time;
 use crate::refusal::Refusal;
-use report::Report;
+use crate::report::Report;
 
 /// How a request is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,16 +98,7 @@ async fn store(
                 format!("{refused} log records are too old or too far in the future")
             });
         }
-        Batch::Spans(batch) if batch.spans.is_empty() => {}
-        Batch::Spans(batch) => {
-            let taken = shared.sink.append_spans(batch).await?;
-            report.reject(taken.too_old, || {
-                format!("{} spans are older than the retention", taken.too_old)
-            });
-            report.reject(taken.too_new, || {
-                format!("{} spans are too far in the future", taken.too_new)
-            });
-        }
+        Batch::Spans(batch) => shared.append_spans(batch, &mut report).await?,
     }
     Ok(report)
 }

@@ -9,13 +9,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use model::Signal;
 
-use super::report::Report;
 use super::{Encoding, answer, store};
 use crate::Shared;
 use crate::admission::Ticket;
 use crate::body::{self, Compression};
 use crate::counters::Receiver;
+use crate::grpc::clipped;
 use crate::refusal::Refusal;
+use crate::report::Report;
 use crate::wire::put_bytes;
 
 /// The router of the OTLP port.
@@ -49,7 +50,7 @@ pub(crate) async fn logs_as_loki(State(shared): State<Shared>, request: Request)
     let row = shared.counters.row(receiver);
     let loki_error = |status: StatusCode, words: &str| {
         let mut message = Vec::new();
-        put_bytes(&mut message, 2, answer::clipped(words).as_bytes());
+        put_bytes(&mut message, 2, clipped(words).as_bytes());
         let protobuf = HeaderValue::from_static("application/x-protobuf");
         (status, [(header::CONTENT_TYPE, protobuf)], message).into_response()
     };

@@ -6,9 +6,10 @@ use model::{
     Event, KeyValue, Link, Resource, Scope, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs, TraceId,
 };
 
-use super::any_value::{ATTRIBUTES_MAX, BadValue, Room, read_pair};
-use super::report::Report;
+use super::any_value::{ATTRIBUTES_MAX, BadValue, read_pair};
 use crate::refusal::Refusal;
+use crate::report::Report;
+use crate::room::Room;
 use crate::wire::{BadWire, Field, Fields};
 
 /// Most events, and most links, of one span; the rest counts as dropped.
