@@ -42,6 +42,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listeners = listeners::bind(&settings).await?;
     anyhow::ensure!(!listeners.is_empty(), "every listener is off; turn one on");
+    let datagrams = listeners::bind_udp(&settings).await?;
     let doors: Vec<Door> = listeners.iter().map(listeners::Listener::door).collect();
     let (stop, stopping) = watch::channel(false);
     let mut serving = JoinSet::new();
@@ -72,6 +73,10 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let about = about(&settings, start_seconds);
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
+    }
+    for socket in datagrams {
+        let (ingest, stopping) = (ingest.clone(), stopping.clone());
+        serving.spawn(async move { ingest.serve_jaeger_udp(socket, stopping).await });
     }
     let ready_ms = started.elapsed().as_millis() as u64;
     tracing::info!(ready_ms, "ready");
@@ -207,6 +212,7 @@ fn summary(settings: &Settings, doors: &[Door], ready_ms: u64) {
     for (face, name, what) in FACES {
         match doors.iter().find(|d| d.face == face) {
             Some(door) => println!("  {what:<30} {}", door.addr),
+            None if face.is_extra() => {}
             None => println!("  {what:<30} off (--{}-addr)", name.replace('_', "-")),
         }
     }

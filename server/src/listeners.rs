@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -42,16 +42,45 @@ pub enum Face {
     OtlpHttp,
     /// OTLP over gRPC.
     OtlpGrpc,
+    /// Jaeger query API.
+    Jaeger,
+    /// Zipkin spans in.
+    Zipkin,
+    /// Jaeger spans in, over gRPC.
+    JaegerGrpc,
+    /// Jaeger spans in, Thrift over HTTP.
+    JaegerThrift,
+    /// Health checks of what expects a Jaeger.
+    JaegerAdmin,
 }
 
 /// One row per port: the face, the name in logs and metrics, and what a person reads in the start-up summary.
-pub const FACES: [(Face, &str, &str); 5] = [
+pub const FACES: [(Face, &str, &str); 10] = [
     (Face::Prometheus, "prometheus", "Prometheus API, remote write"),
     (Face::Loki, "loki", "Loki API, push"),
     (Face::Tempo, "tempo", "Tempo API"),
     (Face::OtlpHttp, "otlp_http", "OTLP/HTTP in"),
     (Face::OtlpGrpc, "otlp_grpc", "OTLP/gRPC in"),
+    (Face::Jaeger, "jaeger", "Jaeger API"),
+    (Face::Zipkin, "zipkin", "Zipkin in"),
+    (Face::JaegerGrpc, "jaeger_grpc", "Jaeger in, gRPC"),
+    (Face::JaegerThrift, "jaeger_thrift", "Jaeger in, Thrift over HTTP"),
+    (Face::JaegerAdmin, "jaeger_admin", "Jaeger health checks"),
 ];
+
+impl Face {
+    /// Whether it is off unless asked for.
+    pub fn is_extra(self) -> bool {
+        use Face::{Jaeger, JaegerAdmin, JaegerGrpc, JaegerThrift, Zipkin};
+        matches!(self, Jaeger | JaegerAdmin | JaegerGrpc | JaegerThrift | Zipkin)
+    }
+}
+
+/// The name of the UDP listeners in logs.
+const JAEGER_UDP: &str = "jaeger_udp";
+
+/// What the kernel shall hold of datagrams that are not read yet, bytes; it may grant less.
+const UDP_BUFFER_BYTES: usize = 4 << 20;
 
 /// A bound port.
 pub struct Listener {
@@ -103,7 +132,14 @@ pub async fn bind(settings: &Settings) -> Result<Vec<Listener>, BindError> {
             asked: asked.clone(),
             source,
         };
-        let socket = TcpListener::bind(asked).await.map_err(failed)?;
+        let bound = TcpListener::bind(asked).await;
+        let socket = match bound {
+            Err(e) if face == Face::JaegerAdmin && settings.jaeger_admin_is_auto => {
+                tracing::warn!(addr = asked, error = %e, "no listener for Jaeger's health checks; set --jaeger-admin-addr");
+                continue;
+            }
+            bound => bound.map_err(failed)?,
+        };
         let addr = socket.local_addr().map_err(failed)?;
         tracing::info!(listener = name, %addr, "listening");
         let gate = Arc::new(Gate {
@@ -121,6 +157,24 @@ pub async fn bind(settings: &Settings) -> Result<Vec<Listener>, BindError> {
     Ok(out)
 }
 
+/// Binds the sockets that take Jaeger's datagrams.
+pub async fn bind_udp(settings: &Settings) -> Result<Vec<UdpSocket>, BindError> {
+    let mut out = Vec::new();
+    for asked in &settings.jaeger_udp_addr {
+        let failed = |source| BindError {
+            flag: "jaeger-udp-addr".to_owned(),
+            asked: asked.clone(),
+            source,
+        };
+        let socket = UdpSocket::bind(asked).await.map_err(failed)?;
+        let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER_BYTES);
+        let addr = socket.local_addr().map_err(failed)?;
+        tracing::info!(listener = JAEGER_UDP, %addr, "listening");
+        out.push(socket);
+    }
+    Ok(out)
+}
+
 /// The address asked for.
 pub fn address(settings: &Settings, face: Face) -> &Listen {
     match face {
@@ -129,6 +183,11 @@ pub fn address(settings: &Settings, face: Face) -> &Listen {
         Face::Tempo => &settings.tempo_addr,
         Face::OtlpHttp => &settings.otlp_http_addr,
         Face::OtlpGrpc => &settings.otlp_grpc_addr,
+        Face::Jaeger => &settings.jaeger_addr,
+        Face::Zipkin => &settings.zipkin_addr,
+        Face::JaegerGrpc => &settings.jaeger_grpc_addr,
+        Face::JaegerThrift => &settings.jaeger_thrift_addr,
+        Face::JaegerAdmin => &settings.jaeger_admin_addr,
     }
 }
 

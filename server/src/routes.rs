@@ -22,7 +22,12 @@ pub fn router(face: Face, queries: &Queries, ingest: &Ingest, about: &About, tel
     let compressed = |r: Router| r.layer(CompressionLayer::new().quality(CompressionLevel::Fastest));
     let router = match face {
         Face::OtlpGrpc => return ingest.otlp_grpc_router().layer(CatchPanicLayer::new()),
+        Face::JaegerGrpc => return ingest.jaeger_grpc_router().layer(CatchPanicLayer::new()),
         Face::OtlpHttp => ingest.otlp_http_router(),
+        Face::Zipkin => ingest.zipkin_router(),
+        Face::JaegerThrift => ingest.jaeger_thrift_router(),
+        Face::JaegerAdmin => Router::new().route("/", get(jaeger_health)),
+        Face::Jaeger => compressed(ui_api::jaeger_router(queries)),
         Face::Prometheus => {
             let api = ui_api::prometheus_router(queries, about).merge(admin(queries, about.admin_api));
             compressed(api).merge(ingest.prometheus_router()).merge(lifecycle())
@@ -49,6 +54,11 @@ async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
         telemetry.exposition(),
     )
         .into_response()
+}
+
+/// As Jaeger says that it is well.
+async fn jaeger_health() -> Response {
+    axum::Json(serde_json::json!({"status": "Server available"})).into_response()
 }
 
 /// Reload and quit over HTTP, which are off.

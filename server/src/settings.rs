@@ -90,10 +90,33 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("rules-dir", "DIR", "", "Rule files (PromQL and LogQL)"),
     setting("enable-admin-api", "", "off", "Answer /api/v1/admin/*"),
-    setting("jaeger-addr", "ADDR", "off", "Jaeger query API"),
-    setting("zipkin-addr", "ADDR", "off", "Zipkin spans in"),
-    setting("jaeger-grpc-addr", "ADDR", "off", "Jaeger spans in, gRPC"),
-    setting("jaeger-thrift-addr", "ADDR", "off", "Jaeger spans in, Thrift over HTTP"),
+    setting("jaeger-addr", "ADDR", "off", "Jaeger query API (usually port 16686)"),
+    setting("zipkin-addr", "ADDR", "off", "Zipkin spans in (usually port 9411)"),
+    setting(
+        "jaeger-grpc-addr",
+        "ADDR",
+        "off",
+        "Jaeger spans in, gRPC (usually port 14250)",
+    ),
+    setting(
+        "jaeger-thrift-addr",
+        "ADDR",
+        "off",
+        "Jaeger spans in, Thrift over HTTP (usually port 14268)",
+    ),
+    setting(
+        "jaeger-udp-addr",
+        "ADDR,...",
+        "off",
+        "Jaeger spans in, Thrift over UDP: one or more addresses (usually ports 6831 and 6832), each of which takes the \
+         compact and the binary protocol",
+    ),
+    setting(
+        "jaeger-admin-addr",
+        "ADDR",
+        "auto",
+        "Health of what is Jaeger here: / answers 200. auto: port 14269 when another Jaeger listener is on",
+    ),
     setting(
         "loki-merge-structured-metadata",
         "on|off",
@@ -132,6 +155,14 @@ pub struct Settings {
     pub tempo_addr: Listen,
     pub otlp_http_addr: Listen,
     pub otlp_grpc_addr: Listen,
+    pub jaeger_addr: Listen,
+    pub zipkin_addr: Listen,
+    pub jaeger_grpc_addr: Listen,
+    pub jaeger_thrift_addr: Listen,
+    pub jaeger_udp_addr: Vec<String>,
+    pub jaeger_admin_addr: Listen,
+    /// Nobody asked for the admin listener by name, so it may be missing when its port is busy.
+    pub jaeger_admin_is_auto: bool,
     pub prometheus_config: Option<PathBuf>,
     pub retention_metrics: Duration,
     pub retention_logs: Duration,
@@ -226,13 +257,22 @@ impl Settings {
                 warnings.push(format!("--{later} is accepted, but {what}"));
             }
         }
-        for later in ["jaeger-addr", "zipkin-addr", "jaeger-grpc-addr", "jaeger-thrift-addr"] {
-            if let Listen::At(_) = one(&values, later, listen)? {
-                return Err(SettingsError(format!(
-                    "--{later}: this version has no such listener yet; leave it off"
-                )));
-            }
-        }
+        let jaeger_addr = one(&values, "jaeger-addr", listen)?;
+        let jaeger_grpc_addr = one(&values, "jaeger-grpc-addr", listen)?;
+        let jaeger_thrift_addr = one(&values, "jaeger-thrift-addr", listen)?;
+        let jaeger_udp_addr = one(&values, "jaeger-udp-addr", listen_list)?;
+        let admin = one(&values, "jaeger-admin-addr", listen_or_auto)?;
+        let jaeger_admin_is_auto = admin.is_none();
+        let jaeger_admin_addr = admin.unwrap_or_else(|| {
+            let tcp = [&jaeger_addr, &jaeger_grpc_addr, &jaeger_thrift_addr];
+            let on = tcp.into_iter().filter_map(|listen| match listen {
+                Listen::At(at) => Some(at),
+                Listen::Off => None,
+            });
+            on.chain(&jaeger_udp_addr)
+                .next()
+                .map_or(Listen::Off, |at| admin_beside(at))
+        });
         let path = |name| {
             values
                 .get(name)
@@ -246,6 +286,13 @@ impl Settings {
             tempo_addr: one(&values, "tempo-addr", listen)?,
             otlp_http_addr: one(&values, "otlp-http-addr", listen)?,
             otlp_grpc_addr: one(&values, "otlp-grpc-addr", listen)?,
+            jaeger_addr,
+            zipkin_addr: one(&values, "zipkin-addr", listen)?,
+            jaeger_grpc_addr,
+            jaeger_thrift_addr,
+            jaeger_udp_addr,
+            jaeger_admin_addr,
+            jaeger_admin_is_auto,
             prometheus_config: path("prometheus-config"),
             retention_metrics: one(&values, "retention-metrics", age)?,
             retention_logs: one(&values, "retention-logs", age)?,
@@ -342,6 +389,38 @@ fn listen(s: &str) -> Result<Listen, String> {
         _ => Err("host:port, :port, or off".to_owned()),
     }
 }
+
+/// Several addresses, separated by commas.
+fn listen_list(s: &str) -> Result<Vec<String>, String> {
+    let mut out = Vec::new();
+    for one in s.split(',').map(str::trim) {
+        match listen(one).map_err(|want| format!("{want}; several are separated by commas"))? {
+            Listen::At(at) => out.push(at),
+            Listen::Off => {}
+        }
+    }
+    Ok(out)
+}
+
+/// `None`: to be derived from the other listeners.
+fn listen_or_auto(s: &str) -> Result<Option<Listen>, String> {
+    match s {
+        "auto" => Ok(None),
+        _ => listen(s).map(Some).map_err(|want| format!("{want}, or auto")),
+    }
+}
+
+/// Jaeger's admin port on the same host; where ports are picked, one of these.
+fn admin_beside(at: &str) -> Listen {
+    match at.rsplit_once(':') {
+        Some((host, "0")) => Listen::At(format!("{host}:0")),
+        Some((host, _)) => Listen::At(format!("{host}:{JAEGER_ADMIN_PORT}")),
+        None => Listen::Off,
+    }
+}
+
+/// Where Jaeger answers health checks.
+const JAEGER_ADMIN_PORT: u16 = 14269;
 
 /// `15d`, `1h30m`, `500ms`, `2w`, `1y` (365 days); as Prometheus writes durations.
 fn age(s: &str) -> Result<Duration, String> {
@@ -476,6 +555,24 @@ mod tests {
         }
         assert!(check(&[], &[], "a: [").is_err());
         assert!(check(&[("retention-logs", "99999999999999999999d")], &[], "").is_err());
+    }
+
+    #[test]
+    fn jaeger_s_health_is_beside_its_other_listeners() {
+        let admin =
+            |flags: &[(&str, &str)]| check(flags, &[], "").map(|s| (s.jaeger_admin_addr, s.jaeger_admin_is_auto));
+        let at = |at: &str| Listen::At(at.to_owned());
+        assert_eq!(admin(&[]), Ok((Listen::Off, true)));
+        assert_eq!(admin(&[("jaeger-addr", ":16686")]), Ok((at("0.0.0.0:14269"), true)));
+        assert_eq!(admin(&[("jaeger-udp-addr", "[::1]:0")]), Ok((at("[::1]:0"), true)));
+        let both = [("jaeger-addr", ":16686"), ("jaeger-admin-addr", "off")];
+        assert_eq!(admin(&both), Ok((Listen::Off, false)));
+        let udp = check(&[("jaeger-udp-addr", "127.0.0.1:6831, :6832")], &[], "");
+        assert_eq!(
+            udp.map(|s| s.jaeger_udp_addr),
+            Ok(vec!["127.0.0.1:6831".to_owned(), "0.0.0.0:6832".to_owned()])
+        );
+        assert!(check(&[("jaeger-udp-addr", "127.0.0.1:6831,x")], &[], "").is_err());
     }
 
     #[test]

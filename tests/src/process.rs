@@ -41,7 +41,7 @@ pub struct Trilobite {
     child: Child,
     dir: PathBuf,
     args: Vec<String>,
-    addrs: [SocketAddr; 5],
+    addrs: Vec<(String, SocketAddr)>,
     log: Arc<Mutex<String>>,
     /// From spawn until ready.
     pub ready_after: Duration,
@@ -76,7 +76,7 @@ impl Trilobite {
                 let _ = sender.send(line);
             }
         });
-        let mut addrs: [Option<SocketAddr>; 5] = [None; 5];
+        let mut addrs: Vec<(String, SocketAddr)> = Vec::new();
         loop {
             let Ok(line) = lines.recv_timeout(Duration::from_secs(60)) else {
                 let _ = child.kill();
@@ -84,20 +84,16 @@ impl Trilobite {
                 bail!("trilobite did not get ready: {:?}\n{log}", child.wait());
             };
             let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-            if json["message"] == "listening" {
-                let names = ["prometheus", "loki", "tempo", "otlp_http", "otlp_grpc"];
-                let at = names
-                    .iter()
-                    .position(|n| json["listener"] == **n)
-                    .context("unknown listener")?;
-                addrs[at] = json["addr"].as_str().and_then(|a| a.parse().ok());
+            if json["message"] == "listening"
+                && let (Some(name), Some(addr)) = (json["listener"].as_str(), json["addr"].as_str())
+            {
+                addrs.push((name.to_owned(), addr.parse()?));
             }
             if json["message"] == "ready" {
                 break;
             }
         }
         let ready_after = since.elapsed();
-        let addrs = addrs.map(|a| a.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))));
         Ok(Trilobite {
             child,
             dir: dir.to_owned(),
@@ -108,29 +104,35 @@ impl Trilobite {
         })
     }
 
+    /// Where a listener is, by its name in the log (`zipkin`, `jaeger_udp`); the first of several.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let found = self.addrs.iter().find(|(n, _)| n == name);
+        found.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |(_, addr)| *addr)
+    }
+
     /// Where the Prometheus API is.
     pub fn prometheus(&self) -> SocketAddr {
-        self.addrs[0]
+        self.listener("prometheus")
     }
 
     /// Where the Loki API is.
     pub fn loki(&self) -> SocketAddr {
-        self.addrs[1]
+        self.listener("loki")
     }
 
     /// Where the Tempo API is.
     pub fn tempo(&self) -> SocketAddr {
-        self.addrs[2]
+        self.listener("tempo")
     }
 
     /// Where OTLP/HTTP comes in.
     pub fn otlp_http(&self) -> SocketAddr {
-        self.addrs[3]
+        self.listener("otlp_http")
     }
 
     /// Where OTLP/gRPC comes in.
     pub fn otlp_grpc(&self) -> SocketAddr {
-        self.addrs[4]
+        self.listener("otlp_grpc")
     }
 
     /// What it logged so far.

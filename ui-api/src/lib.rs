@@ -1,11 +1,14 @@
-//! How it answers: the Prometheus, Loki and Tempo HTTP APIs.
+//! How it answers: the Prometheus, Loki, Tempo and Jaeger HTTP APIs.
 
 mod form;
+mod jaeger;
 mod loki;
 mod number;
 mod prometheus;
+mod shared_ids;
 mod tempo;
 
+pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
 pub use tempo::router as tempo_router;

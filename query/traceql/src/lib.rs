@@ -5,6 +5,7 @@
 //! ([`run`]); [`Query::search`] keeps the newest traces in which something is left, [`Query::metrics_range`] counts the spans
 //! that are left. If you look for a structural operator, start at [`structural`]; for how values compare, at [`value`].
 
+mod by_example;
 mod check;
 mod compare;
 mod duration;
@@ -25,6 +26,7 @@ mod syntax;
 mod syntax_test;
 mod tag_search;
 mod tags;
+mod topology;
 mod tree;
 mod value;
 mod view;
@@ -35,7 +37,9 @@ use model::{AttributeValue, LabelSet, SpanId, TimeRangeNs, TimestampNs, TraceId}
 use query_exec::{Context, ExecError};
 use storage_traces::Traces;
 
+pub use by_example::SpanExample;
 pub use tags::{tag_names, tag_values};
+pub use topology::{Calls, calls, operations};
 
 use intervals::Intervals;
 use metrics::{FunctionPlan, Groups, MetricsPlan, Series};
@@ -77,6 +81,7 @@ pub struct Query {
 enum Inner {
     Spansets(Plan),
     Tags(TagSearch),
+    Example(SpanExample),
     Metrics(MetricsPlan),
 }
 
@@ -206,6 +211,13 @@ impl Query {
         })
     }
 
+    /// From what one span shall show, as Jaeger asks.
+    pub fn by_example(example: SpanExample) -> Query {
+        Query {
+            inner: Arc::new(Inner::Example(example)),
+        }
+    }
+
     /// Whether it ends in a metrics function.
     pub fn is_metrics(&self) -> bool {
         matches!(&*self.inner, Inner::Metrics(_))
@@ -224,6 +236,7 @@ impl Query {
                 None => Ok(SearchOutput::default()),
             },
             Inner::Tags(tags) => search::search(tags, &tags.request(), context, traces, options),
+            Inner::Example(example) => search::search(example, &example.request(), context, traces, options),
             Inner::Metrics(_) => Err(ParseError {
                 message: "a metrics query finds no traces".to_owned(),
             }

@@ -8,3 +8,4 @@ mod crash;
 mod lab;
 mod recovery;
 mod senders;
+mod zipkin_and_jaeger;

@@ -17,6 +17,7 @@ use super::trace::{Groups, v2_protobuf};
 use crate::About;
 use crate::form::{Form, decode};
 use crate::number::{go_duration_ns, prometheus_duration_ns, push_json, time_by_digits_ns};
+use crate::shared_ids::told_apart;
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -152,7 +153,7 @@ async fn find(api: &Api, id: &str, request: Request) -> Result<Vec<model::Span>,
             storage.traces().snapshot(range).trace(trace_id)
         })
         .await??;
-    Ok(spans)
+    Ok(told_apart(spans))
 }
 
 fn trace_id(text: &str) -> Result<TraceId, ApiError> {

@@ -32,6 +32,7 @@ pub struct Lab {
     pub prometheus: Router,
     pub loki: Router,
     pub tempo: Router,
+    pub jaeger: Router,
     _dir: tempfile::TempDir,
 }
 
@@ -89,6 +90,7 @@ impl Lab {
             prometheus: ui_api::prometheus_router(&queries, &about),
             loki: ui_api::loki_router(&queries, &about),
             tempo: ui_api::tempo_router(&queries, &about),
+            jaeger: ui_api::jaeger_router(&queries),
             storage,
             _dir: dir,
         }
