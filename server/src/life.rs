@@ -11,7 +11,7 @@ use storage::{Storage, TickError, Ticked};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use ui_api::About;
+use ui_api::{About, LogLevel};
 
 use crate::listeners::{self, Door, FACES, Face};
 use crate::settings::Settings;
@@ -35,7 +35,7 @@ const RESERVE_MAX: u64 = 1 << 30;
 const RESERVE_SHARE: u64 = 20;
 
 /// Runs until a signal says stop. An error is one line for a person; exit code 1.
-pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::Result<()> {
     let started = Instant::now();
     let start_seconds = machine::now_ns() as f64 / 1e9;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -70,7 +70,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         ingest: ingest.clone(),
         queries: queries.clone(),
     });
-    let about = about(&settings, start_seconds);
+    let about = about(&settings, start_seconds, log_level);
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
     }
@@ -153,7 +153,7 @@ fn query_options(settings: &Settings) -> query::Options {
     }
 }
 
-fn about(settings: &Settings, start_seconds: f64) -> About {
+fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("TRILOBITE_REVISION").unwrap_or("").to_owned(),
@@ -167,6 +167,7 @@ fn about(settings: &Settings, start_seconds: f64) -> About {
         start_seconds,
         merge_structured_metadata: settings.loki_merge_structured_metadata,
         admin_api: settings.enable_admin_api,
+        log_level,
     }
 }
 

@@ -8,6 +8,7 @@ mod healthcheck;
 mod lenient_uri;
 mod life;
 mod listeners;
+mod log_level;
 mod machine;
 mod routes;
 mod settings;
@@ -16,7 +17,7 @@ mod telemetry;
 use std::process::ExitCode;
 
 use command_line::Task;
-use settings::{LogFormat, Settings};
+use settings::Settings;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -64,13 +65,7 @@ fn check_config(settings: &Settings) -> ExitCode {
 
 fn serve(settings: Settings) -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let level = log_level::start(filter, settings.log_format);
     for w in &settings.warnings {
         tracing::warn!("{w}");
     }
@@ -80,7 +75,7 @@ fn serve(settings: Settings) -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(life::serve(settings)),
+        Ok(runtime) => runtime.block_on(life::serve(settings, level)),
         Err(e) => Err(e.into()),
     };
     match result {

@@ -13,8 +13,18 @@ pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
 pub use tempo::router as tempo_router;
 
+use std::sync::Arc;
+
+/// How much the process logs; filled by the server.
+pub trait LogLevel: Send + Sync {
+    /// The level in force: `error`, `warn`, `info`, `debug` or `trace`; or the directives, where there are more.
+    fn get(&self) -> String;
+    /// Another level from now on; the error says what is wrong with it.
+    fn set(&self, level: &str) -> Result<(), String>;
+}
+
 /// What the APIs say of the process; filled by the server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct About {
     /// Trilobite's version.
     pub version: String,
@@ -31,4 +41,6 @@ pub struct About {
     pub merge_structured_metadata: bool,
     /// Whether `/api/v1/admin/*` answers.
     pub admin_api: bool,
+    /// How much the process logs.
+    pub log_level: Arc<dyn LogLevel>,
 }

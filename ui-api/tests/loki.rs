@@ -81,7 +81,7 @@ async fn a_datasource_connects_to_an_empty_database() {
     let info = good(&at(&lab, "/status/buildinfo", &[]).await);
     assert!(info["version"].is_string() && info.get("data").is_none(), "{info}");
     let limits = good(&at(&lab, "/drilldown-limits", &[]).await);
-    assert_eq!(limits["pattern_ingester_enabled"], false);
+    assert_eq!(limits["pattern_ingester_enabled"], true);
     assert_eq!(limits["limits"]["volume_enabled"], true);
     let rules = get(&lab.loki, "/prometheus/api/v1/rules", &[]).await;
     assert_eq!(good(&rules)["data"]["groups"], json!([]));
@@ -433,6 +433,76 @@ async fn too_many_series_are_an_error_but_for_drilldown() {
     let words = "maximum number of series (500) reached for a single query; returning partial results";
     assert_eq!(body["warnings"], json!([words]));
     assert_eq!(body["data"]["result"].as_array().unwrap().len(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patterns_count_lines_of_one_shape() {
+    let lab = Lab::empty();
+    let mut batch = LogBatch::default();
+    let stream = batch.stream(&mut vec![("service_name", "x")]);
+    for k in 0..6 {
+        let level = if k < 4 { "info" } else { "error" };
+        let line = format!("request {k} took {}ms", k * 7);
+        batch.entry(stream, ns(NOW - 60 + k), &line, [("detected_level", level)]);
+    }
+    lab.storage.append_logs(&batch).await.unwrap();
+    let query = [("query", r#"{service_name="x"} |= "ignored""#), ("step", "60s")];
+    let body = good(&at(&lab, "/patterns", &query).await);
+    let interval = NOW - 60 - (NOW - 60).rem_euclid(60);
+    assert_eq!(
+        body["data"],
+        json!([
+            {"pattern": "request <_> took <_>", "level": "info", "samples": [[interval, 4]]},
+            {"pattern": "request <_> took <_>", "level": "error", "samples": [[interval, 2]]},
+        ])
+    );
+    let empty = good(&at(&lab, "/patterns", &[("query", r#"{service_name="y"}"#)]).await);
+    assert_eq!(empty["data"], json!([]));
+    check_error(&at(&lab, "/patterns", &[("query", "{")]).await, "parse error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_shard_has_everything() {
+    let lab = Lab::filled().await;
+    let query = ("query", r#"{env="lab"}"#);
+    let shards = at(&lab, "/index/shards", &[query, ("targetBytesPerShard", "500MB")])
+        .await
+        .json();
+    let stats = at(&lab, "/index/stats", &[query]).await.json();
+    assert_eq!(shards["shards"].as_array().unwrap().len(), 1);
+    assert_eq!(shards["shards"][0]["stats"], stats);
+    assert_eq!(shards["shards"][0]["bounds"]["max"], u64::MAX);
+    for size in ["0", "-1MB", "much"] {
+        let bad = at(&lab, "/index/shards", &[query, ("targetBytesPerShard", size)]).await;
+        check_error(&bad, "targetBytesPerShard must be a positive value");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_tells_of_itself() {
+    let lab = Lab::filled().await;
+    let text = |answer: Answer| answer.text().to_owned();
+    assert!(text(get(&lab.loki, "/config", &[]).await).contains("data-dir: \"x\"\n"));
+    let limits = text(get(&lab.loki, "/config/tenant/v1/limits", &[]).await);
+    assert!(limits.contains("max_query_series: 500\n"), "{limits}");
+    assert_eq!(text(get(&lab.loki, "/services", &[]).await), "trilobite => Running\n");
+
+    let level = get(&lab.loki, "/log_level", &[]).await.json();
+    assert_eq!(level["message"], "Current log level is info");
+    let set = post(&lab.loki, "/log_level", &[("log_level", "debug")]).await.json();
+    assert_eq!(set, json!({"status": "success", "message": "Log level set to debug"}));
+    assert_eq!(
+        get(&lab.loki, "/log_level", &[]).await.json()["message"],
+        "Current log level is debug"
+    );
+    let refused = post(&lab.loki, "/log_level", &[("log_level", "loud")]).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert!(refused.text().contains(r#""status":"failed""#), "{}", refused.text());
+
+    let blocks = || lab.storage.logs().stats().blocks;
+    assert_eq!(blocks(), 0);
+    assert_eq!(post(&lab.loki, "/flush", &[]).await.status, StatusCode::NO_CONTENT);
+    assert!(blocks() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

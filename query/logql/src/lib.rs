@@ -11,6 +11,7 @@ mod detect;
 mod labels;
 mod log;
 mod metric;
+mod patterns;
 mod pipeline;
 mod plan;
 mod range;
@@ -28,6 +29,8 @@ use std::sync::Arc;
 use model::{Entry, LabelSet, Matcher, TimestampNs};
 use query_exec::{Context, ExecError, Grid};
 use storage_logs::Logs;
+
+pub use patterns::{LinePattern, line_patterns};
 
 use pipeline::Scratch;
 use plan::Plan;

@@ -1,12 +1,13 @@
 //! The Loki HTTP API under `/loki/api/v1/`: what Grafana's Loki datasource, its Explore and scripts ask.
 //!
-//! `routes.rs` reads parameters and asks the queries, `encode.rs` writes results, `tail.rs` is the live tail, `errors.rs`
-//! is the API's voice.
+//! `routes.rs` reads parameters and asks the queries, `encode.rs` writes results, `tail.rs` is the live tail, `status.rs`
+//! what Loki says of itself, `errors.rs` the API's voice.
 
 mod encode;
 mod errors;
 mod params;
 mod routes;
+mod status;
 mod tail;
 
 pub use routes::router;

@@ -10,13 +10,16 @@ use axum::routing::{MethodRouter, any, get};
 use http::{HeaderMap, StatusCode};
 use model::{LabelSet, LabelsBuilder, Matcher, TimeRangeNs, TimestampNs};
 use query::{Context, Language, Queries};
-use query_logql::{Direction, Options, Query, Series, Value, detected_fields as find_fields, parse_matchers, pretty};
+use query_logql::{
+    Direction, Options, Query, Series, Value, detected_fields as find_fields, line_patterns, parse_matchers, pretty,
+};
 use storage::Storage;
 use storage_logs::{BlockError, Volume};
 
 use super::encode::{self, Labels, json, push_labels, push_list, strings};
 use super::errors::ApiError;
 use super::params;
+use super::status;
 use super::tail;
 use crate::About;
 use crate::form::Form;
@@ -27,6 +30,9 @@ const SERIES_MAX: usize = 500;
 
 /// Keys that a volume may have.
 const VOLUME_KEYS_MAX: usize = 1000;
+
+/// The interval in which patterns are counted if none is asked for.
+const PATTERN_STEP_NS: i64 = 10_000_000_000;
 
 /// The version of Loki whose API this is.
 const VERSION: &str = "3.5.0";
@@ -54,6 +60,8 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/index/stats", both(index_stats))
         .route("/index/volume", both(volume))
         .route("/index/volume_range", both(volume_range))
+        .route("/index/shards", both(index_shards))
+        .route("/patterns", both(patterns))
         .route("/detected_labels", both(detected_labels))
         .route("/detected_fields", both(detected_fields))
         .route("/detected_field/{name}/values", both(detected_field_values))
@@ -67,6 +75,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/status/buildinfo", get(build_info));
     Router::new()
         .nest("/loki/api/v1", v1)
+        .merge(status::router())
         .route("/prometheus/api/v1/rules", get(|| async { json(NO_RULES.to_owned()) }))
         .route(
             "/prometheus/api/v1/alerts",
@@ -318,20 +327,75 @@ fn index_matchers(form: &Form) -> Result<Vec<Matcher>, ApiError> {
 
 async fn index_stats(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
-    let range = params::range(&form, api.queries.storage().now())?;
-    let matchers = index_matchers(&form)?;
-    let volumes = ask(&api, "index stats", move |s| {
+    Ok(json(stats_of(&api, &form).await?))
+}
+
+/// How a query might be split: one shard, since one process answers.
+async fn index_shards(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+    let form = Form::read(request).await?;
+    let target = form.get("targetBytesPerShard").unwrap_or("");
+    if !target.is_empty() && !is_positive_size(target) {
+        return Err(ApiError::bad("targetBytesPerShard must be a positive value"));
+    }
+    let stats = stats_of(&api, &form).await?;
+    Ok(json(format!(
+        r#"{{"shards":[{{"bounds":{{"min":0,"max":{}}},"stats":{stats}}}],"statistics":{{}},"chunkGroups":[]}}"#,
+        u64::MAX
+    )))
+}
+
+/// Whether a text is a size such as `500MB`, of at least a byte.
+fn is_positive_size(text: &str) -> bool {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    digits.trim().parse::<f64>().is_ok_and(|n| n > 0.0 && n.is_finite())
+}
+
+/// How much a selector has in a range, as an object.
+async fn stats_of(api: &Api, form: &Form) -> Result<String, ApiError> {
+    let range = params::range(form, api.queries.storage().now())?;
+    let matchers = index_matchers(form)?;
+    let volumes = ask(api, "index stats", move |s| {
         s.logs().snapshot(range).volumes(&matchers, range)
     })
     .await?;
     let sum = |value: fn(&Volume) -> u64| volumes.iter().map(value).sum::<u64>();
-    Ok(json(format!(
+    Ok(format!(
         r#"{{"streams":{},"chunks":{},"bytes":{},"entries":{}}}"#,
         volumes.len(),
         sum(|v| v.chunks),
         sum(|v| v.bytes),
         sum(|v| v.entries)
-    )))
+    ))
+}
+
+/// The shapes of the lines that a selector finds; what a query does to the lines does not count.
+async fn patterns(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+    let form = Form::read(request).await?;
+    let range = params::range(&form, api.queries.storage().now())?;
+    let step = match form.get("step") {
+        Some(_) => params::step_ns(&form, range)?,
+        None => PATTERN_STEP_NS,
+    };
+    let text = required_query(&form)?;
+    let matchers = Query::parse(&text)?.matchers().to_vec();
+    let found = api
+        .queries
+        .run(Language::LogQl, &text, None, move |context, storage| {
+            line_patterns(context, storage.logs(), &matchers, range, step)
+        })
+        .await??;
+    let mut out = String::from(r#"{"status":"success","data":"#);
+    push_list(&mut out, found.iter(), |out, p| {
+        out.push_str("{\"pattern\":");
+        push_json(out, &p.pattern);
+        out.push_str(",\"level\":");
+        push_json(out, if p.level.is_empty() { "unknown" } else { &p.level });
+        out.push_str(",\"samples\":");
+        push_list(out, p.samples.iter(), |out, (t, n)| out.push_str(&format!("[{t},{n}]")));
+        out.push('}');
+    });
+    out.push('}');
+    Ok(json(out))
 }
 
 /// How volumes are added up.
@@ -604,22 +668,39 @@ async fn format_query(request: Request) -> Result<Response, ApiError> {
     Ok((status, json(out)).into_response())
 }
 
+/// Limits that a client may meet: names and JSON values.
+pub(crate) fn limits(api: &Api) -> Vec<(&'static str, String)> {
+    let text = |value: &str| {
+        let mut out = String::new();
+        push_json(&mut out, value);
+        out
+    };
+    let mut list = vec![
+        ("discover_log_levels", "true".to_owned()),
+        ("max_entries_limit_per_query", params::ENTRIES_MAX.to_string()),
+        ("max_query_series", SERIES_MAX.to_string()),
+        ("metric_aggregation_enabled", "false".to_owned()),
+        ("pattern_persistence_enabled", "false".to_owned()),
+        ("query_timeout", text(&format!("{}s", api.queries.timeout().as_secs()))),
+    ];
+    if let Some((_, retention)) = api.about.flags.iter().find(|(name, _)| name == "retention-logs") {
+        list.push(("retention_period", text(retention)));
+    }
+    list.push(("volume_enabled", "true".to_owned()));
+    list.push(("volume_max_series", VOLUME_KEYS_MAX.to_string()));
+    list
+}
+
 /// What Logs Drilldown may offer.
 async fn drilldown_limits(State(api): State<Api>) -> Response {
-    let mut out = format!(
-        r#"{{"limits":{{"discover_log_levels":true,"max_entries_limit_per_query":{},"max_query_series":{SERIES_MAX},"metric_aggregation_enabled":false,"pattern_persistence_enabled":false,"query_timeout":"{}s","#,
-        params::ENTRIES_MAX,
-        api.queries.timeout().as_secs()
-    );
-    if let Some((_, retention)) = api.about.flags.iter().find(|(name, _)| name == "retention-logs") {
-        out.push_str("\"retention_period\":");
-        push_json(&mut out, retention);
-        out.push(',');
-    }
-    out.push_str(&format!(
-        r#""volume_enabled":true,"volume_max_series":{VOLUME_KEYS_MAX}}},"pattern_ingester_enabled":false,"version":"{VERSION}"}}"#
-    ));
-    json(out)
+    let limits: Vec<String> = limits(&api)
+        .iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
+    json(format!(
+        r#"{{"limits":{{{}}},"pattern_ingester_enabled":true,"version":"{VERSION}"}}"#,
+        limits.join(",")
+    ))
 }
 
 async fn build_info(State(api): State<Api>) -> Response {

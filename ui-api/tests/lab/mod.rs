@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +18,7 @@ use query::{Limits, Queries};
 use serde_json::Value;
 use storage::{Storage, SyncMode};
 use tower::ServiceExt;
-use ui_api::About;
+use ui_api::{About, LogLevel};
 
 /// The lab's clock, seconds: it stands still.
 pub const NOW: i64 = 1_761_128_400;
@@ -84,6 +84,7 @@ impl Lab {
             start_seconds: NOW as f64 - 60.0,
             merge_structured_metadata: false,
             admin_api: false,
+            log_level: Arc::new(Level(Mutex::new("info".to_owned()))),
         };
         change(&mut about);
         Lab {
@@ -292,5 +293,21 @@ impl Answer {
     /// A header.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+}
+
+/// A log level that nothing is logged by.
+struct Level(Mutex<String>);
+
+impl LogLevel for Level {
+    fn get(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+    fn set(&self, level: &str) -> Result<(), String> {
+        if level == "loud" {
+            return Err("unrecognized log level".to_owned());
+        }
+        *self.0.lock().unwrap() = level.to_owned();
+        Ok(())
     }
 }
