@@ -70,10 +70,7 @@ fn context() -> Context {
 
 fn ask(storage: &storage::Storage, place: &str) {
     let (start, end) = (START_NS, START_NS + SCRAPES as i64 * 15_000_000_000);
-    let options = query_promql::Options {
-        lookback_ms: 300_000,
-        subquery_step_ms: 60_000,
-    };
+    let options = query_promql::Options::DEFAULT;
     let query = query_promql::Query::parse("sum by (instance) (rate(node_metric_1_total[5m]))").expect("parses");
     let ms = |ns: i64| TimestampMs(ns / 1_000_000);
     median(&format!("{place}: PromQL sum by of a rate, 480 steps"), || {

@@ -3,7 +3,10 @@
 use hashbrown::HashMap;
 use model::{LabelSet, METRIC_NAME};
 
-use crate::{Aggregator, Cells, Context, Dialect, ExecError, Grid, Matrix, Row, quantile_of_sorted, rank};
+use crate::{
+    Aggregator, Cell, Cells, Context, Dialect, ExecError, Grid, Matrix, Remark, Remarks, Row, quantile_of_sorted, rank,
+    ratio, text_of,
+};
 
 /// Aggregations over rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,13 +69,14 @@ impl Grouping {
 }
 
 /// Aggregates the rows of each group, step by step. Rows of the result are in order of their group's first row;
-/// TopK and BottomK keep whole rows (instant: sorted by value).
+/// TopK and BottomK keep whole rows (instant: sorted by value). What it met on the way goes to `remarks`.
 pub fn aggregate(
     context: &Context,
     op: &AggregateOp,
     grouping: &Grouping,
-    input: Matrix,
+    mut input: Matrix,
     dialect: Dialect,
+    remarks: &mut Remarks,
 ) -> Result<Matrix, ExecError> {
     let steps = input.grid.len();
     if let Some(mut one_by_one) = Aggregator::new(op, grouping, input.grid, dialect) {
@@ -80,7 +84,18 @@ pub fn aggregate(
             context.check("expression evaluation")?;
             one_by_one.enter(&row);
         }
-        return Ok(one_by_one.finish());
+        return Ok(one_by_one.finish(remarks));
+    }
+    let needs_floats = matches!(
+        op,
+        AggregateOp::Quantile(_) | AggregateOp::TopK(_) | AggregateOp::BottomK(_)
+    );
+    if needs_floats {
+        for row in &mut input.rows {
+            if row.cells.drop_histograms() {
+                remarks.insert(Remark::IgnoredHistograms);
+            }
+        }
     }
     match op {
         AggregateOp::Quantile(q) => quantiles(context, &per_step(q, steps), grouping, input, dialect),
@@ -109,7 +124,7 @@ pub fn aggregate(
             input,
             dialect,
         ),
-        AggregateOp::LimitRatio(r) => rank::limit_ratio(context, &per_step(r, steps), input),
+        AggregateOp::LimitRatio(r) => ratio::limit_ratio(context, &per_step(r, steps), input),
         // The others were aggregated row by row.
         _ => Ok(Matrix::empty(input.grid)),
     }
@@ -220,12 +235,20 @@ fn count_values(
     for row in input.rows {
         context.check("expression evaluation")?;
         let mut last: Option<(u64, usize)> = None;
-        for (i, v) in row.cells.iter() {
+        for (i, cell) in row.cells.cells() {
+            let bits = match cell {
+                Cell::Float(v) => Some(v.to_bits()),
+                Cell::Histogram(_) => None,
+            };
             // A series often keeps its value: look a value up only when it changes.
             let at = match last {
-                Some((bits, at)) if bits == v.to_bits() => at,
+                Some((last, at)) if Some(last) == bits => at,
                 _ => {
-                    let labels = grouping.labels_of(&row.labels.with(label, &plain_number(v)), dialect);
+                    let text = match cell {
+                        Cell::Float(v) => plain_number(v),
+                        Cell::Histogram(h) => text_of(h),
+                    };
+                    let labels = grouping.labels_of(&row.labels.with(label, &text), dialect);
                     match known.get(&labels) {
                         Some(&at) => at,
                         None => {
@@ -237,7 +260,7 @@ fn count_values(
                     }
                 }
             };
-            last = Some((v.to_bits(), at));
+            last = bits.map(|bits| (bits, at));
             let target = &mut out.rows[at];
             target.drop_name |= row.drop_name;
             let n = target.cells.get(i).unwrap_or(0.0);

@@ -1,11 +1,12 @@
 //! Binary operators: scalar with scalar, vector with scalar, vector with vector.
 
 use hashbrown::HashMap;
-use model::{LabelSet, METRIC_NAME};
+use model::LabelSet;
 
+use crate::cell_operators::Operator;
 use crate::matching::MatchGroups;
-use crate::set_operators::set_operator;
-use crate::{Cardinality, Cells, Context, Dialect, ExecError, Grid, Matching, Matrix, Row};
+use crate::set_operators::{presence, set_operator};
+use crate::{Cardinality, Cells, Context, Dialect, ExecError, Grid, Matching, Matrix, Remarks, Row};
 
 /// Binary operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,10 @@ impl BinaryOp {
         use BinaryOp::*;
         matches!(self, And | Or | Unless)
     }
+    /// Whether it cuts histograms.
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+    }
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +74,9 @@ impl BinaryOp {
     }
 }
 
-/// Vector with vector. `return_bool` for comparisons with `bool`. Errors when matching is ambiguous.
+/// Vector with vector. `return_bool` for comparisons with `bool`. Errors when matching is ambiguous; what it met on the
+/// way goes to `remarks`.
+#[allow(clippy::too_many_arguments)]
 pub fn binary(
     context: &Context,
     op: BinaryOp,
@@ -78,18 +85,27 @@ pub fn binary(
     left: Matrix,
     right: Matrix,
     dialect: Dialect,
+    remarks: &mut Remarks,
 ) -> Result<Matrix, ExecError> {
     if op.is_set() {
         return set_operator(context, op, matching, left, right, dialect);
     }
     let grid = left.grid;
     let groups = MatchGroups::of(matching, &left.rows, &right.rows, dialect);
-    let swapped = matching.cardinality == Cardinality::OneToMany;
-    let (many, one) = if swapped {
-        (right.rows, left.rows)
-    } else {
-        (left.rows, right.rows)
+    let operator = Operator {
+        op,
+        return_bool,
+        dialect,
     };
+    let mut join = Join {
+        matching,
+        operator,
+        taken: Taken::new(groups.count),
+        out: Matrix::empty(grid),
+        remarks,
+    };
+    let swapped = matching.cardinality == Cardinality::OneToMany;
+    let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
     let (many_groups, one_groups) = if swapped {
         (&groups.right, &groups.left)
     } else {
@@ -100,46 +116,95 @@ pub fn binary(
     for (row, &group) in one_groups.iter().enumerate() {
         partners[group as usize].push(row);
     }
-    refuse_duplicates(context, matching, &one, &many, &partners, grid, dialect)?;
+    refuse_duplicates(context, matching, &one.rows, &many.rows, &partners, grid, dialect)?;
 
-    let mut taken = Taken::new(groups.count);
-    let mut out = Matrix::empty(grid);
-    for (row, &group) in many.iter().zip(many_groups) {
+    for (row, &group) in many.rows.iter().zip(many_groups) {
         for &partner in &partners[group as usize] {
             context.check("expression evaluation")?;
-            let other = &one[partner];
-            if matching.cardinality == Cardinality::OneToOne {
-                taken.take_once(group as usize, &row.cells, &other.cells)?;
-            }
-            let cells = if swapped {
-                combine(op, return_bool, &other.cells, &row.cells, dialect)
-            } else {
-                combine(op, return_bool, &row.cells, &other.cells, dialect)
-            };
-            if cells.all_absent() {
-                continue;
-            }
-            let labels = result_labels(op, matching, &row.labels, &other.labels, dialect);
-            let mut result = Row {
-                labels,
-                cells,
-                drop_name: row.drop_name,
-            };
-            if return_bool {
-                result.remove_name(dialect);
-            }
-            if matching.cardinality != Cardinality::OneToOne {
-                taken.take(group as usize, &result)?;
-            }
-            out.rows.push(result);
+            join.meet(group as usize, row, &one.rows[partner])?;
         }
     }
+    // Who has no partner meets one that is made up: the labels of the group, and the value to fill in.
+    let (fill_many, fill_one) = match swapped {
+        true => (matching.fill_right, matching.fill_left),
+        false => (matching.fill_left, matching.fill_right),
+    };
+    if let Some(v) = fill_one {
+        let there = presence(one, one_groups, groups.count);
+        for (row, &group) in many.rows.iter().zip(many_groups) {
+            context.check("expression evaluation")?;
+            let made_up = join.made_up(row, v);
+            join.meet(group as usize, &alone(row, &there[group as usize]), &made_up)?;
+        }
+    }
+    if let Some(v) = fill_many {
+        let there = presence(many, many_groups, groups.count);
+        for (row, &group) in one.rows.iter().zip(one_groups) {
+            context.check("expression evaluation")?;
+            let made_up = join.made_up(row, v);
+            join.meet(group as usize, &made_up, &alone(row, &there[group as usize]))?;
+        }
+    }
+    let mut out = join.out;
     out.merge_same_labels()?;
     Ok(out)
 }
 
+/// A row where none of its group's other side is.
+fn alone(row: &Row, others: &[u64]) -> Row {
+    let mut row = row.clone();
+    row.cells.keep(others.iter().map(|word| !word));
+    row
+}
+
+/// Pairs that meet, and what comes of them.
+struct Join<'a> {
+    matching: &'a Matching,
+    operator: Operator,
+    taken: Taken,
+    out: Matrix,
+    remarks: &'a mut Remarks,
+}
+
+impl Join<'_> {
+    fn made_up(&self, partner: &Row, v: f64) -> Row {
+        let labels = self.matching.group_of(&partner.labels, self.operator.dialect);
+        Row::new(labels, Cells::full(vec![v; self.out.grid.len()]))
+    }
+
+    fn meet(&mut self, group: usize, many: &Row, one: &Row) -> Result<(), ExecError> {
+        let (matching, operator) = (self.matching, self.operator);
+        let one_to_one = matching.cardinality == Cardinality::OneToOne;
+        if one_to_one {
+            self.taken.take_once(group, &many.cells, &one.cells)?;
+        }
+        let (left, right) = match matching.cardinality {
+            Cardinality::OneToMany => (one, many),
+            _ => (many, one),
+        };
+        let cells = operator.combine(&left.cells, &right.cells, self.remarks);
+        if cells.all_absent() {
+            return Ok(());
+        }
+        let mut result = Row {
+            labels: result_labels(operator.op, matching, &many.labels, &one.labels, operator.dialect),
+            cells,
+            drop_name: many.drop_name,
+        };
+        if operator.return_bool {
+            result.remove_name(operator.dialect);
+        }
+        if !one_to_one {
+            self.taken.take(group, &result)?;
+        }
+        self.out.rows.push(result);
+        Ok(())
+    }
+}
+
 /// Vector with scalar (one value per step); `scalar_left` tells on which side it stands. Comparisons filter unless
-/// `return_bool`.
+/// `return_bool`. What it met on the way goes to `remarks`.
+#[allow(clippy::too_many_arguments)]
 pub fn binary_scalar(
     context: &Context,
     op: BinaryOp,
@@ -148,25 +213,22 @@ pub fn binary_scalar(
     scalar: &[f64],
     scalar_left: bool,
     dialect: Dialect,
+    remarks: &mut Remarks,
 ) -> Result<Matrix, ExecError> {
-    let filters = op.is_comparison() && !return_bool;
+    let operator = Operator {
+        op,
+        return_bool,
+        dialect,
+    };
     for row in &mut vector.rows {
         context.check("expression evaluation")?;
-        row.cells.filter_map(|i, v| {
-            let (l, r) = if scalar_left { (scalar[i], v) } else { (v, scalar[i]) };
-            let result = apply(op, l, r, dialect);
-            if filters {
-                (result != 0.0).then_some(v)
-            } else {
-                Some(result)
-            }
-        });
-        if !filters {
+        operator.combine_scalar(&mut row.cells, scalar, scalar_left, remarks);
+        if !operator.filters() {
             row.remove_name(dialect);
         }
     }
     vector.drop_absent();
-    if !filters {
+    if !operator.filters() {
         vector.merge_same_labels()?;
     }
     Ok(vector)
@@ -199,25 +261,10 @@ pub fn apply(op: BinaryOp, left: f64, right: f64, dialect: Dialect) -> f64 {
     }
 }
 
-fn combine(op: BinaryOp, return_bool: bool, left: &Cells, right: &Cells, dialect: Dialect) -> Cells {
-    let filters = op.is_comparison() && !return_bool;
-    let mut out = left.clone();
-    out.keep(right.words().iter().copied());
-    out.filter_map(|i, l| {
-        let result = apply(op, l, right.get(i)?, dialect);
-        if filters {
-            (result != 0.0).then_some(l)
-        } else {
-            Some(result)
-        }
-    });
-    out
-}
-
 fn result_labels(op: BinaryOp, matching: &Matching, many: &LabelSet, one: &LabelSet, dialect: Dialect) -> LabelSet {
     let mut labels = many.clone();
     if dialect.metric_names && !op.is_comparison() {
-        labels = labels.without(&[METRIC_NAME]);
+        labels = dialect.without_name(&labels);
     }
     if matching.cardinality == Cardinality::OneToOne {
         labels = if matching.on {
@@ -242,21 +289,22 @@ fn refuse_duplicates(
     grid: Grid,
     dialect: Dialect,
 ) -> Result<(), ExecError> {
+    let fills = matching.fill_left.or(matching.fill_right).is_some();
     let mut asked: Option<Cells> = None;
     for group in partners.iter().filter(|group| group.len() > 1) {
         let mut owner: Vec<Option<usize>> = vec![None; grid.len()];
         for &row in group {
             context.check("expression evaluation")?;
-            for (i, _) in one[row].cells.iter() {
+            for i in one[row].cells.steps() {
                 let Some(first) = owner[i].replace(row) else { continue };
                 let asked = asked.get_or_insert_with(|| {
                     let mut any = Cells::absent(grid.len());
                     many.iter()
-                        .flat_map(|row| row.cells.iter())
-                        .for_each(|(i, _)| any.set(i, 1.0));
+                        .flat_map(|row| row.cells.steps())
+                        .for_each(|i| any.set(i, 1.0));
                     any
                 });
-                if asked.has(i) {
+                if fills || asked.has(i) {
                     return Err(many_to_many(matching, &one[first].labels, &one[row].labels, dialect));
                 }
             }
@@ -296,7 +344,7 @@ impl Taken {
     /// One to one, a group has room for one meeting at each step, whatever comes of it.
     fn take_once(&mut self, group: usize, left: &Cells, right: &Cells) -> Result<(), ExecError> {
         let mut both = left.clone();
-        both.keep(right.words().iter().copied());
+        both.keep(right.words());
         match &mut self.once[group] {
             Some(taken) if taken.meets(&both) => Err(ExecError::Data(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"

@@ -26,6 +26,20 @@ impl Compensated {
         }
         self.sum = t;
     }
+    /// Adds another sum.
+    pub(crate) fn join(&mut self, other: &Compensated) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+    /// Multiplies it.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.sum *= factor;
+        self.lost *= factor;
+    }
+    /// A part of it; the parts of the sum and of what it lost are taken apart, so that a large sum does not overflow.
+    pub(crate) fn over(&self, n: f64) -> f64 {
+        self.sum / n + self.lost / n
+    }
     /// The sum.
     #[inline]
     pub fn total(&self) -> f64 {
@@ -72,7 +86,7 @@ impl Mean {
         if self.incremental {
             self.state.total()
         } else {
-            self.state.sum / self.count + self.state.lost / self.count
+            self.state.over(self.count)
         }
     }
 }

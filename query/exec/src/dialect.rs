@@ -1,5 +1,7 @@
 //! Where the languages truly differ. A difference that is not here is a bug.
 
+use model::{LabelSet, METRIC_NAME};
+
 /// The ways of one language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
@@ -10,23 +12,44 @@ pub struct Dialect {
     /// Where a name is to be dropped, mark the row ([`Row::drop_name`](crate::Row::drop_name)) and leave its labels as
     /// they are.
     pub delayed_name_removal: bool,
+    /// Labels that say a metric's type and unit go where its name goes.
+    pub type_and_unit: bool,
 }
+
+impl Dialect {
+    /// The labels without the metric's name, and without what else describes the metric.
+    pub fn without_name(self, labels: &LabelSet) -> LabelSet {
+        if self.type_and_unit {
+            labels.without(&[METRIC_NAME, METRIC_TYPE, METRIC_UNIT])
+        } else {
+            labels.without_metric_name()
+        }
+    }
+}
+
+/// The label of a metric's type, where types are labels.
+pub const METRIC_TYPE: &str = "__type__";
+/// The label of a metric's unit.
+pub const METRIC_UNIT: &str = "__unit__";
 
 /// PromQL's ways.
 pub const PROMQL: Dialect = Dialect {
     division_by_zero_is_nan: false,
     metric_names: true,
     delayed_name_removal: false,
+    type_and_unit: false,
 };
 /// LogQL's ways.
 pub const LOGQL: Dialect = Dialect {
     division_by_zero_is_nan: true,
     metric_names: false,
     delayed_name_removal: false,
+    type_and_unit: false,
 };
 /// TraceQL's ways.
 pub const TRACEQL: Dialect = Dialect {
     division_by_zero_is_nan: true,
     metric_names: false,
     delayed_name_removal: false,
+    type_and_unit: false,
 };

@@ -4,8 +4,11 @@
 use hashbrown::HashMap;
 use model::LabelSet;
 
-use crate::matrix::steps_of;
-use crate::{AggregateOp, Cells, Compensated, Dialect, Grid, Grouping, Matrix, Mean, Row};
+use crate::{
+    Added, AggregateOp, Cells, Compensated, Dialect, Grid, Grouping, HistogramMean, HistogramSum, Matrix, Mean,
+    MixedSchemas, Remark, Remarks, Row,
+};
+use model::Histogram;
 
 /// An aggregation under way: rows enter one by one and need not be kept.
 pub struct Aggregator {
@@ -15,6 +18,7 @@ pub struct Aggregator {
     dialect: Dialect,
     known: HashMap<LabelSet, usize, rapidhash::fast::RandomState>,
     groups: Vec<Group>,
+    remarks: Remarks,
 }
 
 struct Group {
@@ -26,7 +30,14 @@ struct Group {
 /// One group's values over all steps.
 trait Fold: Send {
     fn enter(&mut self, cells: &Cells);
-    fn finish(self: Box<Self>) -> Cells;
+    /// Histograms of a row; `name` is the metric's.
+    fn enter_histograms(&mut self, cells: &Cells, name: &str, remarks: &mut Remarks);
+    fn finish(self: Box<Self>, remarks: &mut Remarks) -> Cells;
+}
+
+/// For aggregations that have no meaning for histograms.
+fn ignore_histograms(remarks: &mut Remarks) {
+    remarks.insert(Remark::IgnoredHistograms);
 }
 
 impl Aggregator {
@@ -40,6 +51,7 @@ impl Aggregator {
             dialect,
             known: HashMap::default(),
             groups: Vec::new(),
+            remarks: Remarks::new(),
         })
     }
     /// Takes in one row. The order of rows is the order in which values are added up.
@@ -63,16 +75,21 @@ impl Aggregator {
         let group = &mut self.groups[at];
         group.drop_name |= row.drop_name;
         group.fold.enter(&row.cells);
+        if row.cells.has_histograms() {
+            let name = row.labels.metric_name();
+            group.fold.enter_histograms(&row.cells, name, &mut self.remarks);
+        }
     }
     /// How many groups there are.
     pub fn groups(&self) -> usize {
         self.groups.len()
     }
-    /// The groups, in order of their first rows.
-    pub fn finish(self) -> Matrix {
+    /// The groups, in order of their first rows; what was met on the way goes to `remarks`.
+    pub fn finish(mut self, remarks: &mut Remarks) -> Matrix {
+        remarks.append(&mut self.remarks);
         let row = |group: Group| Row {
             labels: group.labels,
-            cells: group.fold.finish(),
+            cells: group.fold.finish(remarks),
             drop_name: group.drop_name,
         };
         let mut out = Matrix {
@@ -98,9 +115,101 @@ fn new_fold(op: &AggregateOp, steps: usize) -> Option<Box<dyn Fold>> {
     })
 }
 
+/// Histograms of one group over all steps.
+struct HistogramFold<T> {
+    of_step: Vec<Option<T>>,
+    /// Steps at which schemas met that cannot be added up.
+    broken: Vec<bool>,
+}
+
+/// Sums and means of histograms.
+trait Terms: Sized + Send {
+    fn starting_with(h: &Histogram) -> Self;
+    fn add(&mut self, h: &Histogram) -> Result<Added, MixedSchemas>;
+    fn conflicts(&self) -> bool;
+    fn value(&self) -> Histogram;
+}
+
+impl Terms for HistogramSum {
+    fn starting_with(h: &Histogram) -> Self {
+        HistogramSum::starting_with(h)
+    }
+    fn add(&mut self, h: &Histogram) -> Result<Added, MixedSchemas> {
+        HistogramSum::add(self, h)
+    }
+    fn conflicts(&self) -> bool {
+        self.has_conflicting_resets()
+    }
+    fn value(&self) -> Histogram {
+        self.total()
+    }
+}
+
+impl Terms for HistogramMean {
+    fn starting_with(h: &Histogram) -> Self {
+        HistogramMean::starting_with(h)
+    }
+    fn add(&mut self, h: &Histogram) -> Result<Added, MixedSchemas> {
+        HistogramMean::add(self, h)
+    }
+    fn conflicts(&self) -> bool {
+        self.has_conflicting_resets()
+    }
+    fn value(&self) -> Histogram {
+        HistogramMean::value(self)
+    }
+}
+
+impl<T: Terms> HistogramFold<T> {
+    fn enter(slot: &mut Option<Box<Self>>, cells: &Cells, name: &str, remarks: &mut Remarks) {
+        let fold = slot.get_or_insert_with(|| {
+            Box::new(HistogramFold {
+                of_step: (0..cells.len()).map(|_| None).collect(),
+                broken: vec![false; cells.len()],
+            })
+        });
+        for (i, h) in cells.histograms() {
+            match &mut fold.of_step[i] {
+                slot @ None => *slot = Some(T::starting_with(h)),
+                Some(terms) => match terms.add(h) {
+                    Ok(added) if added.reconciled_bounds => {
+                        remarks.insert(Remark::ReconciledBounds);
+                    }
+                    Ok(_) => {}
+                    Err(MixedSchemas) => {
+                        fold.broken[i] = true;
+                        remarks.insert(Remark::MixedSchemas(name.to_owned()));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Puts histograms beside the floats; where both are is nothing.
+    fn finish(slot: Option<Box<Self>>, cells: &mut Cells, remarks: &mut Remarks) {
+        let Some(fold) = slot else { return };
+        for (i, terms) in fold.of_step.into_iter().enumerate() {
+            let Some(terms) = terms else { continue };
+            if cells.has(i) {
+                remarks.insert(Remark::MixedKinds);
+                cells.clear(i);
+                continue;
+            }
+            if fold.broken[i] {
+                continue;
+            }
+            if terms.conflicts() {
+                remarks.insert(Remark::ConflictingResets);
+            }
+            cells.set_histogram(i, terms.value().into());
+        }
+    }
+}
+
 struct Sums {
     sums: Vec<Compensated>,
     present: Cells,
+    histograms: Option<Box<HistogramFold<HistogramSum>>>,
 }
 
 impl Sums {
@@ -108,6 +217,7 @@ impl Sums {
         Sums {
             sums: vec![Compensated::default(); steps],
             present: Cells::absent(steps),
+            histograms: None,
         }
     }
 }
@@ -123,8 +233,12 @@ impl Fold for Sums {
             }
         }
     }
-    fn finish(mut self: Box<Self>) -> Cells {
+    fn enter_histograms(&mut self, cells: &Cells, name: &str, remarks: &mut Remarks) {
+        HistogramFold::enter(&mut self.histograms, cells, name, remarks);
+    }
+    fn finish(mut self: Box<Self>, remarks: &mut Remarks) -> Cells {
         self.present.filter_map(|i, _| Some(self.sums[i].total()));
+        HistogramFold::finish(self.histograms, &mut self.present, remarks);
         self.present
     }
 }
@@ -132,6 +246,7 @@ impl Fold for Sums {
 struct Means {
     means: Vec<Mean>,
     present: Cells,
+    histograms: Option<Box<HistogramFold<HistogramMean>>>,
 }
 
 impl Means {
@@ -139,6 +254,7 @@ impl Means {
         Means {
             means: vec![Mean::default(); steps],
             present: Cells::absent(steps),
+            histograms: None,
         }
     }
 }
@@ -150,8 +266,12 @@ impl Fold for Means {
             self.present.set(i, 0.0);
         }
     }
-    fn finish(mut self: Box<Self>) -> Cells {
+    fn enter_histograms(&mut self, cells: &Cells, name: &str, remarks: &mut Remarks) {
+        HistogramFold::enter(&mut self.histograms, cells, name, remarks);
+    }
+    fn finish(mut self: Box<Self>, remarks: &mut Remarks) -> Cells {
         self.present.filter_map(|i, _| Some(self.means[i].value()));
+        HistogramFold::finish(self.histograms, &mut self.present, remarks);
         self.present
     }
 }
@@ -178,7 +298,10 @@ impl<B: Fn(f64, f64) -> bool + Send> Fold for Extremes<B> {
             }
         }
     }
-    fn finish(self: Box<Self>) -> Cells {
+    fn enter_histograms(&mut self, _: &Cells, _: &str, remarks: &mut Remarks) {
+        ignore_histograms(remarks);
+    }
+    fn finish(self: Box<Self>, _: &mut Remarks) -> Cells {
         self.best
     }
 }
@@ -193,12 +316,14 @@ impl Counts {
 
 impl Fold for Counts {
     fn enter(&mut self, cells: &Cells) {
-        for (i, _) in cells.iter() {
+        for i in cells.steps() {
             let n = self.0.get(i).unwrap_or(0.0);
             self.0.set(i, n + 1.0);
         }
     }
-    fn finish(self: Box<Self>) -> Cells {
+    // Both kinds were counted.
+    fn enter_histograms(&mut self, _: &Cells, _: &str, _: &mut Remarks) {}
+    fn finish(self: Box<Self>, _: &mut Remarks) -> Cells {
         self.0
     }
 }
@@ -213,11 +338,13 @@ impl Ones {
 
 impl Fold for Ones {
     fn enter(&mut self, cells: &Cells) {
-        for i in steps_of(cells.words()) {
+        for i in cells.steps() {
             self.0.set(i, 1.0);
         }
     }
-    fn finish(self: Box<Self>) -> Cells {
+    // Both kinds were counted.
+    fn enter_histograms(&mut self, _: &Cells, _: &str, _: &mut Remarks) {}
+    fn finish(self: Box<Self>, _: &mut Remarks) -> Cells {
         self.0
     }
 }
@@ -257,7 +384,10 @@ impl Fold for Spreads {
             }
         }
     }
-    fn finish(mut self: Box<Self>) -> Cells {
+    fn enter_histograms(&mut self, _: &Cells, _: &str, remarks: &mut Remarks) {
+        ignore_histograms(remarks);
+    }
+    fn finish(mut self: Box<Self>, _: &mut Remarks) -> Cells {
         self.squares.filter_map(|i, squares| {
             let variance = squares / self.count[i];
             Some(if self.root { variance.sqrt() } else { variance })

@@ -1,9 +1,9 @@
-//! Aggregations that keep whole rows: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+//! Aggregations that keep whole rows: `topk`, `bottomk`, `limitk`.
 
 use std::cmp::Ordering;
 
 use crate::aggregate::Groups;
-use crate::{Cells, Context, Dialect, ExecError, Grouping, Matrix, Row};
+use crate::{Cells, Context, Dialect, ExecError, Grouping, Matrix, Row, go_number};
 
 /// Which rows of a group stay.
 #[derive(Clone, Copy, PartialEq)]
@@ -40,10 +40,17 @@ pub(crate) fn select(
                 continue;
             }
             candidates.clear();
-            candidates.extend(members.iter().filter_map(|&r| rows[r].cells.get(i).map(|v| (v, r))));
-            best_first(&mut candidates, keep, k);
-            for &(v, r) in candidates.iter() {
-                kept[r].set(i, v);
+            if keep == Keep::First {
+                let there = members.iter().filter(|&&r| rows[r].cells.has(i));
+                candidates.extend(there.take(k).map(|&r| (0.0, r)));
+            } else {
+                candidates.extend(members.iter().filter_map(|&r| rows[r].cells.get(i).map(|v| (v, r))));
+                best_first(&mut candidates, keep, k);
+            }
+            for &(_, r) in candidates.iter() {
+                if let Some(cell) = rows[r].cells.cell(i) {
+                    kept[r].set_cell(i, cell);
+                }
             }
             if grid.len() == 1 {
                 order.extend(candidates.iter().map(|&(_, r)| r));
@@ -75,7 +82,7 @@ fn best_first(candidates: &mut Vec<(f64, usize)>, keep: Keep, k: usize) {
         };
         by_value.then(a.1.cmp(&b.1))
     };
-    if k < candidates.len() && keep != Keep::First {
+    if k < candidates.len() {
         candidates.select_nth_unstable_by(k, by_rank);
     }
     candidates.truncate(k);
@@ -113,34 +120,4 @@ fn whole_numbers(k: &[f64], most: usize) -> Result<Vec<usize>, ExecError> {
         return bad("Parameter value is NaN".to_owned());
     }
     Ok(k.iter().map(|k| (*k as i64).clamp(0, most as i64) as usize).collect())
-}
-
-fn go_number(v: f64) -> String {
-    if v.is_infinite() {
-        return (if v > 0.0 { "+Inf" } else { "-Inf" }).to_owned();
-    }
-    let text = format!("{v:e}");
-    match text.split_once('e') {
-        Some((mantissa, exponent)) => format!("{mantissa}e+{exponent:0>2}"),
-        None => text,
-    }
-}
-
-/// Keeps the rows whose place in [0, 1), given by the hash of their labels, lies below `r`, or for a negative `r` at or
-/// above `1 + r`; so `r` and `r - 1` split the rows in two.
-pub(crate) fn limit_ratio(context: &Context, r: &[f64], mut input: Matrix) -> Result<Matrix, ExecError> {
-    if r.iter().any(|r| r.is_nan()) {
-        return Err(ExecError::Data("Ratio value is NaN".to_owned()));
-    }
-    for row in &mut input.rows {
-        context.check("expression evaluation")?;
-        let place = row.labels.hash64() as f64 / (u64::MAX as f64 + 1.0);
-        row.cells.filter_map(|i, v| {
-            let r = r[i].clamp(-1.0, 1.0);
-            let inside = if r >= 0.0 { place < r } else { place >= 1.0 + r };
-            inside.then_some(v)
-        });
-    }
-    input.drop_absent();
-    Ok(input)
 }

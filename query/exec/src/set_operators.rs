@@ -36,7 +36,7 @@ pub(crate) fn set_operator(
 }
 
 /// For each group the steps at which any of its rows has a value.
-fn presence(matrix: &Matrix, group_of: &[u32], groups: usize) -> Vec<Vec<u64>> {
+pub(crate) fn presence(matrix: &Matrix, group_of: &[u32], groups: usize) -> Vec<Vec<u64>> {
     let mut there = vec![vec![0; matrix.grid.len().div_ceil(64)]; groups];
     for (row, &group) in matrix.rows.iter().zip(group_of) {
         for (bits, word) in there[group as usize].iter_mut().zip(row.cells.words()) {

@@ -41,14 +41,30 @@ fn text(result: Result<Matrix, ExecError>) -> String {
 
 fn check_aggregate(op: AggregateOp, by: Grouping, rows: &[&str], want: &str) {
     assert_eq!(
-        text(aggregate(&context(), &op, &by, vector(rows), PROMQL)),
+        text(aggregate(
+            &context(),
+            &op,
+            &by,
+            vector(rows),
+            PROMQL,
+            &mut Remarks::new()
+        )),
         want,
         "{op:?} {by:?}"
     );
 }
 
 fn check_binary(op: BinaryOp, on: &Matching, left: &[&str], right: &[&str], want: &str) {
-    let result = binary(&context(), op, on, false, vector(left), vector(right), PROMQL);
+    let result = binary(
+        &context(),
+        op,
+        on,
+        false,
+        vector(left),
+        vector(right),
+        PROMQL,
+        &mut Remarks::new(),
+    );
     assert_eq!(text(result), want, "{op:?} {on:?}");
 }
 
@@ -125,6 +141,7 @@ fn limit_ratio_splits_the_rows_in_two() {
             &all,
             vector(&rows),
             PROMQL,
+            &mut Remarks::new(),
         )
         .unwrap()
     };

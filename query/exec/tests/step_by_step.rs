@@ -154,8 +154,8 @@ proptest! {
 
     #[test]
     fn aggregations(m in matrix(), op in aggregate_op(), by in grouping(), dialect in dialect()) {
-        let whole = aggregate(&context(), &op, &by, m.clone(), dialect);
-        same(whole, |i| aggregate(&context(), &op_at(&op, i), &by, at_step(&m, i), dialect))?;
+        let whole = aggregate(&context(), &op, &by, m.clone(), dialect, &mut Remarks::new());
+        same(whole, |i| aggregate(&context(), &op_at(&op, i), &by, at_step(&m, i), dialect, &mut Remarks::new()))?;
     }
 
     #[test]
@@ -167,8 +167,8 @@ proptest! {
             on.include.clear();
         }
         let bool_ = bool_ && op.is_comparison();
-        let whole = binary(&context(), op, &on, bool_, l.clone(), r.clone(), dialect);
-        same(whole, |i| binary(&context(), op, &on, bool_, at_step(&l, i), at_step(&r, i), dialect))?;
+        let whole = binary(&context(), op, &on, bool_, l.clone(), r.clone(), dialect, &mut Remarks::new());
+        same(whole, |i| binary(&context(), op, &on, bool_, at_step(&l, i), at_step(&r, i), dialect, &mut Remarks::new()))?;
     }
 
     #[test]
@@ -178,7 +178,7 @@ proptest! {
         prop_assume!(!op.is_set());
         let s: Vec<f64> = s.into_iter().map(f64::from).collect();
         let bool_ = bool_ && op.is_comparison();
-        let whole = binary_scalar(&context(), op, bool_, m.clone(), &s, left, PROMQL);
-        same(whole, |i| binary_scalar(&context(), op, bool_, at_step(&m, i), &s[i..=i], left, PROMQL))?;
+        let whole = binary_scalar(&context(), op, bool_, m.clone(), &s, left, PROMQL, &mut Remarks::new());
+        same(whole, |i| binary_scalar(&context(), op, bool_, at_step(&m, i), &s[i..=i], left, PROMQL, &mut Remarks::new()))?;
     }
 }

@@ -2,7 +2,7 @@
 
 use model::{LabelSet, TimeRangeNs, TimestampNs};
 use query_exec::{
-    AggregateOp, BinaryOp, Cells, Context, ExecError, Grid, LOGQL, Matrix, Row, aggregate, apply, binary,
+    AggregateOp, BinaryOp, Cells, Context, ExecError, Grid, LOGQL, Matrix, Remarks, Row, aggregate, apply, binary,
     binary_scalar, label_replace, sort_by_value,
 };
 use storage_logs::{Logs, Snapshot};
@@ -172,7 +172,14 @@ impl Evaluation<'_> {
                     VectorOp::BottomK => AggregateOp::BottomK(k),
                     VectorOp::TopK | VectorOp::ApproxTopK => AggregateOp::TopK(k),
                 };
-                Ok(aggregate(self.context, &op, grouping, input, LOGQL)?)
+                Ok(aggregate(
+                    self.context,
+                    &op,
+                    grouping,
+                    input,
+                    LOGQL,
+                    &mut Remarks::new(),
+                )?)
             }
             MetricPlan::LabelReplace {
                 inner,
@@ -197,18 +204,41 @@ impl Evaluation<'_> {
                         let v = apply(*op, l, r, LOGQL);
                         return self.matrix(&MetricPlan::Literal(v));
                     }
-                    (Operand::Matrix(vector), Operand::Scalar(v)) => {
-                        binary_scalar(self.context, *op, *return_bool, vector, &vec![v; steps], false, LOGQL)
-                    }
-                    (Operand::Scalar(v), Operand::Matrix(vector)) => {
-                        binary_scalar(self.context, *op, *return_bool, vector, &vec![v; steps], true, LOGQL)
-                    }
+                    (Operand::Matrix(vector), Operand::Scalar(v)) => binary_scalar(
+                        self.context,
+                        *op,
+                        *return_bool,
+                        vector,
+                        &vec![v; steps],
+                        false,
+                        LOGQL,
+                        &mut Remarks::new(),
+                    ),
+                    (Operand::Scalar(v), Operand::Matrix(vector)) => binary_scalar(
+                        self.context,
+                        *op,
+                        *return_bool,
+                        vector,
+                        &vec![v; steps],
+                        true,
+                        LOGQL,
+                        &mut Remarks::new(),
+                    ),
                     (Operand::Matrix(l), Operand::Matrix(r)) => {
                         let mut matching = matching.clone();
                         if matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless) {
                             matching.cardinality = query_exec::Cardinality::ManyToMany;
                         }
-                        binary(self.context, *op, &matching, *return_bool, l, r, LOGQL)
+                        binary(
+                            self.context,
+                            *op,
+                            &matching,
+                            *return_bool,
+                            l,
+                            r,
+                            LOGQL,
+                            &mut Remarks::new(),
+                        )
                     }
                 };
                 Ok(result.map_err(reword)?)

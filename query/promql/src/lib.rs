@@ -10,10 +10,12 @@ mod call;
 mod check;
 mod durations;
 mod functions;
+mod info;
 mod lex;
 mod notes;
 mod parse;
 mod plan;
+mod quantiles;
 mod read;
 mod run;
 mod syntax;
@@ -21,7 +23,7 @@ mod windows;
 
 use std::sync::Arc;
 
-use model::{LabelSet, Matcher, TimeRangeMs, TimestampMs};
+use model::{Histogram, LabelSet, Matcher, TimeRangeMs, TimestampMs};
 use query_exec::{Context, Dialect, ExecError, Grid, Matrix, PROMQL};
 use storage_metrics::Metrics;
 
@@ -59,6 +61,37 @@ pub struct Options {
     pub lookback_ms: i64,
     /// Step of subqueries that give none (the global evaluation interval, 1 minute).
     pub subquery_step_ms: i64,
+    /// Take names that functions drop off only when all is computed (Prometheus' `promql-delayed-name-removal`).
+    pub delayed_name_removal: bool,
+    /// Let rates see when a counter began (Prometheus' `use-start-timestamps`).
+    pub use_start_timestamps: bool,
+    /// Where a name is dropped, drop `__type__` and `__unit__` too (Prometheus' `type-and-unit-labels`).
+    pub type_and_unit_labels: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::DEFAULT
+    }
+}
+
+impl Options {
+    /// As Prometheus evaluates without any flag.
+    pub const DEFAULT: Options = Options {
+        lookback_ms: 300_000,
+        subquery_step_ms: 60_000,
+        delayed_name_removal: false,
+        use_start_timestamps: false,
+        type_and_unit_labels: false,
+    };
+
+    fn dialect(&self) -> Dialect {
+        Dialect {
+            delayed_name_removal: self.delayed_name_removal,
+            type_and_unit: self.type_and_unit_labels,
+            ..PROMQL
+        }
+    }
 }
 
 /// A parsed query.
@@ -66,7 +99,6 @@ pub struct Options {
 pub struct Query {
     text: Arc<str>,
     expr: Arc<Expr>,
-    dialect: Dialect,
 }
 
 /// Points of one series.
@@ -74,8 +106,10 @@ pub struct Query {
 pub struct Series {
     /// Its labels.
     pub labels: LabelSet,
-    /// Its points, rising by time; an instant vector has one.
+    /// Its floats, rising by time; an instant vector has one sample of either kind.
     pub points: Vec<(TimestampMs, f64)>,
+    /// Its native histograms, rising by time; at no time at which there is a float.
+    pub histograms: Vec<(TimestampMs, Arc<Histogram>)>,
 }
 
 /// The value of a query.
@@ -110,14 +144,7 @@ impl Query {
         Ok(Query {
             text: text.into(),
             expr: Arc::new(expr),
-            dialect: PROMQL,
         })
-    }
-    /// The same query, with names that functions drop taken off only when all is computed (what Prometheus' feature flag
-    /// `promql-delayed-name-removal` does).
-    pub fn with_delayed_name_removal(mut self) -> Query {
-        self.dialect.delayed_name_removal = true;
-        self
     }
     /// Every selector in it, with its matchers (for exemplars and the like).
     pub fn selectors(&self) -> Vec<Vec<Matcher>> {
@@ -170,7 +197,7 @@ impl Query {
                 run::Value::Scalar(v) => Value::Scalar(at, v.first().copied().unwrap_or(f64::NAN)),
                 run::Value::Text(t) => Value::String(at, String::from_utf8_lossy(&t).into_owned()),
                 run::Value::Vector(mut m) => {
-                    m.settle_names()?;
+                    m.settle_names(options.dialect())?;
                     Value::Vector(series_of(m))
                 }
             })
@@ -218,7 +245,7 @@ impl Query {
                     rows: vec![query_exec::Row::new(LabelSet::empty(), query_exec::Cells::full(values))],
                 },
                 run::Value::Vector(mut m) => {
-                    m.settle_names()?;
+                    m.settle_names(options.dialect())?;
                     m.sort_by_labels();
                     m
                 }
@@ -247,7 +274,7 @@ impl Query {
             context,
             snapshot: &snapshot,
             options,
-            dialect: self.dialect,
+            dialect: options.dialect(),
             times,
             notes: &notes,
             ranged,
@@ -279,8 +306,11 @@ fn series_of(matrix: Matrix) -> Vec<Series> {
         .into_iter()
         .map(|row| Series {
             points: row.cells.iter().map(|(i, v)| (TimestampMs(grid.at(i)), v)).collect(),
+            histograms: (row.cells.histograms())
+                .map(|(i, h)| (TimestampMs(grid.at(i)), h.clone()))
+                .collect(),
             labels: row.labels,
         })
-        .filter(|series| !series.points.is_empty())
+        .filter(|series| !series.points.is_empty() || !series.histograms.is_empty())
         .collect()
 }

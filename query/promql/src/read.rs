@@ -4,17 +4,20 @@
 //! above a selector does not even hold the rows.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use model::{LabelSet, TimeRangeMs, TimestampMs, is_stale};
-use query_exec::{AggregateOp, Aggregator, Cells, ExecError, Grid, Grouping, Matrix, Row};
+use model::{Histogram, LabelSet, ResetHint, TimeRangeMs, TimestampMs, is_stale};
+use query_exec::{AggregateOp, Aggregator, Cells, ExecError, Grid, Grouping, METRIC_TYPE, Matrix, Remarks, Row};
 use rayon::prelude::*;
 use storage_metrics::Samples;
 
 use crate::Series;
-use crate::functions::Work;
+use crate::functions::{Work, interpolated};
 use crate::lex::Span;
+use crate::notes::About;
 use crate::plan::{Moment, Node, NodeWork, Select};
 use crate::run::{Evaluated, Run, Value, WHERE, data, size};
+use crate::syntax::Edges;
 use crate::windows::Windows;
 
 /// A selection, and what becomes of each series' samples.
@@ -22,7 +25,7 @@ struct Leaf<'n> {
     select: &'n Select,
     range: TimeRangeMs,
     #[allow(clippy::type_complexity)]
-    cells: Box<dyn Fn(&mut Samples) -> Result<Cells, ExecError> + Sync + 'n>,
+    cells: Box<dyn Fn(&mut Samples, &LabelSet) -> Result<Cells, ExecError> + Sync + 'n>,
 }
 
 /// Series that are read before their rows go into an aggregation.
@@ -32,22 +35,37 @@ const SERIES_AT_ONCE: usize = 256;
 struct Source {
     labels: LabelSet,
     drop_name: bool,
-    t: Vec<i64>,
-    v: Vec<f64>,
+    samples: Samples,
+}
+
+/// What of a selected sample is wanted.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Wanted {
+    Value,
+    /// Its time, seconds.
+    Time,
+    /// When it began to count, seconds.
+    Start,
 }
 
 impl Run<'_> {
-    /// The newest value (or its time) at each step, not older than the lookback and not ended by a staleness marker.
-    pub(crate) fn instant(&self, select: &Select, grid: Grid, times: bool) -> Evaluated<Matrix> {
-        self.leaf_rows(&self.newest_of(select, grid, times), grid)
+    /// The newest sample at each step, not older than the lookback and not ended by a staleness marker.
+    pub(crate) fn instant(&self, select: &Select, grid: Grid, wanted: Wanted) -> Evaluated<Matrix> {
+        self.leaf_rows(&self.newest_of(select, grid, wanted), grid)
     }
 
-    fn newest_of<'n>(&self, select: &'n Select, grid: Grid, times: bool) -> Leaf<'n> {
+    fn newest_of<'n>(&self, select: &'n Select, grid: Grid, wanted: Wanted) -> Leaf<'n> {
         let lookback = self.options.lookback_ms;
         Leaf {
             select,
-            range: reach(&select.shift, lookback, grid),
-            cells: Box::new(move |samples| Ok(newest(samples, &select.shift, lookback, grid, times))),
+            range: reach(select, lookback, grid, lookback),
+            cells: Box::new(move |samples, _| {
+                if select.edges == Edges::Smoothed && wanted == Wanted::Value {
+                    drop_stale(samples);
+                    return Ok(smoothed(samples, &select.shift, lookback, grid));
+                }
+                Ok(newest(samples, &select.shift, lookback, grid, wanted))
+            }),
         }
     }
 
@@ -63,12 +81,10 @@ impl Run<'_> {
             .par_iter()
             .map_init(Samples::default, |samples, series| -> Evaluated<Option<Row>> {
                 self.context.check(WHERE)?;
-                samples.t.clear();
-                samples.v.clear();
-                series.read(leaf.range, samples)?;
-                let (row, raw) = (grid.len() as u64, samples.t.len() as u64);
+                read(series, leaf.range, leaf.select, samples)?;
+                let (row, raw) = (grid.len() as u64, weight(samples));
                 self.context.add_samples(row + raw)?;
-                let cells = (leaf.cells)(samples)?;
+                let cells = (leaf.cells)(samples, series.labels())?;
                 self.context.release_samples(raw);
                 if cells.all_absent() {
                     self.context.release_samples(row);
@@ -88,12 +104,13 @@ impl Run<'_> {
         grouping: &Grouping,
         inner: &Node,
         grid: Grid,
+        remarks: &mut Remarks,
     ) -> Evaluated<Option<Matrix>> {
         let Some(mut groups) = Aggregator::new(op, grouping, grid, self.dialect) else {
             return Ok(None);
         };
         let (leaf, drops_names, counter) = match &inner.work {
-            NodeWork::Instant(select) => (self.newest_of(select, grid, false), false, None),
+            NodeWork::Instant(select) => (self.newest_of(select, grid, Wanted::Value), false, None),
             NodeWork::Call { function, args } => {
                 let (f, drops_names, counter) = match function.work {
                     Work::Window(f) => (f, true, None),
@@ -106,7 +123,7 @@ impl Run<'_> {
                 };
                 let params = self.params(&args[1..], grid)?;
                 (
-                    windows_of(select, *range_ms, grid, move |w| Ok(f(w, &params))),
+                    self.windows_of(select, *range_ms, args[0].span, grid, move |w| Ok(f(w, &params))),
                     drops_names,
                     counter,
                 )
@@ -117,7 +134,10 @@ impl Run<'_> {
         // Names that are dropped may make two series one, which is for the matrix to find out.
         if drops_names && !self.dialect.delayed_name_removal {
             let mut seen = HashSet::with_capacity(selected.len());
-            if !selected.iter().all(|s| seen.insert(s.labels().without_metric_name())) {
+            if !selected
+                .iter()
+                .all(|s| seen.insert(self.dialect.without_name(s.labels())))
+            {
                 return Ok(None);
             }
         }
@@ -138,7 +158,7 @@ impl Run<'_> {
             held = hold;
             self.context.release_samples((rows.len() * grid.len()) as u64);
         }
-        let out = groups.finish();
+        let out = groups.finish(remarks);
         self.context.release_samples(held - size(&out));
         Ok(Some(out))
     }
@@ -146,8 +166,17 @@ impl Run<'_> {
     /// A counter's name says what it counts; a rate of anything else is probably a mistake.
     pub(crate) fn doubt_counters<'r>(&self, rows: impl Iterator<Item = &'r Row>, span: Span) {
         let mut last = "";
-        for row in rows {
+        for row in rows.filter(|row| row.cells.iter().next().is_some()) {
             let name = row.labels.metric_name();
+            if self.dialect.type_and_unit {
+                let kind = row.labels.get(METRIC_TYPE).unwrap_or("");
+                if !name.is_empty() && !matches!(kind, "counter" | "histogram") {
+                    let what =
+                        "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
+                    self.notes.info(span, format!("{what}, got {kind:?}: {name:?}"));
+                }
+                continue;
+            }
             let is_counter = ["_total", "_sum", "_count", "_bucket"]
                 .iter()
                 .any(|end| name.ends_with(end));
@@ -181,20 +210,21 @@ impl Run<'_> {
         f: impl Fn(&Windows<'_>) -> Result<Cells, ExecError> + Sync,
     ) -> Evaluated<Matrix> {
         let m = match &of.work {
-            NodeWork::Range { select, range_ms } => self.leaf_rows(&windows_of(select, *range_ms, grid, f), grid)?,
+            NodeWork::Range { select, range_ms } => {
+                self.leaf_rows(&self.windows_of(select, *range_ms, of.span, grid, f), grid)?
+            }
             _ => {
                 let (shift, range_ms) = window_of(of)?;
                 let sources = self.sources(of, grid)?;
                 self.context.add_samples((grid.len() * sources.len()) as u64)?;
                 let row_of = |s: &Source| -> Evaluated<Option<Row>> {
                     self.context.check(WHERE)?;
-                    let windows = Windows {
-                        grid: &grid,
-                        shift,
-                        range_ms,
-                        t: &s.t,
-                        v: &s.v,
+                    let about = About {
+                        notes: self.notes,
+                        span: of.span,
+                        name: s.labels.metric_name(),
                     };
+                    let windows = Windows::over(&s.samples, &grid, shift, range_ms, false, about);
                     let cells = f(&windows)?;
                     Ok((!cells.all_absent()).then(|| Row {
                         labels: s.labels.clone(),
@@ -204,7 +234,7 @@ impl Run<'_> {
                 };
                 let rows: Vec<Option<Row>> = sources.par_iter().map(row_of).collect::<Evaluated<_>>()?;
                 let rows: Vec<Row> = rows.into_iter().flatten().collect();
-                let held: u64 = sources.iter().map(|s| s.t.len() as u64).sum();
+                let held: u64 = sources.iter().map(|s| weight(&s.samples)).sum();
                 let empty = ((sources.len() - rows.len()) * grid.len()) as u64;
                 self.context.release_samples(held + empty);
                 Matrix { grid, rows }
@@ -213,29 +243,56 @@ impl Run<'_> {
         if drop_names { self.renamed(m) } else { Ok(m) }
     }
 
+    fn windows_of<'n>(
+        &'n self,
+        select: &'n Select,
+        range_ms: i64,
+        span: Span,
+        grid: Grid,
+        f: impl Fn(&Windows<'_>) -> Result<Cells, ExecError> + Sync + 'n,
+    ) -> Leaf<'n> {
+        let (notes, lookback) = (self.notes, self.options.lookback_ms);
+        let starts = self.options.use_start_timestamps;
+        Leaf {
+            select,
+            range: reach(select, range_ms, grid, lookback),
+            cells: Box::new(move |samples, labels| {
+                drop_stale(samples);
+                let about = About {
+                    notes,
+                    span,
+                    name: labels.metric_name(),
+                };
+                let mut windows = Windows::over(samples, &grid, select.shift, range_ms, starts, about);
+                windows.edges = select.edges;
+                windows.lookback_ms = lookback;
+                f(&windows)
+            }),
+        }
+    }
+
     /// The series of a range vector, whole, for all steps of `grid`.
     fn sources(&self, node: &Node, grid: Grid) -> Evaluated<Vec<Source>> {
         let (shift, range_ms) = window_of(node)?;
-        let range = reach(&shift, range_ms, grid);
         match &node.work {
-            NodeWork::Range { select, .. } => self
-                .snapshot
-                .select(&select.matchers, range)?
-                .par_iter()
-                .map(|series| {
-                    let mut samples = Samples::default();
-                    series.read(range, &mut samples)?;
-                    drop_stale(&mut samples.t, &mut samples.v);
-                    self.context.add_samples(samples.t.len() as u64)?;
-                    Ok(Source {
-                        labels: series.labels().clone(),
-                        drop_name: false,
-                        t: samples.t,
-                        v: samples.v,
+            NodeWork::Range { select, .. } => {
+                let range = reach(select, range_ms, grid, self.options.lookback_ms);
+                (self.snapshot.select(&select.matchers, range)?.par_iter())
+                    .map(|series| {
+                        let mut samples = Samples::default();
+                        read(series, range, select, &mut samples)?;
+                        drop_stale(&mut samples);
+                        self.context.add_samples(weight(&samples))?;
+                        Ok(Source {
+                            labels: series.labels().clone(),
+                            drop_name: false,
+                            samples,
+                        })
                     })
-                })
-                .collect(),
+                    .collect()
+            }
             NodeWork::Subquery { inner, step_ms, .. } => {
+                let range = reach_of(&shift, range_ms, grid);
                 // Inner steps are multiples of the step, counted from the epoch.
                 let first = next_multiple(range.start.0, *step_ms);
                 let last = range.end.0.div_euclid(*step_ms).saturating_mul(*step_ms);
@@ -259,12 +316,16 @@ impl Run<'_> {
                     .rows
                     .into_iter()
                     .map(|row| {
-                        let (t, v) = row.cells.iter().map(|(i, v)| (inner_grid.at(i), v)).unzip();
+                        let mut samples = Samples::default();
+                        (samples.t, samples.v) = row.cells.iter().map(|(i, v)| (inner_grid.at(i), v)).unzip();
+                        for (i, h) in row.cells.histograms() {
+                            samples.histograms.t.push(inner_grid.at(i));
+                            samples.histograms.h.push(without_hint(h));
+                        }
                         Source {
                             labels: row.labels,
                             drop_name: row.drop_name,
-                            t,
-                            v,
+                            samples,
                         }
                     })
                     .collect();
@@ -278,20 +339,30 @@ impl Run<'_> {
     /// A range vector on top of an instant query: its samples.
     pub(crate) fn raw(&self, node: &Node, at: i64) -> Evaluated<Vec<Series>> {
         let (shift, range_ms) = window_of(node)?;
-        let range = reach(&shift, range_ms, Grid::instant(at));
+        let range = reach_of(&shift, range_ms, Grid::instant(at));
         let mut out: Vec<Series> = Vec::new();
         for s in self.sources(node, Grid::instant(at))? {
-            let points: Vec<(TimestampMs, f64)> = (s.t.iter().zip(&s.v))
-                .filter(|(t, _)| range.contains(TimestampMs(**t)))
+            let inside = |t: &i64| range.contains(TimestampMs(*t));
+            let (floats, histograms) = (&s.samples, &s.samples.histograms);
+            let points: Vec<(TimestampMs, f64)> = (floats.t.iter().zip(&floats.v))
+                .filter(|(t, _)| inside(t))
                 .map(|(t, v)| (TimestampMs(*t), *v))
                 .collect();
-            if !points.is_empty() {
+            let histograms: Vec<(TimestampMs, Arc<Histogram>)> = (histograms.t.iter().zip(&histograms.h))
+                .filter(|(t, _)| inside(t))
+                .map(|(t, h)| (TimestampMs(*t), h.clone()))
+                .collect();
+            if !points.is_empty() || !histograms.is_empty() {
                 let labels = if s.drop_name {
-                    s.labels.without_metric_name()
+                    self.dialect.without_name(&s.labels)
                 } else {
                     s.labels
                 };
-                out.push(Series { labels, points });
+                out.push(Series {
+                    labels,
+                    points,
+                    histograms,
+                });
             }
         }
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -302,8 +373,79 @@ impl Run<'_> {
     }
 }
 
+/// Reads a series anew into `samples`; of histograms without buckets if nobody looks at them.
+fn read(series: &storage_metrics::Series, range: TimeRangeMs, select: &Select, samples: &mut Samples) -> Evaluated<()> {
+    samples.t.clear();
+    samples.v.clear();
+    samples.start.clear();
+    samples.histograms.t.clear();
+    samples.histograms.h.clear();
+    samples.histograms.start.clear();
+    series.read(range, samples)?;
+    if select.stats_only {
+        keep_statistics(&mut samples.histograms.h);
+    }
+    Ok(())
+}
+
+/// Takes buckets away, and finds out by them where a counter was reset, as far as that is not known.
+fn keep_statistics(histograms: &mut [Arc<Histogram>]) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for h in histograms.iter_mut().filter(|h| !h.is_stale()) {
+        let reset = match &previous {
+            Some(previous) if h.reset == ResetHint::Unknown => {
+                if h.is_reset_after(previous) {
+                    ResetHint::Reset
+                } else {
+                    ResetHint::NotReset
+                }
+            }
+            _ => h.reset,
+        };
+        let statistics = Histogram {
+            reset,
+            schema: h.schema,
+            count: h.count,
+            sum: h.sum,
+            ..Histogram::stale()
+        };
+        previous = Some(std::mem::replace(h, Arc::new(statistics)));
+    }
+}
+
+/// What samples weigh against the limit: a histogram as much as its size in floats.
+fn weight(samples: &Samples) -> u64 {
+    let of = |h: &Arc<Histogram>| 8 + (h.positive.counts.len() + h.negative.counts.len()) as u64 / 2;
+    samples.t.len() as u64 + samples.histograms.h.iter().map(of).sum::<u64>()
+}
+
+/// A step's neighbour in a subquery is not its neighbour in the store, so what is known of resets is void.
+fn without_hint(h: &Arc<Histogram>) -> Arc<Histogram> {
+    match h.reset {
+        ResetHint::Unknown | ResetHint::Gauge => h.clone(),
+        _ => Arc::new(Histogram {
+            reset: ResetHint::Unknown,
+            ..Histogram::clone(h)
+        }),
+    }
+}
+
+/// The times that windows of `range` over `grid` can contain, with what their edges look at.
+fn reach(select: &Select, range_ms: i64, grid: Grid, lookback: i64) -> TimeRangeMs {
+    let range = reach_of(&select.shift, range_ms, grid);
+    let (before, after) = match select.edges {
+        Edges::Plain => (0, 0),
+        Edges::Anchored => (lookback, 0),
+        Edges::Smoothed => (lookback, lookback),
+    };
+    TimeRangeMs {
+        start: TimestampMs(range.start.0.saturating_sub(before)),
+        end: TimestampMs(range.end.0.saturating_add(after)),
+    }
+}
+
 /// The times that windows of `range` over `grid` can contain.
-fn reach(shift: &Moment, range_ms: i64, grid: Grid) -> TimeRangeMs {
+fn reach_of(shift: &Moment, range_ms: i64, grid: Grid) -> TimeRangeMs {
     let first = shift.of(grid.start()).saturating_sub(range_ms).saturating_add(1);
     TimeRangeMs {
         start: TimestampMs(first),
@@ -325,57 +467,90 @@ fn next_multiple(t: i64, step: i64) -> i64 {
     if floor < t { floor.saturating_add(step) } else { floor }
 }
 
-fn newest(samples: &Samples, shift: &Moment, lookback: i64, grid: Grid, times: bool) -> Cells {
+fn newest(samples: &Samples, shift: &Moment, lookback: i64, grid: Grid, wanted: Wanted) -> Cells {
     let mut cells = Cells::absent(grid.len());
-    let mut next = 0;
+    let histograms = &samples.histograms;
+    let (mut next, mut next_histogram) = (0, 0);
     for (step, at) in grid.iter().enumerate() {
         let end = shift.of(at);
         while next < samples.t.len() && samples.t[next] <= end {
             next += 1;
         }
-        let Some(last) = next.checked_sub(1) else { continue };
+        while next_histogram < histograms.t.len() && histograms.t[next_histogram] <= end {
+            next_histogram += 1;
+        }
+        let float = next.checked_sub(1);
+        if let Some(i) = next_histogram.checked_sub(1)
+            && float.is_none_or(|f| samples.t[f] < histograms.t[i])
+        {
+            let (t, h) = (histograms.t[i], &histograms.h[i]);
+            if t > end.saturating_sub(lookback) && !h.is_stale() {
+                match wanted {
+                    Wanted::Value => cells.set_histogram(step, h.clone()),
+                    Wanted::Time => cells.set(step, t as f64 / 1000.0),
+                    Wanted::Start => cells.set(step, start_of(&histograms.start, i)),
+                }
+            }
+            continue;
+        }
+        let Some(last) = float else { continue };
         let (t, v) = (samples.t[last], samples.v[last]);
         if t > end.saturating_sub(lookback) && !is_stale(v) {
-            cells.set(step, if times { t as f64 / 1000.0 } else { v });
+            let found = match wanted {
+                Wanted::Value => v,
+                Wanted::Time => t as f64 / 1000.0,
+                Wanted::Start => start_of(&samples.start, last),
+            };
+            cells.set(step, found);
         }
     }
     cells
 }
 
-fn windows_of<'n>(
-    select: &'n Select,
-    range_ms: i64,
-    grid: Grid,
-    f: impl Fn(&Windows<'_>) -> Result<Cells, ExecError> + Sync + 'n,
-) -> Leaf<'n> {
-    Leaf {
-        select,
-        range: reach(&select.shift, range_ms, grid),
-        cells: Box::new(move |samples| {
-            drop_stale(&mut samples.t, &mut samples.v);
-            f(&Windows {
-                grid: &grid,
-                shift: select.shift,
-                range_ms,
-                t: &samples.t,
-                v: &samples.v,
-            })
-        }),
+fn start_of(starts: &[i64], i: usize) -> f64 {
+    starts.get(i).copied().unwrap_or(0) as f64 / 1000.0
+}
+
+/// The value at each step on the line between the floats around it; where there is one on one side only, that one.
+fn smoothed(samples: &Samples, shift: &Moment, lookback: i64, grid: Grid) -> Cells {
+    let mut cells = Cells::absent(grid.len());
+    let near = |i: &usize, at: i64| samples.t[*i].abs_diff(at) < lookback.unsigned_abs();
+    let mut next = 0;
+    for (step, at) in grid.iter().enumerate() {
+        let at = shift.of(at);
+        while next < samples.t.len() && samples.t[next] <= at {
+            next += 1;
+        }
+        let before = next.checked_sub(1).filter(|i| near(i, at));
+        let after = Some(next).filter(|i| *i < samples.t.len() && near(i, at));
+        let point = |i: usize| (samples.t[i], samples.v[i]);
+        match (before, after) {
+            (Some(a), Some(b)) => cells.set(step, interpolated(point(a), point(b), at, false)),
+            (Some(i), None) | (None, Some(i)) => cells.set(step, samples.v[i]),
+            (None, None) => {}
+        }
+    }
+    cells
+}
+
+/// Leaves staleness markers out.
+fn drop_stale(samples: &mut Samples) {
+    if samples.v.iter().any(|v| is_stale(*v)) {
+        let kept: Vec<bool> = samples.v.iter().map(|v| !is_stale(*v)).collect();
+        keep(&mut samples.t, &kept);
+        keep(&mut samples.v, &kept);
+        keep(&mut samples.start, &kept);
+    }
+    let histograms = &mut samples.histograms;
+    if histograms.h.iter().any(|h| h.is_stale()) {
+        let kept: Vec<bool> = histograms.h.iter().map(|h| !h.is_stale()).collect();
+        keep(&mut histograms.t, &kept);
+        keep(&mut histograms.h, &kept);
+        keep(&mut histograms.start, &kept);
     }
 }
 
-fn drop_stale(t: &mut Vec<i64>, v: &mut Vec<f64>) {
-    if !v.iter().any(|v| is_stale(*v)) {
-        return;
-    }
-    let mut kept = 0;
-    for i in 0..v.len() {
-        if !is_stale(v[i]) {
-            t[kept] = t[i];
-            v[kept] = v[i];
-            kept += 1;
-        }
-    }
-    t.truncate(kept);
-    v.truncate(kept);
+fn keep<T>(column: &mut Vec<T>, kept: &[bool]) {
+    let mut flags = kept.iter();
+    column.retain(|_| flags.next().copied().unwrap_or(false));
 }

@@ -3,9 +3,11 @@
 //! Every node is computed for all steps of its grid at once. Rows are counted against the query's limit before they are
 //! made, and given back when an operator has used them up. Calls are in `call`, selectors in `read`.
 
+use std::sync::Arc;
+
 use query_exec::{
-    AggregateOp, BinaryOp, Cells, Context, Dialect, ExecError, Grid, Grouping, Matching, Matrix, Row, aggregate, apply,
-    binary, binary_scalar,
+    AggregateOp, BinaryOp, Cells, Context, Dialect, ExecError, Grid, Grouping, Matching, Matrix, Remarks, Row,
+    aggregate, apply, binary, binary_scalar, multiplied,
 };
 use storage_metrics::Snapshot;
 
@@ -14,6 +16,7 @@ use crate::lex::Span;
 use crate::notes::{Notes, go_float};
 use crate::parse::go_quoted;
 use crate::plan::{Node, NodeWork};
+use crate::read::Wanted;
 use crate::{EvalError, Options};
 
 pub(crate) const WHERE: &str = "expression evaluation";
@@ -45,7 +48,7 @@ impl Run<'_> {
         Ok(match &node.work {
             NodeWork::Number(v) => Value::Scalar(vec![*v; grid.len()]),
             NodeWork::Text(t) => Value::Text(t.clone()),
-            NodeWork::Instant(select) => Value::Vector(self.instant(select, grid, false)?),
+            NodeWork::Instant(select) => Value::Vector(self.instant(select, grid, Wanted::Value)?),
             NodeWork::Range { .. } | NodeWork::Subquery { .. } => {
                 return Err(data("a range vector stands where an instant vector belongs"));
             }
@@ -58,6 +61,8 @@ impl Run<'_> {
                 Value::Vector(mut m) => {
                     for row in &mut m.rows {
                         row.cells.map(|v| -v);
+                        row.cells
+                            .filter_map_histograms(|_, h| Some(Arc::new(multiplied(h, -1.0))));
                     }
                     Value::Vector(self.renamed(m)?)
                 }
@@ -118,12 +123,14 @@ impl Run<'_> {
             right,
         } = &at.work
         {
-            links.push((*op, *return_bool, matching, right));
+            links.push((*op, *return_bool, matching, right, at.span));
             at = left;
         }
         let mut left = self.value(at, grid)?;
-        for (op, return_bool, matching, right) in links.into_iter().rev() {
-            left = self.operator(op, return_bool, matching, left, self.value(right, grid)?)?;
+        for (op, return_bool, matching, right, span) in links.into_iter().rev() {
+            let mut remarks = Remarks::new();
+            left = self.operator(op, return_bool, matching, left, self.value(right, grid)?, &mut remarks)?;
+            self.notes.of_operator(span, op.as_str(), remarks);
         }
         Ok(left)
     }
@@ -135,6 +142,7 @@ impl Run<'_> {
         matching: &Matching,
         left: Value,
         right: Value,
+        remarks: &mut Remarks,
     ) -> Evaluated<Value> {
         let (context, dialect) = (self.context, self.dialect);
         Ok(match (left, right) {
@@ -145,13 +153,13 @@ impl Run<'_> {
                 Value::Scalar(left)
             }
             (Value::Vector(m), Value::Scalar(s)) => self.traded(&[size(&m)], || {
-                binary_scalar(context, op, return_bool, m, &s, false, dialect)
+                binary_scalar(context, op, return_bool, m, &s, false, dialect, remarks)
             })?,
             (Value::Scalar(s), Value::Vector(m)) => self.traded(&[size(&m)], || {
-                binary_scalar(context, op, return_bool, m, &s, true, dialect)
+                binary_scalar(context, op, return_bool, m, &s, true, dialect, remarks)
             })?,
             (Value::Vector(left), Value::Vector(right)) => self.traded(&[size(&left), size(&right)], || {
-                binary(context, op, matching, return_bool, left, right, dialect)
+                binary(context, op, matching, return_bool, left, right, dialect, remarks)
             })?,
             _ => return Err(data("an operator stands beside a string")),
         })
@@ -175,6 +183,7 @@ impl Run<'_> {
     ) -> Evaluated<Matrix> {
         let number = || param.map_or(Ok(Vec::new()), |p| self.scalar(p, grid));
         let span = param.map_or(inner.span, |p| p.span);
+        let name = op;
         let op = match op {
             "sum" => AggregateOp::Sum,
             "avg" => AggregateOp::Avg,
@@ -210,12 +219,19 @@ impl Run<'_> {
             },
             other => return Err(data(format!("unknown aggregation {other}"))),
         };
-        if let Some(folded) = self.folded(&op, grouping, inner, grid)? {
-            return Ok(folded);
-        }
-        let input = self.vector(inner, grid)?;
-        let used = size(&input);
-        match self.traded(&[used], || aggregate(self.context, &op, grouping, input, self.dialect))? {
+        let mut remarks = Remarks::new();
+        let made = match self.folded(&op, grouping, inner, grid, &mut remarks)? {
+            Some(folded) => Value::Vector(folded),
+            None => {
+                let input = self.vector(inner, grid)?;
+                let used = size(&input);
+                self.traded(&[used], || {
+                    aggregate(self.context, &op, grouping, input, self.dialect, &mut remarks)
+                })?
+            }
+        };
+        self.notes.of_aggregation(inner.span, name, remarks);
+        match made {
             Value::Vector(m) => Ok(m),
             _ => Err(data("an aggregation gives a vector")),
         }
@@ -260,9 +276,9 @@ fn repeat(value: Value, grid: Grid, context: &Context) -> Evaluated<Value> {
             context.add_samples((m.rows.len() * grid.len()) as u64)?;
             context.release_samples(size(&m));
             let rows = m.rows.into_iter().filter_map(|row| {
-                let v = row.cells.get(0)?;
+                let cell = row.cells.cell(0)?;
                 Some(Row {
-                    cells: Cells::full(vec![v; grid.len()]),
+                    cells: Cells::repeated(cell, grid.len()),
                     ..row
                 })
             });

@@ -1,8 +1,16 @@
 //! The windows of one series: at each step, the samples in `(end - range, end]`.
+//!
+//! Floats and histograms lie in columns of their own, so a series without histograms pays nothing for them.
 
+use std::sync::Arc;
+
+use model::Histogram;
 use query_exec::{Accumulate, Cells, Grid, slide};
+use storage_metrics::Samples;
 
+use crate::notes::About;
 use crate::plan::Moment;
+use crate::syntax::Edges;
 
 /// One series' samples and the windows over them. No sample is a staleness marker.
 pub(crate) struct Windows<'a> {
@@ -11,6 +19,16 @@ pub(crate) struct Windows<'a> {
     pub(crate) range_ms: i64,
     pub(crate) t: &'a [i64],
     pub(crate) v: &'a [f64],
+    /// When counting began, as long as `t`, or empty: not known, or not to be used.
+    pub(crate) starts: &'a [i64],
+    /// Histograms: times, values, and when counting began.
+    pub(crate) ht: &'a [i64],
+    pub(crate) h: &'a [Arc<Histogram>],
+    pub(crate) h_starts: &'a [i64],
+    /// What counts at the edges, and how far beyond them a sample may lie.
+    pub(crate) edges: Edges,
+    pub(crate) lookback_ms: i64,
+    pub(crate) about: About<'a>,
 }
 
 /// The window of one step; never empty.
@@ -21,47 +39,138 @@ pub(crate) struct Window<'a> {
     /// The window's ends (the start is outside).
     pub(crate) start: i64,
     pub(crate) end: i64,
-    /// The place of its first sample in the series.
+    /// The place of its first float in the series.
     pub(crate) first: usize,
     pub(crate) t: &'a [i64],
     pub(crate) v: &'a [f64],
+    pub(crate) starts: &'a [i64],
+    pub(crate) ht: &'a [i64],
+    pub(crate) h: &'a [Arc<Histogram>],
+    pub(crate) h_starts: &'a [i64],
+}
+
+/// What a look at a window may give.
+pub(crate) enum Made {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl From<f64> for Made {
+    fn from(v: f64) -> Made {
+        Made::Float(v)
+    }
+}
+
+impl From<Histogram> for Made {
+    fn from(h: Histogram) -> Made {
+        Made::Histogram(Arc::new(h))
+    }
+}
+
+/// Places of a column that lie in a window; both ends only move forward.
+#[derive(Default)]
+struct Places {
+    low: usize,
+    high: usize,
+}
+
+impl Places {
+    fn advance(&mut self, t: &[i64], start: i64, end: i64) -> std::ops::Range<usize> {
+        while self.high < t.len() && t[self.high] <= end {
+            self.high += 1;
+        }
+        while self.low < self.high && t[self.low] <= start {
+            self.low += 1;
+        }
+        self.low..self.high
+    }
+}
+
+fn part<'a>(column: &'a [i64], places: &std::ops::Range<usize>) -> &'a [i64] {
+    column.get(places.clone()).unwrap_or(&[])
 }
 
 impl<'a> Windows<'a> {
+    /// Windows over `samples`, of which none is a staleness marker. Start timestamps are looked at if `starts`.
+    pub(crate) fn over(
+        samples: &'a Samples,
+        grid: &'a Grid,
+        shift: Moment,
+        range_ms: i64,
+        starts: bool,
+        about: About<'a>,
+    ) -> Windows<'a> {
+        let known = |column: &'a [i64]| if starts { column } else { &[] };
+        Windows {
+            grid,
+            shift,
+            range_ms,
+            t: &samples.t,
+            v: &samples.v,
+            starts: known(&samples.start),
+            ht: &samples.histograms.t,
+            h: &samples.histograms.h,
+            h_starts: known(&samples.histograms.start),
+            edges: Edges::Plain,
+            lookback_ms: 0,
+            about,
+        }
+    }
+
+    /// Looks at the floats of each window that has any, in order of time. For functions that have no meaning for
+    /// histograms: that some were left out is said.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Window<'_>) -> Option<f64>) -> Cells {
+        self.of_any(|w| {
+            if w.t.is_empty() {
+                return None;
+            }
+            if !w.ht.is_empty() {
+                self.about.ignored_histograms();
+            }
+            look(w).map(Made::Float)
+        })
+    }
+
     /// Looks at each window that is not empty, in order of time.
-    pub(crate) fn each(&self, mut look: impl FnMut(&Window<'a>) -> Option<f64>) -> Cells {
+    pub(crate) fn of_any(&self, mut look: impl FnMut(&Window<'_>) -> Option<Made>) -> Cells {
         let mut cells = Cells::absent(self.grid.len());
-        let (mut low, mut high) = (0, 0);
+        let (mut floats, mut histograms) = (Places::default(), Places::default());
         for (step, at) in self.grid.iter().enumerate() {
             let end = self.shift.of(at);
             let start = end.saturating_sub(self.range_ms);
-            // Windows only move forward, so both ends do.
-            while high < self.t.len() && self.t[high] <= end {
-                high += 1;
+            let floats = floats.advance(self.t, start, end);
+            let histograms = histograms.advance(self.ht, start, end);
+            if floats.is_empty() && histograms.is_empty() {
+                continue;
             }
-            while low < high && self.t[low] <= start {
-                low += 1;
-            }
-            if low < high {
-                let window = Window {
-                    step,
-                    at,
-                    start,
-                    end,
-                    first: low,
-                    t: &self.t[low..high],
-                    v: &self.v[low..high],
-                };
-                if let Some(v) = look(&window) {
-                    cells.set(step, v);
-                }
+            let window = Window {
+                step,
+                at,
+                start,
+                end,
+                first: floats.start,
+                t: &self.t[floats.clone()],
+                v: &self.v[floats.clone()],
+                starts: part(self.starts, &floats),
+                ht: &self.ht[histograms.clone()],
+                h: &self.h[histograms.clone()],
+                h_starts: part(self.h_starts, &histograms),
+            };
+            match look(&window) {
+                Some(Made::Float(v)) => cells.set(step, v),
+                Some(Made::Histogram(h)) => cells.set_histogram(step, h),
+                None => {}
             }
         }
         cells
     }
 
-    /// Lets samples enter and leave an accumulator.
+    /// Lets floats enter and leave an accumulator.
     pub(crate) fn slide(&self, accumulator: &mut impl Accumulate) -> Cells {
+        if !self.ht.is_empty() {
+            // Only for what it says of windows that have both.
+            self.each(|_| None);
+        }
         match self.shift.at {
             None => slide(
                 self.grid,
@@ -81,5 +190,12 @@ impl<'a> Windows<'a> {
                 }
             }
         }
+    }
+}
+
+impl Window<'_> {
+    /// Whether it has floats and histograms.
+    pub(crate) fn is_mixed(&self) -> bool {
+        !self.t.is_empty() && !self.ht.is_empty()
     }
 }

@@ -13,6 +13,7 @@ use storage_metrics::Metrics;
 const OPTIONS: Options = Options {
     lookback_ms: 300_000,
     subquery_step_ms: 60_000,
+    ..Options::DEFAULT
 };
 /// 2023-11-14T22:00:00Z, a multiple of the scrape interval.
 const START: i64 = 1_699_999_200_000;
@@ -454,6 +455,7 @@ fn range_is_its_instants(text: &str, start: i64, steps: i64, step: i64) -> Resul
                 &[Series {
                     labels: LabelSet::empty(),
                     points: vec![(TimestampMs(t), v)],
+                    histograms: Vec::new(),
                 }],
                 t,
             ),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::is_stale;
 
-pub use buckets::{Bucket, exponential_bound};
+pub use buckets::{Bucket, coarser_index, exponential_bound};
 pub use valid::BadHistogram;
 
 /// The schema of histograms whose bucket bounds are listed one by one.

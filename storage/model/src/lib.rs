@@ -20,7 +20,8 @@ pub use attribute::{AttributeValue, KeyValue};
 pub use batch::{LogBatch, SampleBatch, SeriesIx, SpanBatch, StreamIx};
 pub use exemplar::Exemplar;
 pub use histogram::{
-    BadHistogram, Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS, Histogram, HistogramSample, ResetHint, exponential_bound,
+    BadHistogram, Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS, Histogram, HistogramSample, ResetHint, coarser_index,
+    exponential_bound,
 };
 pub use ids::{BlockId, ParseIdError, SeriesId, Signal, SpanId, StreamId, TraceId};
 pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_labels, hash_labels};

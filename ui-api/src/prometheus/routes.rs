@@ -201,6 +201,7 @@ impl Asked {
             options: Options {
                 lookback_ms: if lookback_ms == 0 { LOOKBACK_MS } else { lookback_ms },
                 subquery_step_ms: SUBQUERY_STEP_MS,
+                ..Options::DEFAULT
             },
         })
     }

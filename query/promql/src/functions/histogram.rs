@@ -5,7 +5,7 @@ use model::LabelSet;
 use query_exec::Row;
 
 /// The label that holds a bucket's upper bound.
-const BOUND: &str = "le";
+pub(crate) const BOUND: &str = "le";
 
 /// One histogram's rows: each an upper bound and the row that counts it.
 pub(crate) struct Buckets<'a> {
@@ -15,7 +15,10 @@ pub(crate) struct Buckets<'a> {
 }
 
 /// Rows by histogram: equal in all labels but the bound. `odd` gets rows without a usable bound.
-pub(crate) fn collect_buckets<'a>(rows: &'a [Row], mut odd: impl FnMut(&'a Row, &'a str)) -> Vec<Buckets<'a>> {
+pub(crate) fn collect_buckets<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    mut odd: impl FnMut(&'a Row, &'a str),
+) -> Vec<Buckets<'a>> {
     let mut known: HashMap<LabelSet, usize> = HashMap::new();
     let mut out: Vec<Buckets<'a>> = Vec::new();
     for row in rows {

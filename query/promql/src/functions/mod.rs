@@ -1,19 +1,22 @@
 //! The functions: names, argument types, and what each does. One file per family; the table here is the only list.
 
 mod dates;
+mod edges;
 mod histogram;
 mod math;
+mod native;
 mod over_time;
 mod rate;
 mod regression;
 mod smoothing;
 
-use query_exec::Cells;
+use model::Histogram;
+use query_exec::{Cells, mean_of_observations, variance_of_observations};
 
 use crate::syntax::Type;
 use crate::windows::Windows;
 
-pub(crate) use histogram::{Buckets, Fixed, bucket_fraction, bucket_quantile, collect_buckets};
+pub(crate) use histogram::{BOUND, Buckets, Fixed, bucket_fraction, bucket_quantile, collect_buckets};
 
 /// A function of the language.
 pub(crate) struct Function {
@@ -76,8 +79,8 @@ pub(crate) enum Work {
     HistogramQuantile,
     HistogramQuantiles,
     HistogramFraction,
-    /// Only native histograms have it; numbers are left out.
-    OfHistograms,
+    /// Of each native histogram; numbers are left out.
+    OfHistogram(fn(&Histogram) -> f64),
 }
 
 /// The function of that name.
@@ -163,8 +166,8 @@ static FUNCTIONS: &[Function] = {
         value("exp", f64::exp),
         of("first_over_time", &[Range], Vector, WindowNamed(over_time::first)),
         value("floor", f64::floor),
-        of("histogram_avg", &[Vector], Vector, OfHistograms),
-        of("histogram_count", &[Vector], Vector, OfHistograms),
+        of("histogram_avg", &[Vector], Vector, OfHistogram(mean_of_observations)),
+        of("histogram_count", &[Vector], Vector, OfHistogram(native::count)),
         of(
             "histogram_fraction",
             &[Scalar, Scalar, Vector],
@@ -179,9 +182,19 @@ static FUNCTIONS: &[Function] = {
             HistogramQuantiles,
         )
         .variadic(9),
-        of("histogram_stddev", &[Vector], Vector, OfHistograms),
-        of("histogram_stdvar", &[Vector], Vector, OfHistograms),
-        of("histogram_sum", &[Vector], Vector, OfHistograms),
+        of("histogram_stddev", &[Vector], Vector, OfHistogram(native::stddev)),
+        of(
+            "histogram_stdvar",
+            &[Vector],
+            Vector,
+            OfHistogram(variance_of_observations),
+        ),
+        of(
+            "histogram_sum",
+            &[Vector],
+            Vector,
+            OfHistogram(native::sum_of_observations),
+        ),
         date("hour", dates::hour),
         window("idelta", rate::idelta),
         of("increase", &[Range], Vector, Counter(rate::increase)),
@@ -255,5 +268,6 @@ static FUNCTIONS: &[Function] = {
     ]
 };
 
+pub(crate) use edges::interpolated;
 pub(crate) use over_time::quantile as quantile_over_time;
 pub(crate) use smoothing::double_exponential as double_exponential_smoothing;

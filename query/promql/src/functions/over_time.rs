@@ -1,50 +1,89 @@
 //! `*_over_time`, `changes`, `resets`: functions of the samples in a window.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use model::Histogram;
 use query_exec::{Accumulate, Cells, Compensated, Mean, quantile_of_sorted};
 
-use super::Params;
-use crate::windows::Windows;
+use super::{Params, edges, native};
+use crate::notes::About;
+use crate::syntax::Edges;
+use crate::windows::{Made, Windows};
 
 pub(crate) fn sum(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| {
-        let mut sum = Compensated::default();
-        w.v.iter().for_each(|v| sum.add(*v));
-        Some(sum.total())
-    })
+    of_one_kind(
+        w,
+        |v| {
+            let mut sum = Compensated::default();
+            v.iter().for_each(|v| sum.add(*v));
+            sum.total()
+        },
+        native::sum,
+    )
 }
 
 pub(crate) fn avg(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| {
-        let mut mean = Mean::default();
-        w.v.iter().for_each(|v| mean.add(*v));
-        Some(mean.value())
+    of_one_kind(
+        w,
+        |v| {
+            let mut mean = Mean::default();
+            v.iter().for_each(|v| mean.add(*v));
+            mean.value()
+        },
+        native::mean,
+    )
+}
+
+/// Windows of floats or of histograms; one with both gives nothing.
+fn of_one_kind(
+    w: &Windows<'_>,
+    floats: impl Fn(&[f64]) -> f64,
+    histograms: impl Fn(&[Arc<Histogram>], &About<'_>) -> Option<Histogram>,
+) -> Cells {
+    w.of_any(|window| {
+        if window.is_mixed() {
+            w.about.mixed_kinds();
+            return None;
+        }
+        if window.h.is_empty() {
+            return Some(Made::Float(floats(window.v)));
+        }
+        histograms(window.h, &w.about).map(Made::from)
     })
 }
 
 pub(crate) fn count(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| Some(w.v.len() as f64))
+    w.of_any(|w| Some(Made::Float((w.v.len() + w.h.len()) as f64)))
 }
 
 pub(crate) fn present(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|_| Some(1.0))
+    w.of_any(|_| Some(Made::Float(1.0)))
 }
 
 pub(crate) fn last(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| w.v.last().copied())
+    w.of_any(|w| match (w.t.last(), w.ht.last(), w.h.last()) {
+        (t, Some(ht), Some(h)) if t.is_none_or(|t| t < ht) => Some(Made::Histogram(h.clone())),
+        _ => w.v.last().map(|v| Made::Float(*v)),
+    })
 }
 
 pub(crate) fn first(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| w.v.first().copied())
+    w.of_any(|w| match (w.t.first(), w.ht.first(), w.h.first()) {
+        (t, Some(ht), Some(h)) if t.is_none_or(|t| t > ht) => Some(Made::Histogram(h.clone())),
+        _ => w.v.first().map(|v| Made::Float(*v)),
+    })
 }
 
 pub(crate) fn ts_of_last(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| w.t.last().map(|t| *t as f64 / 1000.0))
+    w.of_any(|w| w.t.last().max(w.ht.last()).map(|t| Made::Float(*t as f64 / 1000.0)))
 }
 
 pub(crate) fn ts_of_first(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| w.t.first().map(|t| *t as f64 / 1000.0))
+    w.of_any(|w| {
+        let first = w.t.first().into_iter().chain(w.ht.first()).min();
+        first.map(|t| Made::Float(*t as f64 / 1000.0))
+    })
 }
 
 pub(crate) fn min(w: &Windows<'_>, _: Params<'_>) -> Cells {
@@ -155,15 +194,26 @@ fn fill_sorted(sorted: &mut Vec<f64>, values: impl Iterator<Item = f64>) {
 }
 
 pub(crate) fn changes(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    count_pairs(w, |a, b| a != b && !(a.is_nan() && b.is_nan()))
+    count_pairs(w, |a, b| a != b && !(a.is_nan() && b.is_nan()), |a, b| !a.same_bits(b))
 }
 
 pub(crate) fn resets(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    count_pairs(w, |a, b| b < a)
+    count_pairs(w, |a, b| b < a, |a, b| b.is_reset_after(a))
 }
 
-/// Counts neighbours in the window for which `hit` holds; by running totals, so that no window is looked through.
-fn count_pairs(w: &Windows<'_>, hit: impl Fn(f64, f64) -> bool) -> Cells {
+/// Counts neighbours in the window for which `hit` holds; by running totals, so that no window of floats is looked
+/// through.
+fn count_pairs(
+    w: &Windows<'_>,
+    hit: impl Fn(f64, f64) -> bool,
+    histograms: impl Fn(&Histogram, &Histogram) -> bool,
+) -> Cells {
+    if w.edges != Edges::Plain {
+        return edges::count_pairs(w, hit);
+    }
+    if !w.h.is_empty() {
+        return w.of_any(|window| Some(Made::Float(native::count_pairs(window, &hit, &histograms))));
+    }
     let mut total = 0u64;
     let hits_before: Vec<u64> = (0..w.v.len())
         .map(|i| {

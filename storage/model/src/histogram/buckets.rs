@@ -75,7 +75,7 @@ impl Buckets {
         }
         let mut joined: Vec<(i32, f64)> = Vec::with_capacity(self.counts.len());
         for (index, count) in self.iter() {
-            let index = merged_index(index, by);
+            let index = coarser_index(index, by);
             match joined.last_mut() {
                 Some(last) if last.0 == index => last.1 += count,
                 _ => joined.push((index, count)),
@@ -90,8 +90,8 @@ impl Buckets {
     }
 }
 
-/// The place of a bucket in a schema that is `by` coarser: upper bounds stay upper bounds.
-fn merged_index(index: i32, by: u32) -> i32 {
+/// The place, in a schema that is `by` coarser, of the bucket that holds bucket `index`.
+pub fn coarser_index(index: i32, by: u32) -> i32 {
     ((i64::from(index) - 1) >> by.min(62)) as i32 + 1
 }
 

@@ -129,5 +129,6 @@ fn demo() -> Load {
     Load {
         step_ms: 15_000,
         series,
+        ..Load::default()
     }
 }

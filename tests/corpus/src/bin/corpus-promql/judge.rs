@@ -1,7 +1,8 @@
 //! Whether an answer is the expected one.
 
 use anyhow::{bail, ensure};
-use model::{LabelSet, is_stale};
+use model::{Histogram, LabelSet, TimestampMs, is_stale};
+use query_exec::text_of;
 use query_promql::{Output, Series, Value as Answer};
 
 use crate::script::{Expects, Notes};
@@ -74,8 +75,8 @@ fn vector(found: &[Series], expects: &Expects) -> anyhow::Result<()> {
         if expects.ordered {
             ensure!(at == place, "{labels} is at place {at}, not {place}");
         }
-        let v = found[at].points.first().map(|p| p.1);
-        same(labels, 0, v, value)?;
+        let t = times_of(&found[at]).next();
+        same(labels, 0, t.and_then(|t| sample(&found[at], t)), value)?;
     }
     ensure!(
         found.len() == expects.series.len(),
@@ -87,8 +88,44 @@ fn vector(found: &[Series], expects: &Expects) -> anyhow::Result<()> {
 }
 
 fn labels_of(found: &[Series]) -> Vec<String> {
-    let text = |s: &Series| format!("{} {:?}", s.labels, s.points.first().map(|p| p.1));
+    let text = |s: &Series| {
+        let first = times_of(s).next().and_then(|t| sample(s, t));
+        format!("{} {}", s.labels, first.map_or_else(String::new, |f| f.text()))
+    };
     found.iter().take(8).map(text).collect()
+}
+
+/// A sample of either kind.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    Float(f64),
+    Histogram(&'a Histogram),
+}
+
+impl Found<'_> {
+    fn text(&self) -> String {
+        match self {
+            Found::Float(v) => v.to_string(),
+            Found::Histogram(h) => format!("{} {:?}", text_of(h), h.reset),
+        }
+    }
+}
+
+fn times_of(series: &Series) -> impl Iterator<Item = TimestampMs> {
+    let histograms = series.histograms.iter().map(|p| p.0);
+    series.points.iter().map(|p| p.0).chain(histograms)
+}
+
+fn sample(series: &Series, t: TimestampMs) -> Option<Found<'_>> {
+    let float = series.points.iter().find(|p| p.0 == t).map(|p| Found::Float(p.1));
+    let histogram = || {
+        series
+            .histograms
+            .iter()
+            .find(|p| p.0 == t)
+            .map(|p| Found::Histogram(&p.1))
+    };
+    float.or_else(histogram)
 }
 
 /// Series with values along the steps.
@@ -111,11 +148,11 @@ pub fn matrix(
         };
         for i in 0..steps {
             let at = start + step * i as i64;
-            let v = series.points.iter().find(|(t, _)| t.0 == at).map(|p| p.1);
-            same(labels, at, v, values.get(i).unwrap_or(&Value::None))?;
+            let found = sample(series, TimestampMs(at));
+            same(labels, at, found, values.get(i).unwrap_or(&Value::None))?;
         }
         let inside = |t: i64| t >= start && t <= end && (t - start) % step == 0;
-        let stray = series.points.iter().find(|(t, _)| !inside(t.0));
+        let stray = times_of(series).find(|t| !inside(t.0));
         ensure!(stray.is_none(), "{labels} has a sample off the grid: {stray:?}");
     }
     let wanted = expected
@@ -136,29 +173,55 @@ pub fn middle(found: &[Series], at: i64, expects: &Expects) -> anyhow::Result<()
     let there: Vec<Series> = found
         .iter()
         .filter_map(|s| {
-            let point = s.points.iter().find(|(t, _)| t.0 == at)?;
-            Some(Series {
-                labels: s.labels.clone(),
-                points: vec![*point],
-            })
+            let mut s = s.clone();
+            s.points.retain(|p| p.0.0 == at);
+            s.histograms.retain(|p| p.0.0 == at);
+            let there = times_of(&s).next().is_some();
+            there.then_some(s)
         })
         .collect();
     match expects.scalar {
         None => vector(&there, expects),
         Some(want) => match &there[..] {
-            [one] if one.labels.is_empty() && close(one.points[0].1, want) => Ok(()),
+            [one] if one.labels.is_empty() && one.points.first().is_some_and(|p| close(p.1, want)) => Ok(()),
             _ => bail!("the scalar {want} is expected, there is {:?}", labels_of(&there)),
         },
     }
 }
 
-fn same(labels: &LabelSet, at: i64, found: Option<f64>, expected: &Value) -> anyhow::Result<()> {
-    match (found, expected) {
-        (_, Value::Histogram(text)) => bail!("native histograms are not supported yet: {labels} {text}"),
-        (None, Value::None) => Ok(()),
-        (Some(v), Value::Float(want)) if close(v, *want) => Ok(()),
-        (v, want) => bail!("{labels} at {at} ms is {v:?}, not {want:?}"),
-    }
+fn same(labels: &LabelSet, at: i64, found: Option<Found<'_>>, expected: &Value) -> anyhow::Result<()> {
+    let alike = match (found, expected) {
+        (None, Value::None) => true,
+        (Some(Found::Float(v)), Value::Float(want)) => close(v, *want),
+        (Some(Found::Histogram(h)), Value::Histogram(want, named)) => same_histogram(h, want, *named),
+        _ => false,
+    };
+    let want = match expected {
+        Value::None => String::from("nothing"),
+        Value::Float(v) => v.to_string(),
+        Value::Histogram(h, _) => Found::Histogram(h).text(),
+    };
+    let found = found.map_or(String::from("nothing"), |f| f.text());
+    ensure!(alike, "{labels} at {at} ms is {found}, not {want}");
+    Ok(())
+}
+
+fn same_histogram(found: &Histogram, want: &Histogram, hinted: bool) -> bool {
+    let (mut a, mut b) = (found.clone(), want.clone());
+    a.compact();
+    b.compact();
+    let all = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(*a, *b));
+    (!hinted || a.reset == b.reset)
+        && a.schema == b.schema
+        && all(&a.bounds, &b.bounds)
+        && a.positive.spans == b.positive.spans
+        && a.negative.spans == b.negative.spans
+        && all(&a.positive.counts, &b.positive.counts)
+        && all(&a.negative.counts, &b.negative.counts)
+        && all(
+            &[a.zero_threshold, a.zero_count, a.count, a.sum],
+            &[b.zero_threshold, b.zero_count, b.count, b.sum],
+        )
 }
 
 fn close(a: f64, b: f64) -> bool {

@@ -5,6 +5,7 @@
 //! `compliance-queries.yaml` has no answers, so it counts no cases; its queries are asked two ways.
 
 mod compliance;
+mod histogram;
 mod judge;
 mod script;
 mod series;
@@ -51,21 +52,28 @@ fn run_folder(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
 
 fn run_file(file: &str, text: &str, report: &mut Report) -> anyhow::Result<()> {
     let mut store = Store::new()?;
+    // A file that loads types as labels asks for them to be treated as such.
+    let options = Options {
+        type_and_unit_labels: text.contains("__type__"),
+        ..OPTIONS
+    };
     for (line, command) in script::commands(text) {
         let name = format!("{file}:{line}");
         match command {
             Err(e) => report.case(&name, || Err(e)),
             Ok(What::Clear) => store = Store::new()?,
             Ok(What::Load(load)) => store.load(load),
-            Ok(What::Eval(eval)) => report.case(&name, || run_case(&mut store, &eval)),
+            Ok(What::Eval(eval)) => report.case(&name, || run_case(&mut store, &eval, options)),
         }
     }
     Ok(())
 }
 
+/// What the expectations assume.
 const OPTIONS: Options = Options {
-    lookback_ms: 300_000,
-    subquery_step_ms: 60_000,
+    delayed_name_removal: true,
+    use_start_timestamps: true,
+    ..Options::DEFAULT
 };
 
 fn context() -> Context {
@@ -77,22 +85,20 @@ fn context() -> Context {
     Context::new(Duration::from_secs(20), limits)
 }
 
-fn run_case(store: &mut Store, eval: &Eval) -> anyhow::Result<()> {
-    let query = Query::parse(&eval.text)
-        .map(Query::with_delayed_name_removal)
-        .map_err(|e| {
-            let second = if corpus::oracle::promql_accepts(&eval.text) {
-                " (promql-parser accepts it)"
-            } else {
-                ""
-            };
-            anyhow::anyhow!("{e}{second}")
-        })?;
+fn run_case(store: &mut Store, eval: &Eval, options: Options) -> anyhow::Result<()> {
+    let query = Query::parse(&eval.text).map_err(|e| {
+        let second = if corpus::oracle::promql_accepts(&eval.text) {
+            " (promql-parser accepts it)"
+        } else {
+            ""
+        };
+        anyhow::anyhow!("{e}{second}")
+    })?;
     let expects = &eval.expects;
     let metrics = store.metrics()?;
-    let instant = |query: &Query, at: i64| query.instant(&context(), metrics, TimestampMs(at), OPTIONS);
+    let instant = |query: &Query, at: i64| query.instant(&context(), metrics, TimestampMs(at), options);
     let range = |query: &Query, start: i64, end: i64, step: i64| {
-        query.range(&context(), metrics, TimestampMs(start), TimestampMs(end), step, OPTIONS)
+        query.range(&context(), metrics, TimestampMs(start), TimestampMs(end), step, options)
     };
     let at = match eval.times {
         Times::Range { start, end, step } => {

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, bail, ensure};
 use model::LabelSet;
 
-use crate::series::{Value, labels_and_rest, number, values};
+use crate::histogram::with_custom_buckets;
+use crate::series::{Value, labels_and_rest, number, starts, values};
 
 pub enum What {
     Clear,
@@ -12,9 +13,12 @@ pub enum What {
 }
 
 /// Series whose k-th value is at `k * step`.
+#[derive(Default)]
 pub struct Load {
     pub step_ms: i64,
     pub series: Vec<(LabelSet, Vec<Value>)>,
+    /// Start timestamps, ms from each sample's time, of the series at a place in `series`.
+    pub starts: Vec<(usize, Vec<Option<i64>>)>,
 }
 
 pub struct Eval {
@@ -115,7 +119,11 @@ fn command(first: &str, block: &[(usize, &str)]) -> anyhow::Result<What> {
     match word {
         "clear" => Ok(What::Clear),
         // The converted histograms of `load_with_nhcb` come with native histograms; its classic series are plain.
-        "load" | "load_with_nhcb" => load(rest, block).map(What::Load),
+        "load" => load(rest, block).map(What::Load),
+        "load_with_nhcb" => load(rest, block).map(|mut load| {
+            load.series.extend(with_custom_buckets(&load.series));
+            What::Load(load)
+        }),
         _ if word.starts_with("eval") => eval(word, rest, block).map(|e| What::Eval(Box::new(e))),
         _ => bail!("unknown command {word:?}"),
     }
@@ -123,16 +131,29 @@ fn command(first: &str, block: &[(usize, &str)]) -> anyhow::Result<What> {
 
 fn load(step: &str, block: &[(usize, &str)]) -> anyhow::Result<Load> {
     let step_ms = duration(step)?;
-    let mut series = Vec::new();
+    let (mut series, mut all_starts) = (Vec::new(), Vec::new());
     for (at, line) in block {
         let (labels, rest) = labels_and_rest(line).with_context(|| format!("line {at}"))?;
-        // Start timestamps belong to the line after; nothing reads them yet.
-        if rest.starts_with("@st") {
+        // Start timestamps belong to the line after.
+        if let Some(rest) = rest.strip_prefix("@st") {
+            all_starts.push((series.len(), starts(rest).with_context(|| format!("line {at}"))?));
             continue;
         }
         series.push((labels, values(rest).with_context(|| format!("line {at}"))?));
     }
-    Ok(Load { step_ms, series })
+    for (of, starts) in &all_starts {
+        let samples = series.get(*of).map_or(0, |(_, values)| values.len());
+        ensure!(
+            samples == starts.len(),
+            "{} start timestamps for {samples} samples",
+            starts.len()
+        );
+    }
+    Ok(Load {
+        step_ms,
+        series,
+        starts: all_starts,
+    })
 }
 
 fn eval(word: &str, rest: &str, block: &[(usize, &str)]) -> anyhow::Result<Eval> {
@@ -253,7 +274,7 @@ fn after<'a>(name: &str, text: &'a str) -> anyhow::Result<(&'a str, &'a str)> {
 }
 
 /// `1h30m`, or a plain number of seconds; ms.
-fn duration(text: &str) -> anyhow::Result<i64> {
+pub fn duration(text: &str) -> anyhow::Result<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Ok((seconds * 1000.0) as i64);
     }

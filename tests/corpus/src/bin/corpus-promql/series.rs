@@ -1,7 +1,9 @@
 //! The notation of series in `.test` files: `metric{label="v"} 1 2+3x4 _ stale`.
 
 use anyhow::{Context as _, bail, ensure};
-use model::{LabelSet, MatchOp, stale_nan};
+use model::{Histogram, LabelSet, MatchOp, stale_nan};
+
+use crate::histogram;
 
 /// One place of a series.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,8 +12,8 @@ pub enum Value {
     None,
     /// A number (or a staleness marker).
     Float(f64),
-    /// A native histogram, as it is written.
-    Histogram(String),
+    /// A native histogram, and whether its reset hint is written.
+    Histogram(Box<Histogram>, bool),
 }
 
 /// Most places that one line may describe.
@@ -90,12 +92,7 @@ fn item_end(text: &str) -> usize {
 
 fn item(text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
     if text.contains("{{") {
-        let (body, times) = match text.rsplit_once("}}x") {
-            Some((body, n)) => (body, repeats(n)? + 1),
-            None => (text, 1),
-        };
-        out.extend(std::iter::repeat_n(Value::Histogram(body.to_owned()), times));
-        return Ok(());
+        return histogram::series(text, out);
     }
     if let Some(n) = text.strip_prefix('_') {
         let n = if n.is_empty() {
@@ -130,10 +127,43 @@ fn item(text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn repeats(text: &str) -> anyhow::Result<usize> {
+/// How often, as `xN` says.
+pub fn repeats(text: &str) -> anyhow::Result<usize> {
     let n: usize = text.parse()?;
     ensure!(n <= PLACES_MAX, "more than {PLACES_MAX} values");
     Ok(n)
+}
+
+/// Start timestamps, ms from each sample's time; `None`: not known.
+pub fn starts(text: &str) -> anyhow::Result<Vec<Option<i64>>> {
+    let mut out: Vec<Option<i64>> = Vec::new();
+    for item in text.split_whitespace() {
+        let (body, times) = match item.rsplit_once('x') {
+            Some((body, n)) => (body, repeats(n)?),
+            None => (item, 0),
+        };
+        if body == "_" {
+            out.extend(std::iter::repeat_n(None, times.max(1)));
+            continue;
+        }
+        let split = body.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-'));
+        let (first, by) = body.split_at(split.map_or(body.len(), |(i, _)| i));
+        let (first, by) = (
+            signed_duration(first)?,
+            if by.is_empty() { 0 } else { signed_duration(by)? },
+        );
+        out.extend((0..=times).map(|k| Some(first + by * k as i64)));
+        ensure!(out.len() <= PLACES_MAX, "more than {PLACES_MAX} values");
+    }
+    Ok(out)
+}
+
+fn signed_duration(text: &str) -> anyhow::Result<i64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    Ok(sign * crate::script::duration(digits)?)
 }
 
 /// A number as the language writes it.
@@ -168,6 +198,23 @@ mod tests {
         assert_eq!(floats("0+10x2 5-1e1x1 _x2"), [0.0, 10.0, 20.0, 5.0, -5.0, -99.0, -99.0]);
         assert_eq!(values("{{schema:0 count:1}}x1 1").unwrap().len(), 3);
         assert!(values("1y").is_err());
+    }
+
+    #[test]
+    fn starts_are_counted_from_the_samples() {
+        let found = starts("-1m _ _x2 0sx1 -1m+10sx2").unwrap();
+        let want = [
+            Some(-60_000),
+            None,
+            None,
+            None,
+            Some(0),
+            Some(0),
+            Some(-60_000),
+            Some(-50_000),
+            Some(-40_000),
+        ];
+        assert_eq!(found, want);
     }
 
     #[test]

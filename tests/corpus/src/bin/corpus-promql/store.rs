@@ -1,9 +1,10 @@
 //! The store of one file: a real metrics engine in a temporary directory, opened when something is first asked of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::ensure;
-use model::{SampleBatch, TimestampMs};
+use model::{HistogramSample, SampleBatch, TimestampMs};
 use storage_budget::Budget;
 use storage_catalogue::Catalogue;
 use storage_disk::Disk;
@@ -37,7 +38,7 @@ impl Store {
         self.waiting.push(load);
     }
 
-    /// The engine, with all that was loaded. Histogram samples are left out: the engine has no place for them yet.
+    /// The engine, with all that was loaded.
     pub fn metrics(&mut self) -> anyhow::Result<&Metrics> {
         let open = match self.open.take() {
             Some(open) => open,
@@ -46,12 +47,31 @@ impl Store {
         for load in std::mem::take(&mut self.waiting) {
             let mut batch = SampleBatch::default();
             // Of several lines for one series in a load the last one counts.
-            let last: BTreeMap<_, _> = load.series.iter().map(|(labels, values)| (labels, values)).collect();
-            for (labels, values) in last {
+            let last: BTreeMap<_, _> = (load.series.iter().enumerate())
+                .map(|(at, (labels, values))| (labels, (at, values)))
+                .collect();
+            for (labels, (at, values)) in last {
                 let series = batch.series_of(labels);
+                let starts = load
+                    .starts
+                    .iter()
+                    .rfind(|(of, _)| *of == at)
+                    .map_or(&[][..], |(_, s)| s);
                 for (k, value) in values.iter().enumerate() {
-                    if let Value::Float(v) = value {
-                        batch.sample(series, TimestampMs(load.step_ms * k as i64), *v);
+                    let t = load.step_ms * k as i64;
+                    let start = starts.get(k).copied().flatten().map(|from| TimestampMs(t + from));
+                    match (value, start) {
+                        (Value::None, _) => {}
+                        (Value::Float(v), None) => batch.sample(series, TimestampMs(t), *v),
+                        (Value::Float(v), Some(start)) => batch.sample_from(series, TimestampMs(t), *v, start),
+                        (Value::Histogram(h, _), start) => {
+                            let histogram = HistogramSample {
+                                t: TimestampMs(t),
+                                start: start.unwrap_or(TimestampMs(0)),
+                                histogram: Arc::new(h.as_ref().clone()),
+                            };
+                            batch.histogram(series, histogram);
+                        }
                     }
                 }
             }
