@@ -220,15 +220,16 @@ pub fn binary_scalar(
         return_bool,
         dialect,
     };
+    let keeps_names = operator.filters() || op.is_trim();
     for row in &mut vector.rows {
         context.check("expression evaluation")?;
         operator.combine_scalar(&mut row.cells, scalar, scalar_left, remarks);
-        if !operator.filters() {
+        if !keeps_names {
             row.remove_name(dialect);
         }
     }
     vector.drop_absent();
-    if !operator.filters() {
+    if !keeps_names {
         vector.merge_same_labels()?;
     }
     Ok(vector)
@@ -263,7 +264,7 @@ pub fn apply(op: BinaryOp, left: f64, right: f64, dialect: Dialect) -> f64 {
 
 fn result_labels(op: BinaryOp, matching: &Matching, many: &LabelSet, one: &LabelSet, dialect: Dialect) -> LabelSet {
     let mut labels = many.clone();
-    if dialect.metric_names && !op.is_comparison() {
+    if dialect.metric_names && !op.is_comparison() && !op.is_trim() {
         labels = dialect.without_name(&labels);
     }
     if matching.cardinality == Cardinality::OneToOne {
