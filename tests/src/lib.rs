@@ -1,8 +1,10 @@
 //! The harness of the end-to-end tests: the real binary on free ports and a directory of its own, and a small HTTP
 //! client. `make test` builds the binary and installs the Python packages that the clients need.
 
+pub mod differential;
 mod http;
 mod process;
 
+pub use differential::golden_files;
 pub use http::{Answer, get, post, request};
 pub use process::{Trilobite, binary, python, repository};

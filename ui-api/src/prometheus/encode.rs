@@ -6,7 +6,7 @@ use http::header;
 use model::{Exemplar, LabelSet, MetricMetadata};
 use query_promql::{Output, Series, Value};
 
-use crate::number::{push_json, push_seconds, push_value};
+use crate::number::{push_json, push_scalar, push_seconds, push_value};
 
 /// At most this many warnings, and as many infos, are listed.
 const ANNOTATIONS_MAX: usize = 10;
@@ -48,7 +48,11 @@ pub(crate) fn query_data(output: &Output, stats: Option<&str>) -> String {
     match &output.value {
         Value::Scalar(t, v) => {
             out.push_str(r#"{"resultType":"scalar","result":"#);
-            point(&mut out, t.0, *v);
+            out.push('[');
+            push_seconds(&mut out, t.0);
+            out.push_str(",\"");
+            push_scalar(&mut out, *v);
+            out.push_str("\"]");
         }
         Value::String(t, s) => {
             out.push_str(r#"{"resultType":"string","result":["#);

@@ -1,11 +1,26 @@
 //! Parts of dates. Values are unix seconds, dates are UTC in the Gregorian calendar.
 
-const DAY_S: i64 = 86_400;
+const DAY_S: u64 = 86_400;
 
-/// Whole seconds, as a conversion to an integer gives them.
-fn seconds(v: f64) -> i64 {
-    // Beyond the year 9999 and before the year 0 nobody asks; the bound keeps the arithmetic from overflowing.
-    v.clamp(-1e14, 1e14) as i64
+/// Days from 1 March of the year -292,277,022,400 to 1 March of the year 0: whole cycles of 400 years.
+const BEFORE_YEAR_0: i64 = 730_692_556 * 146_097;
+/// Days from 1 March of the year 0 to 1970-01-01.
+const TO_1970: i64 = 719_468;
+
+/// A time as days since 1970-01-01 and seconds of that day.
+///
+/// Beyond the years that 64 bits of seconds hold, Prometheus (on x86-64) gives what its arithmetic gives, and so do we: what
+/// does not fit, NaN included, is the smallest integer, and seconds are counted, modulo 2^64, from a year far back.
+fn day_and_seconds(v: f64) -> (i64, i64) {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    let unix = if (-LIMIT..LIMIT).contains(&v) {
+        v as i64
+    } else {
+        i64::MIN
+    };
+    let seconds = (unix as u64).wrapping_add((BEFORE_YEAR_0 + TO_1970) as u64 * DAY_S);
+    let day = (seconds / DAY_S) as i64 - BEFORE_YEAR_0 - TO_1970;
+    (day, (seconds % DAY_S) as i64)
 }
 
 /// Year, month (1-12) and day of month (1-31) of a day counted from 1970-01-01.
@@ -40,40 +55,36 @@ fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
-fn of(v: f64, part: impl Fn(i64, (i64, i64, i64)) -> i64) -> f64 {
-    if v.is_nan() {
-        return f64::NAN;
-    }
-    let s = seconds(v);
-    part(s, civil(s.div_euclid(DAY_S))) as f64
+fn of(v: f64, part: impl Fn((i64, i64, i64)) -> i64) -> f64 {
+    part(civil(day_and_seconds(v).0)) as f64
 }
 
 pub(crate) fn year(v: f64) -> f64 {
-    of(v, |_, (year, _, _)| year)
+    of(v, |(year, _, _)| year)
 }
 pub(crate) fn month(v: f64) -> f64 {
-    of(v, |_, (_, month, _)| month)
+    of(v, |(_, month, _)| month)
 }
 pub(crate) fn day_of_month(v: f64) -> f64 {
-    of(v, |_, (_, _, day)| day)
+    of(v, |(_, _, day)| day)
 }
 /// 0 is Sunday.
 pub(crate) fn day_of_week(v: f64) -> f64 {
-    of(v, |s, _| (s.div_euclid(DAY_S) + 4).rem_euclid(7))
+    (day_and_seconds(v).0 + 4).rem_euclid(7) as f64
 }
 pub(crate) fn day_of_year(v: f64) -> f64 {
-    of(v, |_, (year, month, day)| {
+    of(v, |(year, month, day)| {
         (1..month).map(|m| month_days(year, m)).sum::<i64>() + day
     })
 }
 pub(crate) fn days_in_month(v: f64) -> f64 {
-    of(v, |_, (year, month, _)| month_days(year, month))
+    of(v, |(year, month, _)| month_days(year, month))
 }
 pub(crate) fn hour(v: f64) -> f64 {
-    of(v, |s, _| s.rem_euclid(DAY_S) / 3600)
+    (day_and_seconds(v).1 / 3600) as f64
 }
 pub(crate) fn minute(v: f64) -> f64 {
-    of(v, |s, _| s.rem_euclid(3600) / 60)
+    (day_and_seconds(v).1 % 3600 / 60) as f64
 }
 
 #[cfg(test)]
@@ -104,6 +115,9 @@ mod tests {
             (days_in_month(951_782_400.0), hour(3_661.0), minute(3_661.0)),
             (29.0, 1.0, 1.0)
         );
-        assert!(year(f64::INFINITY) > 9999.0);
+        // As Prometheus answers.
+        for v in [f64::INFINITY, f64::NAN, -1e300] {
+            assert_eq!((year(v), month(v), hour(v)), (292_277_026_596.0, 12.0, 15.0), "{v}");
+        }
     }
 }
