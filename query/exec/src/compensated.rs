@@ -36,8 +36,12 @@ impl Compensated {
         self.sum *= factor;
         self.lost *= factor;
     }
+    /// The difference of two sums.
+    pub(crate) fn minus(&self, other: &Compensated) -> f64 {
+        (self.sum - other.sum) + (self.lost - other.lost)
+    }
     /// A part of it; the parts of the sum and of what it lost are taken apart, so that a large sum does not overflow.
-    pub(crate) fn over(&self, n: f64) -> f64 {
+    pub fn over(&self, n: f64) -> f64 {
         self.sum / n + self.lost / n
     }
     /// The sum.

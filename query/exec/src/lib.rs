@@ -24,6 +24,7 @@ mod rank;
 mod ratio;
 mod remarks;
 mod set_operators;
+mod sliding;
 mod sort;
 mod window;
 
@@ -45,5 +46,6 @@ pub use matrix::{Matrix, Row, SAME_LABELSET};
 pub use number::go_number;
 pub use pool::Pool;
 pub use remarks::{Remark, Remarks};
+pub use sliding::{Join, Sliding, Sorted, Spread};
 pub use sort::{natural_order, sort_by_label, sort_by_value};
 pub use window::{Accumulate, slide};

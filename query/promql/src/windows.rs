@@ -44,6 +44,8 @@ pub(crate) struct Window<'a> {
     pub(crate) t: &'a [i64],
     pub(crate) v: &'a [f64],
     pub(crate) starts: &'a [i64],
+    /// The place of its first histogram in the series.
+    pub(crate) first_histogram: usize,
     pub(crate) ht: &'a [i64],
     pub(crate) h: &'a [Arc<Histogram>],
     pub(crate) h_starts: &'a [i64],
@@ -152,6 +154,7 @@ impl<'a> Windows<'a> {
                 t: &self.t[floats.clone()],
                 v: &self.v[floats.clone()],
                 starts: part(self.starts, &floats),
+                first_histogram: histograms.start,
                 ht: &self.ht[histograms.clone()],
                 h: &self.h[histograms.clone()],
                 h_starts: part(self.h_starts, &histograms),

@@ -118,13 +118,20 @@ impl HistogramSum {
         self.read(Compensated::total)
     }
 
-    /// Whether some number of the sum has left what a float can hold.
-    fn overflows(&self) -> bool {
-        let infinite = |c: &Compensated| c.total().is_infinite();
-        let side = |b: &[(i32, Compensated)]| b.iter().any(|(_, c)| infinite(c));
-        [&self.zero_count, &self.count, &self.sum].into_iter().any(infinite)
-            || side(&self.positive)
-            || side(&self.negative)
+    /// Whether a number of the sum could leave what a float can hold.
+    fn would_overflow(&self, h: &Histogram) -> bool {
+        let largest = |counts: &mut dyn Iterator<Item = f64>| counts.fold(0.0, |m: f64, c| m.max(c.abs()));
+        let ours = largest(&mut self.positive.iter().chain(&self.negative).map(|b| b.1.total()));
+        let theirs = largest(&mut h.positive.counts.iter().chain(&h.negative.counts).copied());
+        let pairs = [
+            (self.zero_count.total(), h.zero_count),
+            (self.count.total(), h.count),
+            (self.sum.total(), h.sum),
+            (ours, theirs),
+        ];
+        pairs
+            .iter()
+            .any(|(a, b)| (a + b).is_infinite() && a.is_finite() && b.is_finite())
     }
 
     fn read(&self, value: impl Fn(&Compensated) -> f64) -> Histogram {
@@ -287,17 +294,10 @@ impl HistogramMean {
     pub fn add(&mut self, h: &Histogram) -> Result<Added, MixedSchemas> {
         self.count += 1.0;
         if !self.incremental {
-            let mut next = self.sum.clone();
-            match next.add(h) {
-                Ok(added) if !next.overflows() => {
-                    self.sum = next;
-                    return Ok(added);
-                }
-                Ok(_) => {}
-                Err(e) => {
-                    self.count -= 1.0;
-                    return Err(e);
-                }
+            if !self.sum.would_overflow(h) {
+                let added = self.sum.add(h);
+                self.count -= f64::from(u8::from(added.is_err()));
+                return added;
             }
             self.incremental = true;
             self.sum.scale(1.0 / (self.count - 1.0));

@@ -9,12 +9,12 @@ use crate::notes::About;
 use crate::windows::Window;
 
 /// Last minus first, with what was lost at resets if it counts; a gauge. `from_zero`: it began inside the window, so the
-/// first counts as well. `began_anew(i)`: it is known by other means that there was a reset before `i`.
+/// first counts as well. `is_reset(i)`: whether the counter began anew before `i`.
 pub(crate) fn change_of_histograms(
     h: &[Arc<Histogram>],
     is_counter: bool,
     from_zero: bool,
-    began_anew: impl Fn(usize) -> bool,
+    mut is_reset: impl FnMut(usize) -> bool,
     about: &About<'_>,
 ) -> Option<Histogram> {
     let (first, last) = (h.first()?, h.last()?);
@@ -22,7 +22,7 @@ pub(crate) fn change_of_histograms(
     if is_counter && h.iter().any(|h| is_gauge(h)) {
         about.not_a_counter();
     }
-    let is_reset = |i: usize| is_counter && (began_anew(i) || h[i].is_reset_after(&h[i - 1]));
+    let mut is_reset = |i: usize| is_counter && is_reset(i);
     // Before a reset the first sample has no part in the change, so its layout does not matter either.
     let skips_first = from_zero || (h.len() > 1 && is_reset(1));
     let custom = if skips_first && h.len() > 1 {

@@ -4,41 +4,52 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use model::Histogram;
-use query_exec::{Accumulate, Cells, Compensated, Mean, quantile_of_sorted};
+use query_exec::{Accumulate, Cells, Compensated, Mean, Sliding, Sorted, Spread, quantile_of_sorted};
 
 use super::{Params, edges, native};
 use crate::notes::About;
 use crate::syntax::Edges;
-use crate::windows::{Made, Windows};
+use crate::windows::{Made, Window, Windows};
+
+/// Windows of fewer values are looked at anew each time: it costs little, and an instant query does the same, so both
+/// agree to the last bit.
+const FRESH_MAX: usize = 128;
 
 pub(crate) fn sum(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    of_one_kind(
-        w,
-        |v| {
-            let mut sum = Compensated::default();
-            v.iter().for_each(|v| sum.add(*v));
-            sum.total()
-        },
-        native::sum,
-    )
+    let mut sliding: Sliding<Compensated> = Sliding::default();
+    let floats = |window: &Window<'_>| {
+        if window.v.len() > FRESH_MAX
+            && let Some(sum) = sliding.at(w.v, window.first, window.first + window.v.len())
+        {
+            return sum.total();
+        }
+        let mut sum = Compensated::default();
+        window.v.iter().for_each(|v| sum.add(*v));
+        sum.total()
+    };
+    of_one_kind(w, floats, native::sum)
 }
 
 pub(crate) fn avg(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    of_one_kind(
-        w,
-        |v| {
-            let mut mean = Mean::default();
-            v.iter().for_each(|v| mean.add(*v));
-            mean.value()
-        },
-        native::mean,
-    )
+    let mut sliding: Sliding<Compensated> = Sliding::default();
+    let floats = |window: &Window<'_>| {
+        if window.v.len() > FRESH_MAX
+            && let Some(sum) = sliding.at(w.v, window.first, window.first + window.v.len())
+            && sum.total().is_finite()
+        {
+            return sum.over(window.v.len() as f64);
+        }
+        let mut mean = Mean::default();
+        window.v.iter().for_each(|v| mean.add(*v));
+        mean.value()
+    };
+    of_one_kind(w, floats, native::mean)
 }
 
 /// Windows of floats or of histograms; one with both gives nothing.
 fn of_one_kind(
     w: &Windows<'_>,
-    floats: impl Fn(&[f64]) -> f64,
+    mut floats: impl FnMut(&Window<'_>) -> f64,
     histograms: impl Fn(&[Arc<Histogram>], &About<'_>) -> Option<Histogram>,
 ) -> Cells {
     w.of_any(|window| {
@@ -47,7 +58,7 @@ fn of_one_kind(
             return None;
         }
         if window.h.is_empty() {
-            return Some(Made::Float(floats(window.v)));
+            return Some(Made::Float(floats(window)));
         }
         histograms(window.h, &w.about).map(Made::from)
     })
@@ -154,18 +165,30 @@ fn variance(values: &[f64]) -> f64 {
 }
 
 pub(crate) fn stdvar(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| Some(variance(w.v)))
+    variances(w, |variance| variance)
 }
 
 pub(crate) fn stddev(w: &Windows<'_>, _: Params<'_>) -> Cells {
-    w.each(|w| Some(variance(w.v).sqrt()))
+    variances(w, f64::sqrt)
+}
+
+fn variances(w: &Windows<'_>, result: fn(f64) -> f64) -> Cells {
+    let mut sliding: Sliding<Spread> = Sliding::default();
+    w.each(|window| {
+        let far = window.v.len() > FRESH_MAX;
+        let slid = far.then(|| sliding.at(w.v, window.first, window.first + window.v.len()));
+        let variance = slid
+            .flatten()
+            .map_or_else(|| variance(window.v), |spread| spread.variance());
+        Some(result(variance))
+    })
 }
 
 pub(crate) fn quantile(w: &Windows<'_>, params: Params<'_>) -> Cells {
-    let mut sorted = Vec::new();
-    w.each(|w| {
-        fill_sorted(&mut sorted, w.v.iter().copied());
-        Some(quantile_of_sorted(params.first()?[w.step], &sorted))
+    let mut sorted = Sorted::default();
+    w.each(|window| {
+        let sorted = sorted.at(w.v, window.first, window.first + window.v.len());
+        Some(quantile_of_sorted(params.first()?[window.step], sorted))
     })
 }
 

@@ -44,13 +44,21 @@ fn extrapolated(w: &Windows<'_>, is_counter: bool, is_rate: bool) -> Cells {
     };
     let range_s = w.range_ms as f64 / 1000.0;
     let mut next_reset = 0;
+    // Whether a histogram follows a reset is asked by every window that it is in, and found out once.
+    let mut histogram_resets: Vec<Option<bool>> = vec![None; w.h.len()];
     w.of_any(|window| {
         if window.is_mixed() {
             w.about.mixed_kinds();
             return None;
         }
         if !window.h.is_empty() {
-            return rate_of_histograms(w, window, is_counter, is_rate.then_some(range_s)).map(Made::from);
+            let is_reset = |i: usize| {
+                let at = window.first_histogram + i;
+                *histogram_resets[at]
+                    .get_or_insert_with(|| began_anew(w.ht, w.h_starts, at) || w.h[at].is_reset_after(&w.h[at - 1]))
+            };
+            let change = rate_of_histograms(w, window, is_counter, is_rate.then_some(range_s), is_reset);
+            return change.map(Made::from);
         }
         let n = window.v.len();
         let began = if is_counter {
@@ -104,6 +112,7 @@ fn rate_of_histograms(
     window: &Window<'_>,
     is_counter: bool,
     range_s: Option<f64>,
+    is_reset: impl FnMut(usize) -> bool,
 ) -> Option<Histogram> {
     let n = window.h.len();
     let began = if is_counter {
@@ -114,8 +123,7 @@ fn rate_of_histograms(
     if n < 2 && began.is_none() {
         return None;
     }
-    let anew = |i: usize| began_anew(window.ht, window.h_starts, i);
-    let change = change_of_histograms(window.h, is_counter, began.is_some(), anew, &w.about)?;
+    let change = change_of_histograms(window.h, is_counter, began.is_some(), is_reset, &w.about)?;
     let factor = Sampled {
         first: window.ht[0],
         last: window.ht[n - 1],
