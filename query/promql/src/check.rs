@@ -1,85 +1,87 @@
-//! Types: what may stand where. Runs after parsing, so that faults of syntax are reported first.
+//! Types: what may stand where. Runs after parsing, so that faults of syntax are reported first; of several faults of type
+//! the one is reported that Prometheus finds first, operands before what is made of them.
 
-use model::Matcher;
-use query_exec::{BinaryOp, Cardinality};
+use model::{METRIC_NAME, Matcher};
+use query_exec::Cardinality;
 
 use crate::ParseError;
 use crate::lex::Span;
-use crate::parse::fault;
-use crate::syntax::{Aggregate, Binary, Call, Duration, Expr, Kind, Selector, Type};
+use crate::parse::{fault, go_quoted, takes_a_parameter};
+use crate::syntax::{Aggregate, Binary, Call, Expr, Kind, Selector, Type};
 
 /// Checks an expression and everything below it.
 pub(crate) fn check(text: &str, expr: &Expr) -> Result<(), ParseError> {
-    let mut first = Ok(());
-    let mut of_info = None;
-    expr.walk(&mut |expr| {
-        if let Kind::Call(call) = &expr.kind
-            && call.function.name == "info"
-        {
-            // What `info` picks by may be anything at all.
-            of_info = call.args.get(1).map(|labels| labels.span);
-        }
-        let exempt = of_info == Some(expr.span) && matches!(expr.kind, Kind::Selector(_));
-        if first.is_ok() && !exempt {
-            first = one(text, expr);
-        }
-    });
-    first
-}
-
-fn one(text: &str, expr: &Expr) -> Result<(), ParseError> {
-    let bad = |what: String| Err(fault(text, expr.span.start, what));
-    match &expr.kind {
-        Kind::Number(_) | Kind::Text(_) | Kind::Paren(_) => Ok(()),
-        Kind::Selector(s) => selector(text, s, expr.span),
-        Kind::Range(r) => {
-            positive(text, &r.range)?;
-            selector(text, &r.selector, expr.span)
-        }
-        Kind::Subquery(s) => {
-            positive(text, &s.range)?;
-            if let Some(step) = &s.step {
-                positive(text, step)?;
-            }
-            match s.expr.value_type() {
-                Type::Vector => Ok(()),
-                other => bad(format!(
-                    "subquery is only allowed on instant vector, got {} instead",
-                    other.words()
-                )),
-            }
-        }
-        Kind::Unary(u) => match u.expr.value_type() {
-            Type::Scalar | Type::Vector => Ok(()),
-            other => bad(format!(
-                "unary expression only allowed on expressions of type scalar or instant vector, got {:?}",
-                other.words()
-            )),
-        },
-        Kind::Call(c) => call(text, c, expr.span),
-        Kind::Aggregate(a) => aggregate(text, a, expr.span),
-        Kind::Binary(b) => binary(text, b),
+    // A chain of operators may be long: it is checked along, not down.
+    let mut links = Vec::new();
+    let mut first = expr;
+    while let Kind::Binary(binary) = &first.kind {
+        links.push((binary, first.span));
+        first = &binary.left;
     }
-}
-
-/// A selector must say what it wants: one matcher at least that the empty text does not pass.
-pub(crate) fn selector(text: &str, selector: &Selector, span: Span) -> Result<(), ParseError> {
-    if selector.matchers.iter().all(Matcher::matches_empty) {
-        let what = "vector selector must contain at least one non-empty matcher";
-        return Err(fault(text, span.start, what));
+    operand(text, first)?;
+    for (link, span) in links.into_iter().rev() {
+        check(text, &link.right)?;
+        binary(text, link, span)?;
     }
     Ok(())
 }
 
-fn positive(text: &str, duration: &Duration) -> Result<(), ParseError> {
-    match duration.constant_ms() {
-        Some(Ok(ms)) if ms <= 0 => Err(fault(text, duration.span.start, "duration must be greater than 0")),
-        Some(Err(what)) => Err(fault(text, duration.span.start, what)),
-        _ => Ok(()),
+fn operand(text: &str, expr: &Expr) -> Result<(), ParseError> {
+    let bad = |what: String| Err(fault(text, expr.span.start, what));
+    match &expr.kind {
+        Kind::Number(_) | Kind::Text(_) => Ok(()),
+        Kind::Paren(inner) => check(text, inner),
+        Kind::Selector(s) => selector(text, s, expr.span, true),
+        Kind::Range(r) => selector(text, &r.selector, expr.span, true),
+        Kind::Subquery(s) => {
+            check(text, &s.expr)?;
+            match s.expr.value_type() {
+                Type::Vector => Ok(()),
+                other => bad(format!(
+                    "subquery is only allowed on instant vector, got {} instead",
+                    other.short()
+                )),
+            }
+        }
+        Kind::Unary(u) => {
+            check(text, &u.expr)?;
+            match u.expr.value_type() {
+                Type::Scalar | Type::Vector => Ok(()),
+                other => bad(format!(
+                    "unary expression only allowed on expressions of type scalar or instant vector, got {:?}",
+                    other.words()
+                )),
+            }
+        }
+        Kind::Call(c) => call(text, c, expr.span),
+        Kind::Aggregate(a) => aggregate(text, a),
+        Kind::Binary(_) => check(text, expr),
+    }
+}
+
+/// A selector has one name, and says what it wants: one matcher at least that the empty text does not pass.
+fn selector(text: &str, selector: &Selector, span: Span, must_want: bool) -> Result<(), ParseError> {
+    let Some(name) = &selector.name else {
+        if must_want && selector.matchers.iter().all(Matcher::matches_empty) {
+            let what = "vector selector must contain at least one non-empty matcher";
+            return Err(fault(text, span.start, what));
+        }
+        return Ok(());
+    };
+    // The last matcher is the name's own.
+    let others = selector.matchers.split_last().map_or(&[][..], |(_, others)| others);
+    match others.iter().find(|m| m.name() == METRIC_NAME) {
+        Some(twice) => {
+            let (first, second) = (go_quoted(name.as_bytes()), go_quoted(twice.value().as_bytes()));
+            let what = format!("metric name must not be set twice: {first} or {second}");
+            Err(fault(text, span.start, what))
+        }
+        None => Ok(()),
     }
 }
 
 fn expect(text: &str, expr: &Expr, wanted: Type, context: &str) -> Result<(), ParseError> {
+    check(text, expr)?;
     let found = expr.value_type();
     if found == wanted {
         return Ok(());
@@ -90,6 +92,7 @@ fn expect(text: &str, expr: &Expr, wanted: Type, context: &str) -> Result<(), Pa
 
 fn call(text: &str, call: &Call, span: Span) -> Result<(), ParseError> {
     let function = call.function;
+    let context = format!("call to function {:?}", function.name);
     let (given, declared) = (call.args.len(), function.args.len());
     let wrong = |how: &str, wanted: usize| {
         let what = format!(
@@ -104,98 +107,112 @@ fn call(text: &str, call: &Call, span: Span) -> Result<(), ParseError> {
     if function.variadic != 0 && given + 1 < declared {
         return wrong("at least ", declared - 1);
     }
-    if function.variadic > 0 && given + 1 > declared + function.variadic as usize {
-        return wrong("at most ", declared - 1 + function.variadic as usize);
-    }
-    if function.name == "info"
-        && let Some(labels) = call.args.get(1)
+    if let Ok(more @ 1..) = usize::try_from(function.variadic)
+        && given + 1 > declared + more
     {
-        match &labels.kind {
-            Kind::Selector(s) if s.name.is_none() => {}
-            Kind::Selector(_) => {
-                let what = "expected label selectors only, got vector selector instead";
-                return Err(fault(text, labels.span.start, what));
-            }
-            _ => return Err(fault(text, labels.span.start, "expected label selectors only")),
+        return wrong("at most ", declared - 1 + more);
+    }
+    let labels = call.args.get(1).filter(|_| function.name == "info");
+    if let Some(labels) = labels {
+        let found = labels.value_type();
+        if found != Type::Vector {
+            let what = format!("expected type instant vector in {context}, got {}", found.words());
+            return Err(fault(text, span.start, what));
+        }
+        let what = match &labels.kind {
+            Kind::Selector(s) if s.name.is_none() => "",
+            Kind::Selector(_) => "expected label selectors only, got vector selector instead",
+            _ => "expected label selectors only",
+        };
+        if !what.is_empty() {
+            return Err(fault(text, labels.span.start, what));
         }
     }
-    let types = function.args.iter().chain(std::iter::repeat_n(
-        function.args.last().unwrap_or(&Type::Scalar),
-        given.saturating_sub(declared),
-    ));
-    for (arg, wanted) in call.args.iter().zip(types) {
-        expect(text, arg, *wanted, &format!("call to function {:?}", function.name))?;
+    let last = function.args.last().copied().unwrap_or(Type::Scalar);
+    for (i, arg) in call.args.iter().enumerate() {
+        // What `info` picks by may be anything at all.
+        if labels.is_none() || i != 1 {
+            let wanted = function.args.get(i).copied().unwrap_or(last);
+            expect(text, arg, wanted, &context)?;
+        }
     }
     Ok(())
 }
 
-fn aggregate(text: &str, aggregate: &Aggregate, span: Span) -> Result<(), ParseError> {
-    let parameter = match aggregate.op {
-        "topk" | "bottomk" | "quantile" | "limitk" | "limit_ratio" => Some(Type::Scalar),
-        "count_values" => Some(Type::Text),
-        _ => None,
-    };
-    let wanted = 1 + usize::from(parameter.is_some());
-    let given = aggregate.args.len();
-    if given == 0 {
-        return Err(fault(
-            text,
-            span.start,
-            "no arguments for aggregate expression provided",
-        ));
+fn aggregate(text: &str, aggregate: &Aggregate) -> Result<(), ParseError> {
+    if let Some(vector) = aggregate.args.last() {
+        expect(text, vector, Type::Vector, "aggregation expression")?;
     }
-    if given != wanted {
-        let what =
-            format!("wrong number of arguments for aggregate expression provided, expected {wanted}, got {given}");
-        return Err(fault(text, span.start, what));
-    }
-    expect(
-        text,
-        &aggregate.args[wanted - 1],
-        Type::Vector,
-        "aggregation expression",
-    )?;
-    match parameter {
-        Some(parameter) => expect(text, &aggregate.args[0], parameter, "aggregation parameter"),
-        None => Ok(()),
+    match aggregate.args.first() {
+        Some(parameter) if takes_a_parameter(aggregate.op) => {
+            let wanted = if aggregate.op == "count_values" {
+                Type::Text
+            } else {
+                Type::Scalar
+            };
+            expect(text, parameter, wanted, "aggregation parameter")
+        }
+        _ => Ok(()),
     }
 }
 
-fn binary(text: &str, binary: &Binary) -> Result<(), ParseError> {
-    let bad = |what: String| Err(fault(text, binary.op_span.start, what));
+/// Checks what is made of two operands that have been checked.
+fn binary(text: &str, binary: &Binary, span: Span) -> Result<(), ParseError> {
+    let bad = |at: usize, what: String| Err(fault(text, at, what));
+    let (start, op_start) = (span.start, binary.op_span.start);
     let (left, right) = (binary.left.value_type(), binary.right.value_type());
-    let op = binary.op;
+    let (op, matching) = (binary.op, &binary.matching);
     if binary.return_bool && !op.is_comparison() {
-        return bad("bool modifier can only be used on comparison operators".to_owned());
+        return bad(
+            op_start,
+            "bool modifier can only be used on comparison operators".to_owned(),
+        );
     }
     if op.is_comparison() && !binary.return_bool && left == Type::Scalar && right == Type::Scalar {
-        return bad("comparisons between scalars must use BOOL modifier".to_owned());
+        return bad(
+            op_start,
+            "comparisons between scalars must use BOOL modifier".to_owned(),
+        );
     }
-    if op.is_set() && binary.matching.cardinality != Cardinality::ManyToMany {
-        return bad(format!("no grouping allowed for {:?} operation", op.as_str()));
-    }
-    if binary.matching.on
-        && let Some(twice) = (binary.matching.labels.iter()).find(|l| binary.matching.include.contains(l))
+    if matching.on
+        && let Some(twice) = (matching.labels.iter()).find(|l| matching.include.contains(l))
     {
-        return bad(format!("label {twice:?} must not occur in ON and GROUP clause at once"));
+        let twice = go_quoted(twice.as_bytes());
+        return bad(
+            op_start,
+            format!("label {twice} must not occur in ON and GROUP clause at once"),
+        );
     }
     for (side, found) in [(&binary.left, left), (&binary.right, right)] {
         if !matches!(found, Type::Scalar | Type::Vector) {
             let what = "binary expression must contain only scalar and instant vector types";
-            return Err(fault(text, side.span.start, what));
+            return bad(side.span.start, what.to_owned());
         }
     }
-    if left == Type::Vector && right == Type::Vector {
-        return Ok(());
-    }
-    if binary.explicit {
-        return bad("vector matching only allowed between instant vectors".to_owned());
-    }
-    if matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless) {
-        return bad(format!(
-            "set operator {:?} not allowed in binary scalar expression",
-            op.as_str()
-        ));
+    let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+    if binary.matched().is_none() {
+        if !matching.labels.is_empty() {
+            return bad(start, "vector matching only allowed between instant vectors".to_owned());
+        }
+        if fills {
+            let what = "filling in missing series only allowed between instant vectors";
+            return bad(start, what.to_owned());
+        }
+        if op.is_set() {
+            let op = op.as_str();
+            return bad(
+                start,
+                format!("set operator \"{op}\" not allowed in binary scalar expression"),
+            );
+        }
+    } else if op.is_set() {
+        if matching.cardinality != Cardinality::ManyToMany {
+            return bad(start, format!("no grouping allowed for \"{}\" operation", op.as_str()));
+        }
+        if fills {
+            let what = "filling in missing series not allowed for set operators";
+            return bad(start, what.to_owned());
+        }
     }
     Ok(())
 }

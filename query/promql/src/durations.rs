@@ -1,9 +1,10 @@
-//! Durations that are computed: `[2*5m]`, `[5m:step()*2]`, `offset -(1h-step())`. Units are seconds; results are
-//! truncated to milliseconds.
+//! What durations are worth, once the query's times are known. Units are seconds; results are truncated to milliseconds.
 
 use query_exec::BinaryOp;
 
-use crate::syntax::{Duration, DurationExpr};
+use crate::ParseError;
+use crate::lex::Span;
+use crate::syntax::{Duration, DurationExpr, Number};
 
 /// The query's own figures, which a duration may name.
 #[derive(Clone, Copy, Debug)]
@@ -21,64 +22,77 @@ impl QueryTimes {
     }
 }
 
+/// Longest duration that 63 bits of nanoseconds hold, seconds.
+pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+
 impl Duration {
-    /// The duration in ms, if it does not depend on the query.
-    pub(crate) fn constant_ms(&self) -> Option<Result<i64, String>> {
-        (!self.expr.depends_on_query()).then(|| {
-            self.ms(&QueryTimes {
-                start: 0,
-                end: 0,
-                step: 0,
-            })
-        })
-    }
-
-    /// The duration in ms.
-    pub(crate) fn ms(&self, times: &QueryTimes) -> Result<i64, String> {
-        let ms = self.expr.seconds(times)? * 1000.0;
-        // Written durations are whole milliseconds that the way over seconds may have left a hair short.
-        let ms = if (ms - ms.round()).abs() < 1e-6 {
-            ms.round()
-        } else {
-            ms.trunc()
-        };
-        if ms.abs() < i64::MAX as f64 / 4.0 {
-            Ok(ms as i64)
-        } else {
-            Err("duration out of range".to_owned())
+    /// The duration in ms; negative ones too.
+    pub(crate) fn ms(&self, times: &QueryTimes) -> Result<i64, ParseError> {
+        if let Some(ms) = self.written_ms() {
+            return Ok(ms);
         }
-    }
-}
-
-impl DurationExpr {
-    fn depends_on_query(&self) -> bool {
-        match self {
-            DurationExpr::Seconds(_) => false,
-            DurationExpr::Step | DurationExpr::Range => true,
-            DurationExpr::Negative(a) | DurationExpr::Paren(a) => a.depends_on_query(),
-            DurationExpr::Binary(_, a, b) | DurationExpr::Min(a, b) | DurationExpr::Max(a, b) => {
-                a.depends_on_query() || b.depends_on_query()
-            }
+        let seconds = self.seconds(times)?;
+        match () {
+            () if !seconds.is_finite() => Err(fault(self.span, "duration is NaN or infinite")),
+            () if seconds.abs() > SECONDS_MAX => Err(fault(self.span, "duration is out of range")),
+            () => Ok((seconds * 1000.0) as i64),
         }
     }
 
-    fn seconds(&self, times: &QueryTimes) -> Result<f64, String> {
-        Ok(match self {
-            DurationExpr::Seconds(s) => s.value,
+    /// The duration in ms, which must be more than nothing.
+    pub(crate) fn positive_ms(&self, times: &QueryTimes) -> Result<i64, ParseError> {
+        match self.ms(times)? {
+            ms if ms > 0 => Ok(ms),
+            _ => Err(fault(self.span, "duration must be greater than 0")),
+        }
+    }
+
+    /// The duration in ms, if it is written plainly, as one number.
+    pub(crate) fn written_ms(&self) -> Option<i64> {
+        match self.expr {
+            // Over nanoseconds, as seconds in a float may lie a hair beside the milliseconds that were written.
+            DurationExpr::Seconds(n) => Some(((n.value * 1e9).round() / 1e6) as i64),
+            _ => None,
+        }
+    }
+
+    /// The same with a number that is written plainly cut to whole milliseconds, which is all that it is worth.
+    pub(crate) fn settled(mut self) -> Duration {
+        if let (Some(ms), DurationExpr::Seconds(n)) = (self.written_ms(), &mut self.expr) {
+            n.value = ms as f64 / 1000.0;
+        }
+        self
+    }
+
+    fn seconds(&self, times: &QueryTimes) -> Result<f64, ParseError> {
+        Ok(match &self.expr {
+            DurationExpr::Seconds(Number { value, .. }) => *value,
             DurationExpr::Step => times.step as f64 / 1000.0,
             DurationExpr::Range => times.range() as f64 / 1000.0,
             DurationExpr::Negative(a) => -a.seconds(times)?,
             DurationExpr::Paren(a) => a.seconds(times)?,
-            DurationExpr::Min(a, b) => a.seconds(times)?.min(b.seconds(times)?),
-            DurationExpr::Max(a, b) => a.seconds(times)?.max(b.seconds(times)?),
+            DurationExpr::Min(a, b) => lesser(a.seconds(times)?, b.seconds(times)?),
+            DurationExpr::Max(a, b) => -lesser(-a.seconds(times)?, -b.seconds(times)?),
             DurationExpr::Binary(op, a, b) => {
                 let (a, b) = (a.seconds(times)?, b.seconds(times)?);
                 match op {
-                    BinaryOp::Div if b == 0.0 => return Err("division by zero".to_owned()),
-                    BinaryOp::Mod if b == 0.0 => return Err("modulo by zero".to_owned()),
+                    BinaryOp::Div if b == 0.0 => return Err(fault(self.span, "division by zero")),
+                    BinaryOp::Mod if b == 0.0 => return Err(fault(self.span, "modulo by zero")),
                     op => query_exec::apply(*op, a, b, query_exec::PROMQL),
                 }
             }
         })
+    }
+}
+
+/// The lesser of two; not a number, if one is not.
+fn lesser(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}
+
+/// Computed durations fail when the query's times are known. Prometheus then names first and last byte of the duration.
+fn fault(span: Span, what: &str) -> ParseError {
+    ParseError {
+        message: format!("{}:{}: {what}", span.start, span.end),
     }
 }

@@ -1,7 +1,16 @@
-//! Text to tokens. What a character means depends on where it stands: in braces there are only labels, in brackets a
-//! colon separates. A fault becomes a token of its own, so that the parser reports whichever fault comes first.
+//! Text to tokens. What a character means depends on where it stands: in braces there are only labels, in brackets there
+//! are durations and colons. A fault becomes the last token, so that the parser reports whichever fault it meets first.
 
 use std::fmt;
+
+use nom::bytes::complete::{take_till, take_while};
+use nom::character::complete::{char, one_of};
+use nom::combinator::{recognize, value};
+use nom::multi::fold_many0;
+use nom::sequence::preceded;
+use nom::{IResult, Parser};
+
+use crate::literals::{Scanned, duration_ms, go_quoted, go_quoted_char, number_value, scan, scan_string};
 
 /// Where something stands in the text: bytes `start..end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,14 +23,18 @@ pub(crate) struct Span {
 pub(crate) enum Tok {
     End,
     Fault(String),
-    /// A name or a keyword; which of the two depends on the place.
+    /// A name without a colon that is no keyword.
     Name,
     /// A name with a colon in it.
     MetricName,
-    Number(f64),
-    /// A duration, in seconds.
-    Duration(f64),
+    /// A keyword in small letters; many may also name metrics and labels.
+    Word(&'static str),
+    /// A number, or why it has no value.
+    Number(Result<f64, String>),
+    /// A duration in seconds, or why it has no value.
+    Duration(Result<f64, String>),
     Text(Vec<u8>),
+    /// Brackets and separators.
     Punct(&'static str),
     Op(&'static str),
 }
@@ -33,79 +46,117 @@ pub(crate) struct Token<'a> {
     pub(crate) span: Span,
 }
 
-pub(crate) const AGGREGATORS: [&str; 14] = [
-    "sum",
-    "avg",
-    "count",
-    "min",
-    "max",
-    "group",
-    "stddev",
-    "stdvar",
-    "topk",
-    "bottomk",
-    "count_values",
-    "quantile",
-    "limitk",
-    "limit_ratio",
-];
-const KEYWORDS: [&str; 11] = [
-    "offset",
-    "by",
-    "without",
-    "on",
-    "ignoring",
-    "group_left",
-    "group_right",
-    "bool",
-    "start",
-    "end",
-    "step",
-];
-const WORD_OPS: [&str; 4] = ["and", "or", "unless", "atan2"];
+/// What a keyword is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Operator,
+    Aggregator,
+    Modifier,
+    /// Named like a function: `start()`, `step()`.
+    OfTheQuery,
+}
+
+const WORDS: [(&str, Class); 37] = {
+    use Class::*;
+    [
+        ("and", Operator),
+        ("or", Operator),
+        ("unless", Operator),
+        ("atan2", Operator),
+        ("sum", Aggregator),
+        ("avg", Aggregator),
+        ("count", Aggregator),
+        ("min", Aggregator),
+        ("max", Aggregator),
+        ("group", Aggregator),
+        ("stddev", Aggregator),
+        ("stdvar", Aggregator),
+        ("topk", Aggregator),
+        ("bottomk", Aggregator),
+        ("count_values", Aggregator),
+        ("quantile", Aggregator),
+        ("limitk", Aggregator),
+        ("limit_ratio", Aggregator),
+        ("offset", Modifier),
+        ("smoothed", Modifier),
+        ("anchored", Modifier),
+        ("by", Modifier),
+        ("without", Modifier),
+        ("on", Modifier),
+        ("ignoring", Modifier),
+        ("group_left", Modifier),
+        ("group_right", Modifier),
+        ("fill", Modifier),
+        ("fill_left", Modifier),
+        ("fill_right", Modifier),
+        ("bool", Modifier),
+        ("start", OfTheQuery),
+        ("end", OfTheQuery),
+        ("step", OfTheQuery),
+        ("range", OfTheQuery),
+        ("max_of", OfTheQuery),
+        ("min_of", OfTheQuery),
+    ]
+};
+
+/// The keyword that `text` is, in any case of letters.
+fn word(text: &str) -> Option<(&'static str, Class)> {
+    WORDS.iter().copied().find(|(word, _)| word.eq_ignore_ascii_case(text))
+}
+
+/// What a keyword is for.
+pub(crate) fn class_of(word: &str) -> Option<Class> {
+    WORDS.iter().find(|(w, _)| *w == word).map(|(_, class)| *class)
+}
 
 impl fmt::Display for Token<'_> {
     /// As an error message calls it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lower = self.text.to_lowercase();
-        let quoted = || {
-            if self.text.len() > 10 {
-                let cut: String = self.text.chars().take(10).collect();
-                format!("{cut:?}...")
-            } else {
-                format!("{:?}", self.text)
-            }
+        let short = || match self.text.char_indices().nth(10) {
+            Some((cut, _)) if self.text.len() > 10 => format!("{}...", go_quoted(self.text[..cut].as_bytes())),
+            _ if self.text.len() > 10 => format!("{}...", go_quoted(self.text.as_bytes())),
+            _ => go_quoted(self.text.as_bytes()),
         };
         match &self.tok {
             Tok::End => f.write_str("end of input"),
             Tok::Fault(words) => f.write_str(words),
-            Tok::Name if AGGREGATORS.contains(&lower.as_str()) => write!(f, "<aggr:{}>", self.text),
-            Tok::Name if WORD_OPS.contains(&lower.as_str()) => write!(f, "<op:{}>", self.text),
-            Tok::Name if KEYWORDS.contains(&lower.as_str()) => write!(f, "<{}>", self.text),
-            Tok::Name => write!(f, "identifier {:?}", self.text),
-            Tok::MetricName => write!(f, "metric identifier {:?}", self.text),
-            Tok::Number(_) => write!(f, "number {}", quoted()),
-            Tok::Duration(_) => write!(f, "duration {}", quoted()),
-            Tok::Text(_) => write!(f, "string {}", quoted()),
-            Tok::Punct(p) => write!(f, "{p:?}"),
+            Tok::Word(word) => match class_of(word) {
+                Some(Class::Operator) => write!(f, "<op:{}>", self.text),
+                Some(Class::Aggregator) => write!(f, "<aggr:{}>", self.text),
+                Some(Class::Modifier) => write!(f, "<{}>", self.text),
+                _ => f.write_str(&short()),
+            },
+            Tok::Name => write!(f, "identifier {}", go_quoted(self.text.as_bytes())),
+            Tok::MetricName => write!(f, "metric identifier {}", go_quoted(self.text.as_bytes())),
+            Tok::Number(_) => write!(f, "number {}", short()),
+            Tok::Duration(_) => write!(f, "duration {}", short()),
+            Tok::Text(_) => write!(f, "string {}", short()),
+            Tok::Punct(p) => write!(f, "\"{p}\""),
+            // Alone in this, `=` is no operator.
+            Tok::Op("=") => f.write_str("\"=\""),
             Tok::Op(op) => write!(f, "<op:{op}>"),
         }
     }
 }
 
+/// All tokens of `text`; the last is [`Tok::End`] or [`Tok::Fault`], and no other is.
 pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut lexer = Lexer {
         text,
         at: 0,
-        parens: Vec::new(),
-        braces: false,
-        bracket: false,
+        parens: 0,
+        place: Place::Outside,
+        colon: false,
+        digits: false,
     };
     let mut out = Vec::new();
     loop {
         lexer.skip_blanks();
         let start = lexer.at;
-        let tok = lexer.next();
+        let (tok, start) = match lexer.next() {
+            Ok(tok) => (tok, start),
+            Err(LexFault { at, what }) => (Tok::Fault(what), at.unwrap_or(start)),
+        };
         let last = matches!(tok, Tok::End | Tok::Fault(_));
         out.push(Token {
             tok,
@@ -118,12 +169,64 @@ pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
     }
 }
 
+/// What the lexer cannot go on from, and where that is, if not at the token's start.
+struct LexFault {
+    at: Option<usize>,
+    what: String,
+}
+
+fn fault<T>(what: impl Into<String>) -> Result<T, LexFault> {
+    Err(LexFault {
+        at: None,
+        what: what.into(),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Outside,
+    Braces,
+    /// In brackets, up to the first number.
+    Bracket,
+    /// In brackets, from the first number on: comments may stand here, and anything that is no name.
+    AfterNumber,
+}
+
 struct Lexer<'a> {
     text: &'a str,
     at: usize,
-    parens: Vec<usize>,
-    braces: bool,
-    bracket: bool,
+    /// Parentheses that are open.
+    parens: usize,
+    place: Place,
+    /// Whether there was a colon in these brackets.
+    colon: bool,
+    /// Whether there was a number in any brackets.
+    digits: bool,
+}
+
+type Lexed = Result<Tok, LexFault>;
+
+/// Spaces, and comments where there may be some.
+fn blanks(comments: bool) -> impl Fn(&str) -> IResult<&str, ()> {
+    move |text| {
+        let space = value((), one_of(" \t\n\r"));
+        if comments {
+            let comment = value((), preceded(char('#'), take_till(|c| c == '\n' || c == '\r')));
+            fold_many0(nom::branch::alt((space, comment)), || (), |(), ()| ()).parse(text)
+        } else {
+            fold_many0(space, || (), |(), ()| ()).parse(text)
+        }
+    }
+}
+
+/// A name; the first letter has been looked at.
+fn name(colons: bool) -> impl Fn(&str) -> IResult<&str, &str> {
+    move |text| {
+        recognize(take_while(|c: char| {
+            c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':')
+        }))
+        .parse(text)
+    }
 }
 
 impl<'a> Lexer<'a> {
@@ -133,359 +236,249 @@ impl<'a> Lexer<'a> {
     fn peek(&self) -> Option<char> {
         self.rest().chars().next()
     }
+    fn in_brackets(&self) -> bool {
+        matches!(self.place, Place::Bracket | Place::AfterNumber)
+    }
 
     fn skip_blanks(&mut self) {
-        loop {
-            let rest = self.rest();
-            let blanks = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r']).len();
-            self.at += blanks;
-            if self.peek() != Some('#') {
-                return;
-            }
-            self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+        if let Ok((rest, ())) = blanks(self.place != Place::Bracket)(self.rest()) {
+            self.at = self.text.len() - rest.len();
         }
     }
 
-    fn next(&mut self) -> Tok {
+    fn next(&mut self) -> Lexed {
         let Some(c) = self.peek() else {
-            return match () {
-                () if self.braces => Tok::Fault("unexpected end of input inside braces".to_owned()),
-                () if self.bracket => Tok::Fault("unclosed left bracket".to_owned()),
-                () if !self.parens.is_empty() => Tok::Fault("unclosed left parenthesis".to_owned()),
-                () => Tok::End,
+            return match self.place {
+                Place::Braces => fault("unexpected end of input inside braces"),
+                Place::Bracket => fault("unexpected end of input in duration expression"),
+                _ if self.parens > 0 => fault("unclosed left parenthesis"),
+                Place::AfterNumber => fault("unclosed left bracket"),
+                Place::Outside => Ok(Tok::End),
             };
         };
-        if c == '"' || c == '\'' || c == '`' {
-            return self.string(c);
-        }
-        if self.braces {
-            self.in_braces(c)
-        } else {
-            self.outside(c)
+        match self.place {
+            Place::Braces => self.in_braces(c),
+            Place::Bracket => self.in_bracket(c),
+            Place::Outside | Place::AfterNumber => self.outside(c),
         }
     }
 
-    fn in_braces(&mut self, c: char) -> Tok {
+    fn in_braces(&mut self, c: char) -> Lexed {
         match c {
-            'a'..='z' | 'A'..='Z' | '_' => self.name(false),
+            '"' | '\'' | '`' => self.string(),
+            'a'..='z' | 'A'..='Z' | '_' => {
+                self.name(false);
+                Ok(Tok::Name)
+            }
             ',' => self.punct(","),
-            '{' => Tok::Fault("unexpected left brace '{'".to_owned()),
             '}' => {
-                self.braces = false;
+                self.place = Place::Outside;
                 self.punct("}")
             }
             '=' => self.longest(&["=~", "="]),
-            '!' => match self.longest(&["!~", "!="]) {
-                Tok::Fault(_) => self.after('!'),
-                op => op,
-            },
-            other => Tok::Fault(format!("unexpected character inside braces: {other:?}")),
+            '!' if self.rest().starts_with("!~") || self.rest().starts_with("!=") => self.longest(&["!~", "!="]),
+            '!' => fault(format!(
+                "unexpected character after '!' inside braces: {}",
+                self.second()
+            )),
+            '{' => fault("unexpected left brace '{'"),
+            other => fault(format!(
+                "unexpected character inside braces: {}",
+                go_quoted_char(Some(other))
+            )),
         }
     }
 
-    fn outside(&mut self, c: char) -> Tok {
+    /// Up to the first number there are only durations in brackets.
+    fn in_bracket(&mut self, c: char) -> Lexed {
         match c {
+            ']' => self.close_bracket(),
+            ':' => {
+                self.at += 1;
+                let what = match (self.digits, self.colon) {
+                    (false, _) => "unexpected colon before duration in duration expression",
+                    (true, true) => "unexpected repeated colon in duration expression",
+                    (true, false) => {
+                        self.colon = true;
+                        return Ok(Tok::Punct(":"));
+                    }
+                };
+                Err(LexFault {
+                    at: Some(self.at),
+                    what: what.to_owned(),
+                })
+            }
+            '(' | ')' => self.paren(c),
+            '+' | '-' | '*' | '/' | '%' | '^' => self.longest(&["+", "-", "*", "/", "%", "^"]),
             ',' => self.punct(","),
-            '(' => {
-                self.parens.push(self.at);
-                self.punct("(")
-            }
-            ')' => {
-                if self.parens.pop().is_none() {
-                    return Tok::Fault("unexpected right parenthesis ')'".to_owned());
-                }
-                self.punct(")")
-            }
+            '0'..='9' => self.number(),
+            '.' if self.is_fraction() => self.number(),
+            _ => match self.duration_word() {
+                Some(word) => Ok(Tok::Word(word)),
+                None => fault(format!(
+                    "unexpected character in duration expression: {}",
+                    go_quoted_char(Some(c))
+                )),
+            },
+        }
+    }
+
+    fn outside(&mut self, c: char) -> Lexed {
+        match c {
+            '"' | '\'' | '`' => self.string(),
+            ',' => self.punct(","),
+            '(' | ')' => self.paren(c),
             '{' => {
-                self.braces = true;
+                self.place = Place::Braces;
                 self.punct("{")
             }
+            '[' if self.in_brackets() => fault("unexpected left bracket '['"),
             '[' => {
-                if self.bracket {
-                    return Tok::Fault("unexpected left bracket '['".to_owned());
-                }
-                self.bracket = true;
+                self.place = Place::Bracket;
+                self.colon = false;
                 self.punct("[")
             }
-            ']' => {
-                if !self.bracket {
-                    return Tok::Fault("unexpected right bracket ']'".to_owned());
-                }
-                self.bracket = false;
-                self.punct("]")
+            ']' if !self.in_brackets() => fault("unexpected right bracket ']'"),
+            ']' => self.close_bracket(),
+            '@' => {
+                self.at += 1;
+                Ok(Tok::Op("@"))
             }
-            ':' if self.bracket => self.punct(":"),
-            '@' => self.punct("@"),
             '+' | '-' | '*' | '/' | '%' | '^' => self.longest(&["+", "-", "*", "/", "%", "^"]),
-            '=' if self.rest().starts_with("=~") => self.after('='),
+            '=' if self.rest().starts_with("=~") => fault("unexpected character after '=': '~'"),
             '=' => self.longest(&["==", "="]),
-            '!' => match self.longest(&["!="]) {
-                Tok::Fault(_) => self.after('!'),
-                op => op,
-            },
+            '!' if self.rest().starts_with("!=") => self.longest(&["!="]),
+            '!' => fault(format!("unexpected character after '!': {}", self.second())),
             '<' => self.longest(&["</", "<=", "<"]),
             '>' => self.longest(&[">/", ">=", ">"]),
             '0'..='9' => self.number(),
-            '.' if self.rest()[1..].starts_with(|d: char| d.is_ascii_digit()) => self.number(),
-            'a'..='z' | 'A'..='Z' | '_' => self.name(!self.bracket),
-            ':' => self.name(true),
-            other => Tok::Fault(format!("unexpected character: {other:?}")),
+            '.' if self.is_fraction() => self.number(),
+            ':' if self.in_brackets() => {
+                if self.colon {
+                    return fault("unexpected colon ':'");
+                }
+                self.colon = true;
+                self.punct(":")
+            }
+            'a'..='z' | 'A'..='Z' | '_' if self.in_brackets() => match self.duration_word() {
+                Some(word) => Ok(Tok::Word(word)),
+                None => fault(format!(
+                    "unexpected character: {}, expected ':'",
+                    go_quoted_char(Some(c))
+                )),
+            },
+            'a'..='z' | 'A'..='Z' | '_' | ':' => Ok(self.name_or_word()),
+            other => fault(format!("unexpected character: {}", go_quoted_char(Some(other)))),
         }
     }
 
-    fn after(&mut self, first: char) -> Tok {
-        self.at += first.len_utf8();
-        match self.peek() {
-            Some(next) => Tok::Fault(format!("unexpected character after '{first}': {next:?}")),
-            None => Tok::Fault(format!("unexpected end of input after '{first}'")),
-        }
+    fn second(&self) -> String {
+        go_quoted_char(self.rest().chars().nth(1))
+    }
+    fn is_fraction(&self) -> bool {
+        self.rest().as_bytes().get(1).is_some_and(u8::is_ascii_digit)
     }
 
-    fn punct(&mut self, what: &'static str) -> Tok {
+    fn punct(&mut self, what: &'static str) -> Lexed {
         self.at += what.len();
-        Tok::Punct(what)
+        Ok(Tok::Punct(what))
     }
 
-    fn longest(&mut self, candidates: &[&'static str]) -> Tok {
-        match candidates.iter().find(|op| self.rest().starts_with(**op)) {
-            Some(&"=") => self.punct("="),
-            Some(op) => {
-                self.at += op.len();
-                Tok::Op(op)
+    /// The first of the candidates that stands here; a caller knows that one does.
+    fn longest(&mut self, candidates: &[&'static str]) -> Lexed {
+        let op = candidates
+            .iter()
+            .find(|op| self.rest().starts_with(**op))
+            .unwrap_or(&"");
+        self.at += op.len();
+        Ok(Tok::Op(op))
+    }
+
+    fn paren(&mut self, c: char) -> Lexed {
+        if c == '(' {
+            self.parens += 1;
+            return self.punct("(");
+        }
+        self.at += 1;
+        match self.parens.checked_sub(1) {
+            Some(open) => {
+                self.parens = open;
+                Ok(Tok::Punct(")"))
             }
-            None => Tok::Fault("unexpected character".to_owned()),
+            None => Err(LexFault {
+                at: Some(self.at),
+                what: "unexpected right parenthesis ')'".to_owned(),
+            }),
         }
     }
 
-    fn name(&mut self, colons: bool) -> Tok {
+    fn close_bracket(&mut self) -> Lexed {
+        self.place = Place::Outside;
+        self.punct("]")
+    }
+
+    fn name(&mut self, colons: bool) -> &'a str {
         let rest = self.rest();
-        let len = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':')))
-            .unwrap_or(rest.len());
+        let name = name(colons)(rest).map_or("", |(_, name)| name);
+        self.at += name.len();
+        name
+    }
+
+    fn name_or_word(&mut self) -> Tok {
+        let name = self.name(true);
+        match word(name) {
+            // Older than these modifiers are metrics of that name: only a parenthesis makes the modifier.
+            Some(("fill" | "fill_left" | "fill_right", _)) if !self.paren_follows() => Tok::Name,
+            Some((word, _)) => Tok::Word(word),
+            None if name.eq_ignore_ascii_case("inf") => Tok::Number(Ok(f64::INFINITY)),
+            None if name.eq_ignore_ascii_case("nan") => Tok::Number(Ok(f64::NAN)),
+            None if name.contains(':') => Tok::MetricName,
+            None => Tok::Name,
+        }
+    }
+
+    fn paren_follows(&self) -> bool {
+        blanks(false)(self.rest()).is_ok_and(|(rest, ())| rest.starts_with('('))
+    }
+
+    /// `step`, `range`, `min_of` or `max_of`.
+    fn duration_word(&mut self) -> Option<&'static str> {
+        let rest = self.rest();
+        let len = (rest.find(|c: char| !(c.is_ascii_alphabetic() || c == '_'))).unwrap_or(rest.len());
+        let (word, _) = word(&rest[..len]).filter(|(word, _)| ["step", "range", "max_of", "min_of"].contains(word))?;
         self.at += len;
-        let name = &rest[..len];
-        match () {
-            () if name.contains(':') => Tok::MetricName,
-            () if self.braces => Tok::Name,
-            () if name.eq_ignore_ascii_case("inf") => Tok::Number(f64::INFINITY),
-            () if name.eq_ignore_ascii_case("nan") => Tok::Number(f64::NAN),
-            () => Tok::Name,
-        }
+        Some(word)
     }
 
-    fn number(&mut self) -> Tok {
+    fn number(&mut self) -> Lexed {
+        if self.place == Place::Bracket {
+            self.place = Place::AfterNumber;
+            self.digits = true;
+        }
         let rest = self.rest();
-        let bytes = rest.as_bytes();
-        let hex = rest.starts_with("0x") || rest.starts_with("0X");
-        let mut len = 0;
-        while let Some(&b) = bytes.get(len) {
-            let exponent_sign = !hex
-                && (b == b'+' || b == b'-')
-                && len > 0
-                && matches!(bytes[len - 1], b'e' | b'E')
-                && bytes[..len - 1]
-                    .iter()
-                    .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'_'));
-            if !(b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_') || exponent_sign) {
-                break;
+        match scan(rest) {
+            Scanned::Number(len) => {
+                self.at += len;
+                Ok(Tok::Number(number_value(&rest[..len])))
             }
-            len += 1;
-        }
-        self.at += len;
-        let text = &rest[..len];
-        if let Some(v) = parse_number(text) {
-            return Tok::Number(v);
-        }
-        match parse_duration_ms(text) {
-            Some(ms) => Tok::Duration(ms as f64 / 1000.0),
-            None => Tok::Fault(format!("bad number or duration syntax: {text:?}")),
-        }
-    }
-
-    fn string(&mut self, quote: char) -> Tok {
-        let rest = self.rest();
-        let mut escaped = false;
-        for (i, c) in rest.char_indices().skip(1) {
-            if quote == '`' {
-                if c == '`' {
-                    self.at += i + 1;
-                    return Tok::Text(rest.as_bytes()[1..i].to_vec());
-                }
-                continue;
+            Scanned::Duration(len) => {
+                self.at += len;
+                Ok(Tok::Duration(duration_ms(&rest[..len]).map(|ms| ms as f64 / 1000.0)))
             }
-            match c {
-                _ if escaped => escaped = false,
-                '\\' => escaped = true,
-                '\n' => break,
-                c if c == quote => {
-                    self.at += i + 1;
-                    return match unescape(&rest[1..i], quote) {
-                        Some(bytes) => Tok::Text(bytes),
-                        None => Tok::Fault("invalid syntax in string escape".to_owned()),
-                    };
-                }
-                _ => {}
+            Scanned::Neither(len) => {
+                let shown = go_quoted(&rest.as_bytes()[..len]);
+                fault(format!("bad number or duration syntax: {shown}"))
             }
         }
-        Tok::Fault(if quote == '`' {
-            "unterminated raw string".to_owned()
-        } else {
-            "unterminated quoted string".to_owned()
-        })
     }
-}
 
-/// Go's number syntax: decimal, exponent, hex, leading-zero octal, underscores between digits.
-pub(crate) fn parse_number(text: &str) -> Option<f64> {
-    let lower = text.to_ascii_lowercase();
-    let underscores_fit = !lower.starts_with('_') && !lower.ends_with('_') && !lower.contains("__");
-    let plain = lower.replace('_', "");
-    if !underscores_fit || plain.is_empty() {
-        return None;
-    }
-    if let Some(hex) = plain.strip_prefix("0x") {
-        return u64::from_str_radix(hex, 16).ok().map(|v| v as f64);
-    }
-    if plain.len() > 1 && plain.starts_with('0') && plain.bytes().all(|b| b.is_ascii_digit()) {
-        return i64::from_str_radix(&plain, 8)
-            .ok()
-            .map(|v| v as f64)
-            .or_else(|| plain.parse().ok());
-    }
-    if !plain
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-'))
-    {
-        return None;
-    }
-    plain.parse::<f64>().ok().filter(|v| v.is_finite())
-}
-
-/// `1h30m`, units from large to small, each at most once, in ms.
-pub(crate) fn parse_duration_ms(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i64); 7] = [
-        ("y", 365 * 86_400_000),
-        ("w", 7 * 86_400_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1000),
-        ("ms", 1),
-    ];
-    let mut rest = text;
-    let mut next_unit = 0;
-    let mut total: i64 = 0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let n: i64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let at = UNITS.iter().position(|(name, _)| *name == &rest[..letters])?;
-        if at < next_unit {
-            return None;
-        }
-        next_unit = at + 1;
-        total = total.checked_add(n.checked_mul(UNITS[at].1)?)?;
-        rest = &rest[letters..];
-    }
-    Some(total)
-}
-
-/// Go's escapes; the result may be any bytes.
-fn unescape(text: &str, quote: char) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            continue;
-        }
-        let escape = chars.next()?;
-        let mut digits = |n: usize, radix: u32, first: Option<char>| {
-            let mut value = first.map_or(Some(0), |c| c.to_digit(radix))?;
-            for _ in 0..n {
-                value = value.checked_mul(radix)?.checked_add(chars.next()?.to_digit(radix)?)?;
+    fn string(&mut self) -> Lexed {
+        match scan_string(self.rest()) {
+            Ok((len, bytes)) => {
+                self.at += len;
+                Ok(Tok::Text(bytes))
             }
-            Some(value)
-        };
-        match escape {
-            'a' => out.push(7),
-            'b' => out.push(8),
-            'f' => out.push(12),
-            'n' => out.push(b'\n'),
-            'r' => out.push(b'\r'),
-            't' => out.push(b'\t'),
-            'v' => out.push(11),
-            '\\' => out.push(b'\\'),
-            'x' => out.push(digits(2, 16, None)? as u8),
-            '0'..='7' => out.push(u8::try_from(digits(2, 8, Some(escape))?).ok()?),
-            'u' | 'U' => {
-                let c = char::from_u32(digits(if escape == 'u' { 4 } else { 8 }, 16, None)?)?;
-                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            c if c == quote => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            _ => return None,
-        }
-    }
-    Some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_in_many_ways() {
-        let cases = [
-            ("1", 1.0),
-            (".5", 0.5),
-            ("5.", 5.0),
-            ("1e3", 1000.0),
-            ("1E-2", 0.01),
-            ("0x1F", 31.0),
-            ("0755", 493.0),
-            ("1_000", 1000.0),
-            ("0x_5F", 95.0),
-            (".5_0", 0.5),
-        ];
-        for (text, want) in cases {
-            assert_eq!(tokens(text)[0].tok, Tok::Number(want), "{text}");
-        }
-        for text in ["1..2", "0xg", "1_", "5mm", "1m1h", "1h1h", "1.5h"] {
-            assert!(matches!(tokens(text)[0].tok, Tok::Fault(_)), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_are_numbers_of_seconds() {
-        for (text, want) in [
-            ("1h30m", 5400.0),
-            ("100ms", 0.1),
-            ("1y", 31_536_000.0),
-            ("1d12h5s", 129_605.0),
-        ] {
-            assert_eq!(tokens(text)[0].tok, Tok::Duration(want), "{text}");
-        }
-        assert_eq!(parse_duration_ms("9999999999999y"), None);
-    }
-
-    #[test]
-    fn strings_have_go_escapes() {
-        let cases: [(&str, &[u8]); 5] = [
-            (r#""a\n\t\\\"""#, b"a\n\t\\\""),
-            (r"'\x41\101\u00e9'", "AA\u{e9}".as_bytes()),
-            (r#""\xff""#, b"\xff"),
-            (r"`\d+`", br"\d+"),
-            ("'\"'", b"\""),
-        ];
-        for (text, want) in cases {
-            assert_eq!(tokens(text)[0].tok, Tok::Text(want.to_vec()), "{text}");
-        }
-        for text in [r#""\q""#, "\"a", "`a", "\"a\nb\"", r#""\x4""#, r"'\400'"] {
-            assert!(matches!(tokens(text)[0].tok, Tok::Fault(_)), "{text}");
+            Err(what) => fault(what),
         }
     }
 }

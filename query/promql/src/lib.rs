@@ -12,13 +12,16 @@ mod durations;
 mod functions;
 mod info;
 mod lex;
+mod literals;
 mod notes;
 mod parse;
 mod plan;
+mod print;
 mod quantiles;
 mod read;
 mod run;
 mod syntax;
+mod tree;
 mod windows;
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use crate::durations::QueryTimes;
 use crate::notes::Notes;
 use crate::run::Run;
 use crate::syntax::{Expr, Kind, Type};
+pub use crate::tree::Tree;
 
 /// A query that cannot be parsed or checked; worded as Prometheus words it, without the "invalid parameter" prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,10 +165,22 @@ impl Query {
     pub fn pinned(&self, at: TimestampMs) -> Query {
         let mut expr = (*self.expr).clone();
         expr.pin(at.0);
+        let text = print::line(&expr);
+        // What is printed parses; its places are those of the new text, which annotations name.
+        let expr = parse::parse(&text).unwrap_or(expr);
         Query {
+            text: text.into(),
             expr: Arc::new(expr),
             ..self.clone()
         }
+    }
+    /// The query in canonical form, broken and indented where a line would be longer than 100 bytes (`format_query`).
+    pub fn format(&self) -> String {
+        print::pretty(&self.expr)
+    }
+    /// The syntax tree, in the shapes that `parse_query` answers with.
+    pub fn tree(&self) -> Tree {
+        tree::tree(&self.expr)
     }
     /// Whether it has a function whose value depends on the time of evaluation itself, like `time()`.
     pub fn varies_with_time(&self) -> bool {
@@ -264,7 +280,7 @@ impl Query {
         ranged: bool,
         compute: impl FnOnce(&Run<'_>, &plan::Node) -> Result<Value, EvalError>,
     ) -> Result<Output, EvalError> {
-        let plan = plan::plan(&self.text, &self.expr, times, options)?;
+        let plan = plan::plan(&self.expr, times, options)?;
         let snapshot = metrics.snapshot(TimeRangeMs {
             start: TimestampMs(plan.reads.0),
             end: TimestampMs(plan.reads.1),
@@ -291,6 +307,13 @@ impl Query {
         }
         let (warnings, infos) = notes.take();
         Ok(Output { value, warnings, infos })
+    }
+}
+
+impl std::fmt::Display for Query {
+    /// The query in canonical form, on one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&print::line(&self.expr))
     }
 }
 

@@ -9,8 +9,7 @@ use query_exec::{BinaryOp, Grouping, Matching};
 use crate::durations::QueryTimes;
 use crate::functions::{Function, Work};
 use crate::lex::Span;
-use crate::parse::fault;
-use crate::syntax::{At, Call, Duration, Edges, Expr, Kind, Selector, Shift, Type};
+use crate::syntax::{At, Call, Edges, Expr, Kind, Selector, Shift, Type};
 use crate::{Options, ParseError};
 
 /// A step of evaluation, and where its words stand in the text.
@@ -95,8 +94,8 @@ pub(crate) struct Plan {
 }
 
 /// Plans `expr` for steps as `times` has them.
-pub(crate) fn plan(text: &str, expr: &Expr, times: QueryTimes, options: Options) -> Result<Plan, ParseError> {
-    let planner = Planner { text, times, options };
+pub(crate) fn plan(expr: &Expr, times: QueryTimes, options: Options) -> Result<Plan, ParseError> {
+    let planner = Planner { times, options };
     let root = planner.node(expr, Above::default())?;
     let root = if planner.invariant(&root) && reads_anything(&root) {
         once(root)
@@ -138,8 +137,7 @@ impl Above {
     }
 }
 
-struct Planner<'a> {
-    text: &'a str,
+struct Planner {
     times: QueryTimes,
     options: Options,
 }
@@ -153,7 +151,7 @@ fn once(node: Node) -> Node {
     }
 }
 
-impl Planner<'_> {
+impl Planner {
     fn node(&self, expr: &Expr, above: Above) -> Result<Node, ParseError> {
         let work = match &expr.kind {
             Kind::Number(v) => NodeWork::Number(v.value),
@@ -167,13 +165,13 @@ impl Planner<'_> {
             Kind::Selector(s) => NodeWork::Instant(self.select(s, above)?),
             Kind::Range(r) => NodeWork::Range {
                 select: self.select(&r.selector, above)?,
-                range_ms: self.positive(&r.range)?,
+                range_ms: r.range.positive_ms(&self.times)?,
             },
             Kind::Subquery(s) => NodeWork::Subquery {
                 inner: Box::new(self.node(&s.expr, above.subquery())?),
-                range_ms: self.positive(&s.range)?,
+                range_ms: s.range.positive_ms(&self.times)?,
                 step_ms: match &s.step {
-                    Some(step) => self.positive(step)?,
+                    Some(step) => step.positive_ms(&self.times)?,
                     None => self.options.subquery_step_ms.max(1),
                 },
                 shift: self.moment(&s.shift)?,
@@ -326,19 +324,8 @@ impl Planner<'_> {
                 At::Start => self.times.start,
                 At::End => self.times.end,
             }),
-            offset_ms: shift.offset.as_ref().map_or(Ok(0), |d| self.ms(d))?,
+            offset_ms: shift.offset.as_ref().map_or(Ok(0), |d| d.ms(&self.times))?,
         })
-    }
-
-    fn ms(&self, duration: &Duration) -> Result<i64, ParseError> {
-        (duration.ms(&self.times)).map_err(|what| fault(self.text, duration.span.start, what))
-    }
-
-    fn positive(&self, duration: &Duration) -> Result<i64, ParseError> {
-        match self.ms(duration)? {
-            ms if ms > 0 => Ok(ms),
-            _ => Err(fault(self.text, duration.span.start, "duration must be greater than 0")),
-        }
     }
 
     /// Widens `reads` by what `node` reads when its steps lie in `steps`.

@@ -13,6 +13,7 @@ use crate::lex::Span;
 pub(crate) struct Expr {
     pub(crate) kind: Kind,
     pub(crate) span: Span,
+    returns: Type,
 }
 
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ pub(crate) enum Kind {
     Number(Number),
     /// A text; bytes, because an escape may make it anything.
     Text(Vec<u8>),
-    Selector(Selector),
+    Selector(Box<Selector>),
     Range(Box<Range>),
     Subquery(Box<Subquery>),
     Call(Box<Call>),
@@ -110,11 +111,17 @@ pub(crate) struct Binary {
     pub(crate) op: BinaryOp,
     pub(crate) op_span: Span,
     pub(crate) return_bool: bool,
-    /// Whether `on` or `ignoring` was written.
-    pub(crate) explicit: bool,
     pub(crate) matching: Matching,
     pub(crate) left: Expr,
     pub(crate) right: Expr,
+}
+
+impl Binary {
+    /// How rows meet, if the operands have any.
+    pub(crate) fn matched(&self) -> Option<&Matching> {
+        let vectors = self.left.value_type() == Type::Vector && self.right.value_type() == Type::Vector;
+        vectors.then_some(&self.matching)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -135,11 +142,11 @@ pub(crate) enum DurationExpr {
     Seconds(Number),
     Step,
     Range,
-    Negative(Box<DurationExpr>),
-    Binary(BinaryOp, Box<DurationExpr>, Box<DurationExpr>),
-    Min(Box<DurationExpr>, Box<DurationExpr>),
-    Max(Box<DurationExpr>, Box<DurationExpr>),
-    Paren(Box<DurationExpr>),
+    Negative(Box<Duration>),
+    Binary(BinaryOp, Box<Duration>, Box<Duration>),
+    Min(Box<Duration>, Box<Duration>),
+    Max(Box<Duration>, Box<Duration>),
+    Paren(Box<Duration>),
 }
 
 /// What an expression evaluates to.
@@ -161,36 +168,36 @@ impl Type {
             Type::Text => "string",
         }
     }
+
+    /// As syntax trees and some messages call it.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Type::Vector => "vector",
+            Type::Range => "matrix",
+            other => other.words(),
+        }
+    }
 }
 
 impl Expr {
-    pub(crate) fn value_type(&self) -> Type {
-        match &self.kind {
+    pub(crate) fn new(kind: Kind, span: Span) -> Expr {
+        let returns = match &kind {
             Kind::Number(_) => Type::Scalar,
             Kind::Text(_) => Type::Text,
             Kind::Selector(_) | Kind::Aggregate(_) => Type::Vector,
             Kind::Range(_) | Kind::Subquery(_) => Type::Range,
             Kind::Call(call) => call.function.returns,
-            Kind::Unary(unary) => unary.expr.value_type(),
-            Kind::Paren(inner) => inner.value_type(),
-            // A chain of operators is as long as its author likes: look along it without recursion.
-            Kind::Binary(_) => {
-                let mut at = self;
-                loop {
-                    match &at.kind {
-                        Kind::Binary(b) if b.right.value_type() == Type::Vector => return Type::Vector,
-                        Kind::Binary(b) => at = &b.left,
-                        _ => {
-                            return if at.value_type() == Type::Vector {
-                                Type::Vector
-                            } else {
-                                Type::Scalar
-                            };
-                        }
-                    }
-                }
-            }
-        }
+            Kind::Unary(unary) => unary.expr.returns,
+            Kind::Paren(inner) => inner.returns,
+            Kind::Binary(b) if b.left.returns == Type::Scalar && b.right.returns == Type::Scalar => Type::Scalar,
+            Kind::Binary(_) => Type::Vector,
+        };
+        Expr { kind, span, returns }
+    }
+
+    /// What it evaluates to.
+    pub(crate) fn value_type(&self) -> Type {
+        self.returns
     }
 
     /// `offset` and `@` of the first selector in it.

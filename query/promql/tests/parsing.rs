@@ -42,7 +42,7 @@ fn what_is_written_every_day() {
         "absent(x{y=\"z\"})",
         "SUM BY (a) (x) OR y",
         "1 > BOOL 2",
-        "quantile(0.9, x) by (inf)",
+        "quantile(0.9, x) by (start)",
     ] {
         check(text, "ok");
     }
@@ -57,7 +57,7 @@ fn faults_of_syntax_have_a_place() {
         ("*1", "1:1: unexpected <op:*>"),
         ("foo bar", "1:5: unexpected identifier \"bar\""),
         ("sum(", "1:5: unclosed left parenthesis"),
-        ("(1))", "1:4: unexpected right parenthesis ')'"),
+        ("(1))", "1:5: unexpected right parenthesis ')'"),
         ("foo{", "1:5: unexpected end of input inside braces"),
         ("foo}", "1:4: unexpected character: '}'"),
         (
@@ -84,6 +84,210 @@ fn faults_of_syntax_have_a_place() {
         ("\n\n foo bar", "3:6: unexpected identifier \"bar\""),
         ("x offset 1s offset 2s", "1:1: offset may not be set multiple times"),
         ("\"a", "1:1: unterminated quoted string"),
+        (
+            "foo offset (5) * bar",
+            "1:18: unexpected identifier \"bar\" in offset, expected number, duration, step(), or range()",
+        ),
+        (
+            "foo offset (5) + bar",
+            "1:18: unexpected identifier \"bar\" in offset, expected number, duration, step(), or range()",
+        ),
+        ("foo offset -Inf", "1:12: duration out of range"),
+        ("sum foo", "1:5: unexpected identifier \"foo\""),
+        (
+            "sum by foo",
+            "1:8: unexpected identifier \"foo\" in grouping opts, expected \"(\"",
+        ),
+        ("rate foo", "1:6: unexpected identifier \"foo\""),
+        ("1 !", "1:3: unexpected character after '!': '�'"),
+        ("1 ! 2", "1:3: unexpected character after '!': ' '"),
+        ("\"\\q\"", "1:1: unknown escape sequence U+0071 'q'"),
+        ("\"\\u00\"", "1:1: illegal character U+0022 '\"' in escape sequence"),
+        ("\"\\ud800\"", "1:1: escape sequence is an invalid Unicode code point"),
+        ("'\\400'", "1:1: escape sequence is an invalid Unicode code point"),
+        ("\"\\xzz\"", "1:1: illegal character U+007A 'z' in escape sequence"),
+        (
+            "foo[step():1m]",
+            "1:12: unexpected colon before duration in duration expression",
+        ),
+        ("foo[5m:1m:1m]", "1:10: unexpected colon ':'"),
+        ("foo[5m::]", "1:8: unexpected colon ':'"),
+        ("foo[5:m]", "1:7: unexpected character: 'm', expected ':'"),
+        ("foo[a]", "1:5: unexpected character in duration expression: 'a'"),
+        ("foo[5m a]", "1:8: unexpected character: 'a', expected ':'"),
+        ("foo[5m # c", "1:11: unclosed left bracket"),
+        ("foo[# c", "1:5: unexpected character in duration expression: '#'"),
+        ("foo[5m1]", "1:5: bad number or duration syntax: \"5m1\""),
+        ("1e", "1:1: bad number or duration syntax: \"1e\""),
+        ("1e5m", "1:1: unknown unit \"e\" in duration \"1e5m\""),
+        ("1h5y", "1:1: bad number or duration syntax: \"1h5\""),
+        ("5sm", "1:1: bad number or duration syntax: \"5sm\""),
+        ("1.2.3", "1:1: bad number or duration syntax: \"1.2.\""),
+        ("1_", "1:1: bad number or duration syntax: \"1_\""),
+        ("1__0", "1:1: bad number or duration syntax: \"1__\""),
+        (
+            "0x",
+            "1:1: error parsing number: strconv.ParseFloat: parsing \"0x\": invalid syntax",
+        ),
+        ("0xg", "1:1: bad number or duration syntax: \"0x\""),
+        ("x[1h5y]", "1:3: bad number or duration syntax: \"1h5\""),
+        ("f(1,,2)", "1:4: trailing commas not allowed in function call args"),
+        ("rate(x,*)", "1:7: trailing commas not allowed in function call args"),
+        ("rate(x,)", "1:7: trailing commas not allowed in function call args"),
+        ("sum(x,)", "1:6: trailing commas not allowed in function call args"),
+        ("sum(x y)", "1:7: unexpected identifier \"y\" in aggregation"),
+        ("by (a)", "1:4: unexpected \"(\""),
+        (
+            "sum(a) by (inf)",
+            "1:12: unexpected number \"inf\" in grouping opts, expected label",
+        ),
+        (
+            "sum(a) by (without)",
+            "1:12: unexpected <without> in grouping opts, expected label",
+        ),
+        ("sum(a) by (\"\")", "1:12: invalid label name for grouping: \"\""),
+        (
+            "sum(a) by (,)",
+            "1:12: unexpected \",\" in grouping opts, expected label",
+        ),
+        (
+            "sum(a) by (a b)",
+            "1:14: unexpected identifier \"b\" in grouping opts, expected \",\" or \")\"",
+        ),
+        (
+            "sum(a) by a",
+            "1:11: unexpected identifier \"a\" in grouping opts, expected \"(\"",
+        ),
+        (
+            "a + on a",
+            "1:8: unexpected identifier \"a\" in grouping opts, expected \"(\"",
+        ),
+        (
+            "a + on(x) group_left *",
+            "1:22: unexpected <op:*> in grouping opts, expected \"(\"",
+        ),
+        ("a + fill(x) b", "1:10: unexpected identifier \"x\""),
+        ("a + fill() b", "1:10: unexpected \")\""),
+        ("a + fill_left(1) fill_left(2) b", "1:27: unexpected \"(\""),
+        ("x offset 1s offset 2s }", "1:1: offset may not be set multiple times"),
+        ("x @ 5 @ 6", "1:1: @ <timestamp> may not be set multiple times"),
+        ("x @ foo", "1:5: unexpected identifier \"foo\" in @, expected timestamp"),
+        ("x @ start", "1:10: unexpected end of input in @, expected timestamp"),
+        (
+            "x @ \"a\"",
+            "1:5: unexpected string \"\\\"a\\\"\" in @, expected timestamp",
+        ),
+        (
+            "x offset foo",
+            "1:10: unexpected identifier \"foo\" in offset, expected number, duration, step(), or range()",
+        ),
+        (
+            "x offset (5 + a)",
+            "1:15: unexpected identifier \"a\" in offset, expected number, duration, step(), or range()",
+        ),
+        (
+            "x smoothed anchored",
+            "1:1: anchored and smoothed modifiers cannot be used together",
+        ),
+        (
+            "x[5m:] smoothed",
+            "1:1: smoothed modifier is not supported for subqueries",
+        ),
+        ("sum(x) smoothed", "1:1: smoothed modifier not implemented"),
+        ("1 smoothed", "1:1: smoothed modifier not implemented"),
+        (
+            "{,}",
+            "1:2: unexpected \",\" in label matching, expected identifier or \"}\"",
+        ),
+        (
+            "{a}",
+            "1:3: unexpected \"}\" in label matching, expected label matching operator",
+        ),
+        (
+            "{a=\"b\"c=\"d\"}",
+            "1:7: unexpected identifier \"c\" in label matching, expected \",\" or \"}\"",
+        ),
+        (
+            "{a=\"b\",,}",
+            "1:8: unexpected \",\" in label matching, expected identifier or \"}\"",
+        ),
+        (
+            "{\"a\" \"b\"}",
+            "1:6: unexpected string \"\\\"b\\\"\" in label matching, expected \",\" or \"}\"",
+        ),
+        (
+            "{a=b}",
+            "1:4: unexpected identifier \"b\" in label matching, expected string",
+        ),
+        ("{a=~\"(\"}", "1:2: error parsing regexp: missing closing ): `(`"),
+        ("{a=~\"[\"}", "1:2: error parsing regexp: missing closing ]: `[`"),
+        (
+            "{a=~\"a{2000}\"}",
+            "1:2: error parsing regexp: invalid repeat count: `{2000}`",
+        ),
+        (
+            "{a=~\"(?=a)\"}",
+            "1:2: error parsing regexp: invalid or unsupported Perl syntax: `(?=`",
+        ),
+        (
+            "{a=~\"\\\\1\"}",
+            "1:2: error parsing regexp: invalid escape sequence: `\\1`",
+        ),
+        (
+            "{a=~\"*\"}",
+            "1:2: error parsing regexp: missing argument to repetition operator: `*`",
+        ),
+        (
+            "{a=~\"a**\"}",
+            "1:2: error parsing regexp: invalid nested repetition operator: `**`",
+        ),
+        ("nofn(1 1)", "1:8: unexpected number \"1\""),
+        ("nofn(1)", "1:1: unknown function with name \"nofn\""),
+        ("nofn(1", "1:7: unclosed left parenthesis"),
+        ("nofn)", "1:6: unexpected right parenthesis ')'"),
+        (
+            "topk(1)",
+            "1:1: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+        ),
+        (
+            "topk(1,2,3)",
+            "1:1: wrong number of arguments for aggregate expression provided, expected 2, got 3",
+        ),
+        ("sum()", "1:1: no arguments for aggregate expression provided"),
+        ("x[5m][5m]", "1:6: ranges only allowed for vector selectors"),
+        ("(x)[5m]", "1:4: ranges only allowed for vector selectors"),
+        ("x[5m/0]", "1:5: division by zero"),
+        ("x[5m%0]", "1:5: modulo by zero"),
+        ("x[0]", "1:3: duration must be greater than 0"),
+        ("x[-5m]", "1:3: duration must be greater than 0"),
+        (
+            "1 offset 1d",
+            "1:1: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
+        ("START()", "1:1: unknown function with name \"START\""),
+        (
+            "x offset step",
+            "1:14: unexpected end of input in offset, expected number, duration, step(), or range()",
+        ),
+        ("bool", "1:1: unexpected <bool>"),
+        ("on", "1:1: unexpected <on>"),
+        ("atan2", "1:1: unexpected <op:atan2>"),
+        ("\"unterminated", "1:1: unterminated quoted string"),
+        ("'a", "1:1: unterminated quoted string"),
+        ("`a", "1:1: unterminated raw string"),
+        ("\"a\" \"b\"", "1:5: unexpected string \"\\\"b\\\"\""),
+        ("1 2", "1:3: unexpected number \"2\""),
+        ("a b", "1:3: unexpected identifier \"b\""),
+        ("a.b", "1:2: unexpected character: '.'"),
+        ("a$b", "1:2: unexpected character: '$'"),
+        ("é", "1:1: unexpected character: 'é'"),
+        ("x{é=\"a\"}", "1:3: unexpected character inside braces: 'é'"),
+        ("x < / 5", "1:5: unexpected <op:/>"),
+        ("group_left", "1:1: unexpected <group_left>"),
+        ("9999999999999y", "1:1: duration out of range"),
+        ("x[300y]", "1:3: duration out of range"),
+        ("x[10000000000]", "1:3: duration out of range"),
+        ("x @ -(5)", "1:6: unexpected \"(\" in @, expected timestamp"),
     ] {
         check(text, want);
     }
@@ -95,7 +299,7 @@ fn faults_of_type_have_a_place() {
         ("1 == 1", "1:3: comparisons between scalars must use BOOL modifier"),
         (
             "1 and 1",
-            "1:3: set operator \"and\" not allowed in binary scalar expression",
+            "1:1: set operator \"and\" not allowed in binary scalar expression",
         ),
         (
             "a + bool b",
@@ -103,11 +307,11 @@ fn faults_of_type_have_a_place() {
         ),
         (
             "a or on(x) group_left() b",
-            "1:3: no grouping allowed for \"or\" operation",
+            "1:1: no grouping allowed for \"or\" operation",
         ),
         (
             "a == on(b) 1",
-            "1:3: vector matching only allowed between instant vectors",
+            "1:1: vector matching only allowed between instant vectors",
         ),
         (
             "a + on(x) group_left(x) b",
@@ -150,18 +354,83 @@ fn faults_of_type_have_a_place() {
         ),
         (
             "foo{__name__=\"bar\"}",
-            "1:4: metric name must not be set twice: \"foo\" or \"bar\"",
+            "1:1: metric name must not be set twice: \"foo\" or \"bar\"",
         ),
         ("x[5m][5m]", "1:6: ranges only allowed for vector selectors"),
         (
             "x[5m][5m:]",
-            "1:1: subquery is only allowed on instant vector, got range vector instead",
+            "1:1: subquery is only allowed on instant vector, got matrix instead",
         ),
         ("x[0]", "1:3: duration must be greater than 0"),
-        ("x[5m:1m-1m]", "1:6: duration must be greater than 0"),
+        ("x[5m:1m-1m]", "ok"),
         (
             "1 offset 1d",
             "1:1: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        ),
+        (
+            "a and fill(1) b",
+            "1:1: filling in missing series not allowed for set operators",
+        ),
+        (
+            "1 + fill(1) a",
+            "1:1: filling in missing series only allowed between instant vectors",
+        ),
+        (
+            "a == bool on(x) 1",
+            "1:1: vector matching only allowed between instant vectors",
+        ),
+        (
+            "topk(a,b)",
+            "1:6: expected type scalar in aggregation parameter, got instant vector",
+        ),
+        (
+            "count_values(5,a)",
+            "1:14: expected type string in aggregation parameter, got scalar",
+        ),
+        (
+            "sum(\"a\")",
+            "1:5: expected type instant vector in aggregation expression, got string",
+        ),
+        (
+            "-x[5m]",
+            "1:1: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
+        ),
+        (
+            "x[5m] + 1",
+            "1:1: binary expression must contain only scalar and instant vector types",
+        ),
+        (
+            "\"a\" + 1",
+            "1:1: binary expression must contain only scalar and instant vector types",
+        ),
+        (
+            "((\"a\" + 1))",
+            "1:3: binary expression must contain only scalar and instant vector types",
+        ),
+        (
+            "round(a,1,2)",
+            "1:1: expected at most 2 argument(s) in call to \"round\", got 3",
+        ),
+        (
+            "histogram_quantiles(a,\"b\")",
+            "1:1: expected at least 3 argument(s) in call to \"histogram_quantiles\", got 2",
+        ),
+        (
+            "histogram_quantiles(a,\"b\",1,2,3,4,5,6,7,8,9,10,11)",
+            "1:1: expected at most 12 argument(s) in call to \"histogram_quantiles\", got 13",
+        ),
+        ("time(1)", "1:1: expected 0 argument(s) in call to \"time\", got 1"),
+        (
+            "info()",
+            "1:1: expected at least 1 argument(s) in call to \"info\", got 0",
+        ),
+        (
+            "info(a,{b=\"c\"},d)",
+            "1:1: expected at most 2 argument(s) in call to \"info\", got 3",
+        ),
+        (
+            "x </ bool 5",
+            "1:3: bool modifier can only be used on comparison operators",
         ),
     ] {
         check(text, want);
