@@ -36,7 +36,7 @@ pub enum Face {
     Prometheus,
     /// Loki HTTP API, push, tail, OTLP logs.
     Loki,
-    /// Tempo HTTP API.
+    /// Tempo HTTP API, and streaming over gRPC.
     Tempo,
     /// OTLP over HTTP.
     OtlpHttp,

@@ -47,7 +47,12 @@ pub const SETTINGS: &[Setting] = &[
         "127.0.0.1:3100",
         "Loki HTTP API, push, tail, /otlp/v1/logs",
     ),
-    setting("tempo-addr", "ADDR", "127.0.0.1:3200", "Tempo HTTP API"),
+    setting(
+        "tempo-addr",
+        "ADDR",
+        "127.0.0.1:3200",
+        "Tempo HTTP API, and its gRPC streaming API on the same port (h2c)",
+    ),
     setting(
         "otlp-http-addr",
         "ADDR",

@@ -47,6 +47,14 @@ impl Form {
         Ok(form)
     }
 
+    /// Parameters that come some other way; empty values are left out.
+    pub fn of(pairs: impl IntoIterator<Item = (&'static str, String)>) -> Form {
+        let pairs = pairs.into_iter().filter(|(_, value)| !value.is_empty());
+        Form {
+            pairs: pairs.map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+
     /// The query string alone.
     #[cfg(test)]
     pub fn parse(query: &str) -> Result<Form, BadForm> {

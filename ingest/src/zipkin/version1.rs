@@ -242,7 +242,7 @@ impl Version1 {
             .collect();
         let hosts = self.annotations.iter().map(|a| &a.host);
         let all_hosts = hosts.chain(self.binary.iter().filter(|b| !b.is_bool).map(|b| &b.host));
-        let fallback = all_hosts.cloned().find(|host| !host.service.is_empty());
+        let fallback = all_hosts.into_iter().find(|host| !host.service.is_empty()).cloned();
         let plain = ZipkinSpan {
             trace_id: self.trace_id,
             id: self.id,

@@ -59,6 +59,8 @@ struct Inner {
     samples_peak: AtomicU64,
     samples_total: AtomicU64,
     bytes: AtomicU64,
+    parts: AtomicU64,
+    parts_done: AtomicU64,
 }
 
 /// Calls of `check` per look at the clock.
@@ -84,6 +86,8 @@ impl Context {
                 samples_peak: AtomicU64::new(0),
                 samples_total: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
+                parts: AtomicU64::new(0),
+                parts_done: AtomicU64::new(0),
             }),
         }
     }
@@ -137,6 +141,18 @@ impl Context {
             )));
         }
         Ok(())
+    }
+    /// Says that so many more parts of the work are known, for those who show progress.
+    pub fn add_parts(&self, n: u64) {
+        self.inner.parts.fetch_add(n, Relaxed);
+    }
+    /// A part is done.
+    pub fn part_done(&self) {
+        self.inner.parts_done.fetch_add(1, Relaxed);
+    }
+    /// Parts of the work that are done, and parts in all as far as is known.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.inner.parts_done.load(Relaxed), self.inner.parts.load(Relaxed))
     }
     /// Limits.
     pub fn limits(&self) -> Limits {

@@ -507,8 +507,16 @@ fn tags_are_listed() {
         check("status.code", None, &["error", "ok", "unset"]);
         check("nothing", None, &[]);
         assert!(tag_values(&context(), traces, everything().range, "{ .a }", None, 100).is_err());
-        let names = tag_names(&context(), traces, everything().range, None).unwrap();
+        let names = tag_names(&context(), traces, everything().range, None, None).unwrap();
         assert!(names.iter().any(|(_, name)| name == "db.system"), "{names:?}");
+        let of = |filter| {
+            let names = tag_names(&context(), traces, everything().range, None, Some(filter)).unwrap();
+            names.into_iter().map(|(_, name)| name).collect::<Vec<_>>()
+        };
+        assert!(!of("{ name = `GET /` }").contains(&"db.system".to_owned()));
+        assert!(of("{ .db.system != nil && name = }").contains(&"db.system".to_owned()));
+        assert!(of("{ name = `no such name` }").is_empty());
+        assert_eq!(of("{ half-typed").len(), names.len());
     }
 }
 

@@ -10,7 +10,8 @@ use crate::intervals::Intervals;
 use crate::metrics::{Groups, MetricsPlan, series, sort};
 use crate::plan::Plan;
 use crate::run::{Position, Spans, passes, run};
-use crate::syntax::{Body, Expr, Field, Intrinsic, Scope, Spansets, Stage};
+use crate::syntax::{Body, Field, Intrinsic, Scope, Spansets, Stage};
+use crate::trace_filter::{TraceFilter, TraceFilterError};
 use crate::value::Value;
 use crate::{EvalError, ParseError, check, lenient, lex, metrics, parse};
 
@@ -364,42 +365,9 @@ pub enum TraceFilterFault {
 
 /// Checks a filter for the spans of one trace: a lone `{...}` that looks at nothing beyond each span.
 pub fn trace_filter(text: &str) -> Result<(), TraceFilterFault> {
-    let tree = parse::parse(text).map_err(|_| TraceFilterFault::Invalid)?;
-    check::check(&tree).map_err(|e| {
-        if check::is_unsupported(&e) {
-            TraceFilterFault::Unsupported
-        } else {
-            TraceFilterFault::Invalid
-        }
-    })?;
-    let Body::Spansets(pipeline) = &tree.body else {
-        return Err(TraceFilterFault::Unsupported);
-    };
-    let [Stage::Spansets(Spansets::Filter(expr))] = &pipeline.stages[..] else {
-        return Err(TraceFilterFault::Unsupported);
-    };
-    if beyond_span(expr) {
-        return Err(TraceFilterFault::Unsupported);
+    match TraceFilter::parse(text) {
+        Ok(_) => Ok(()),
+        Err(TraceFilterError::Invalid(_)) => Err(TraceFilterFault::Invalid),
+        Err(TraceFilterError::Unsupported(_)) => Err(TraceFilterFault::Unsupported),
     }
-    Ok(())
-}
-
-fn beyond_span(expr: &Expr) -> bool {
-    let mut fields = Vec::new();
-    crate::plan::fields_of(expr, &mut fields);
-    fields.iter().any(|field| {
-        matches!(
-            field,
-            Field::Intrinsic(
-                Intrinsic::TraceDuration
-                    | Intrinsic::RootName
-                    | Intrinsic::RootService
-                    | Intrinsic::TraceId
-                    | Intrinsic::ChildCount
-                    | Intrinsic::NestedSetLeft
-                    | Intrinsic::NestedSetRight
-                    | Intrinsic::NestedSetParent
-            )
-        )
-    })
 }

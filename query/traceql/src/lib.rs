@@ -27,6 +27,7 @@ mod syntax_test;
 mod tag_search;
 mod tags;
 mod topology;
+mod trace_filter;
 mod tree;
 mod value;
 mod view;
@@ -40,6 +41,7 @@ use storage_traces::Traces;
 pub use by_example::SpanExample;
 pub use tags::{tag_names, tag_values};
 pub use topology::{Calls, calls, operations};
+pub use trace_filter::{Kinship, TraceFilter, TraceFilterError};
 
 use intervals::Intervals;
 use metrics::{FunctionPlan, Groups, MetricsPlan, Series};

@@ -97,6 +97,7 @@ pub(crate) fn over_shards<T: Send>(
     let shards = (rayon::current_num_threads() as u32)
         .saturating_mul(SHARDS_PER_THREAD)
         .max(1);
+    context.add_parts(shards.into());
     let one = |shard: u32| -> Result<(T, ScanStats), EvalError> {
         context.check("a scan of traces")?;
         let mut gathered = start();
@@ -117,6 +118,7 @@ pub(crate) fn over_shards<T: Send>(
             return Err(e.into());
         }
         context.add_bytes(stats.bytes)?;
+        context.part_done();
         Ok((gathered, stats))
     };
     let results: Vec<Result<(T, ScanStats), EvalError>> = (0..shards).into_par_iter().map(one).collect();

@@ -1,11 +1,11 @@
 //! Names and values of tags, as the tag endpoints list them.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttributeValue, TimeRangeNs};
-use query_exec::Context;
-use storage_traces::{AttributeScope, Traces};
+use model::{AttributeValue, KeyValue, Span, TimeRangeNs};
+use query_exec::{Context, ExecError};
+use storage_traces::{AttributeScope, Projection, ScanRequest, Traces};
 
 use crate::plan::{conditions, fields_of, node, request, stored_scope};
 use crate::run::{Spans, passes};
@@ -15,17 +15,96 @@ use crate::value::Value;
 use crate::view::View;
 use crate::{EvalError, ParseError, lenient, parse};
 
-/// Names of attributes in use, by scope and sorted.
+/// Names of attributes in use, by scope and sorted; only of spans that pass `filter` (a lenient `{...}`) if given.
 pub fn tag_names(
     context: &Context,
     traces: &Traces,
     range: TimeRangeNs,
     scope: Option<AttributeScope>,
+    filter: Option<&str>,
 ) -> Result<Vec<(AttributeScope, String)>, EvalError> {
     context.check("tag names")?;
-    let mut names = traces.snapshot(range).attribute_names()?;
+    let groups = filter.map_or(Ok(Vec::new()), lenient::groups)?;
+    let mut names = match groups.is_empty() {
+        true => traces.snapshot(range).attribute_names()?,
+        false => names_of_matching(context, traces, range, &groups)?,
+    };
     names.retain(|(s, name)| !name.is_empty() && scope.is_none_or(|scope| scope == AttributeScope::Any || scope == *s));
     Ok(names)
+}
+
+/// Names on spans that pass one of the groups.
+fn names_of_matching(
+    context: &Context,
+    traces: &Traces,
+    range: TimeRangeNs,
+    groups: &[Vec<Expr>],
+) -> Result<Vec<(AttributeScope, String)>, EvalError> {
+    let mut fields = Vec::new();
+    groups.iter().flatten().for_each(|expr| fields_of(expr, &mut fields));
+    let filter = joined(groups).map(|expr| node(&expr));
+    let Some(filtered) = request(&fields, filter.as_ref().and_then(conditions)) else {
+        return Ok(Vec::new());
+    };
+    let everything = ScanRequest {
+        any_of: filtered.any_of,
+        attributes: Projection::All,
+        events: true,
+        links: true,
+    };
+    let with_tree = looks_at_tree(&fields);
+    let snapshot = traces.snapshot(range);
+    let (all, _) = over_shards(context, &snapshot, &everything, BTreeSet::new, |names, id, spans| {
+        let view = View::new(id, spans, with_tree);
+        for (at, span) in spans.iter().enumerate() {
+            if filter.as_ref().is_none_or(|filter| passes(filter, &view, at as u32)) {
+                add_names(span, names);
+                if names.len() > NAMES_MAX {
+                    return Err(ExecError::Limit(format!(
+                        "more than {NAMES_MAX} names of attributes; filter more narrowly"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let names: BTreeSet<(AttributeScope, String)> = all.into_iter().flatten().collect();
+    Ok(names.into_iter().collect())
+}
+
+/// Most names gathered under a filter.
+const NAMES_MAX: usize = 100_000;
+
+fn add_names(span: &Span, names: &mut BTreeSet<(AttributeScope, String)>) {
+    let mut add = |scope, attributes: &[KeyValue]| {
+        for kv in attributes {
+            let name = (scope, kv.key.clone());
+            if !names.contains(&name) {
+                names.insert(name);
+            }
+        }
+    };
+    add(AttributeScope::Span, &span.attributes);
+    add(AttributeScope::Resource, &span.resource.attributes);
+    add(AttributeScope::Instrumentation, &span.scope.attributes);
+    span.events
+        .iter()
+        .for_each(|e| add(AttributeScope::Event, &e.attributes));
+    span.links.iter().for_each(|l| add(AttributeScope::Link, &l.attributes));
+}
+
+fn looks_at_tree(fields: &[Field]) -> bool {
+    fields.iter().any(|field| {
+        matches!(
+            field,
+            Field::Intrinsic(
+                Intrinsic::ChildCount
+                    | Intrinsic::NestedSetLeft
+                    | Intrinsic::NestedSetRight
+                    | Intrinsic::NestedSetParent
+            )
+        )
+    })
 }
 
 /// Distinct values of a tag, sorted. It is named as TraceQL names it (`resource.service.name`, `.http.method`, `status`,
@@ -92,17 +171,7 @@ fn scanned(
     let Some(request) = request(&fields, filter.as_ref().and_then(conditions)) else {
         return Ok(Vec::new());
     };
-    let with_tree = fields.iter().any(|field| {
-        matches!(
-            field,
-            Field::Intrinsic(
-                Intrinsic::ChildCount
-                    | Intrinsic::NestedSetLeft
-                    | Intrinsic::NestedSetRight
-                    | Intrinsic::NestedSetParent
-            )
-        )
-    });
+    let with_tree = looks_at_tree(&fields);
     let snapshot = traces.snapshot(range);
     let (all, _) = over_shards(
         context,

@@ -8,4 +8,5 @@ mod crash;
 mod lab;
 mod recovery;
 mod senders;
+mod streaming;
 mod zipkin_and_jaeger;

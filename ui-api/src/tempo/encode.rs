@@ -7,12 +7,22 @@ use http::header;
 use model::AttributeValue;
 use query_traceql::{FoundSpanset, FoundTrace, MetricsOutput, SearchOutput};
 
-use super::trace::{push_any_value, push_double};
+use super::trace::{Completeness, push_any_value, push_double};
 use crate::number::push_json;
 
 /// A JSON answer.
 pub(crate) fn json(body: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The members that say that an answer is partial; none if it is complete.
+pub(crate) fn completeness(completeness: Completeness) -> String {
+    let mut out = String::new();
+    if let Completeness::Partial(why) = completeness {
+        out.push_str(",\"status\":\"PARTIAL\",\"message\":");
+        push_json(&mut out, why);
+    }
+    out
 }
 
 /// The answer of `search`. With `spansets` false (a search by tags) only the traces are listed.

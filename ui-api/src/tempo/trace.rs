@@ -316,7 +316,8 @@ fn attributes(all: &[KeyValue]) -> Vec<common::KeyValue> {
     all.iter().map(pair).collect()
 }
 
-fn any_value(value: &AttributeValue) -> common::AnyValue {
+/// An `AnyValue` as protobuf.
+pub(crate) fn any_value(value: &AttributeValue) -> common::AnyValue {
     use common::any_value::Value;
     let value = match value {
         AttributeValue::Empty => None,
@@ -379,13 +380,27 @@ fn span_message(s: &Span) -> otlp::Span {
     }
 }
 
-/// `TraceByIDResponse` of the second API: field 1 is the trace.
-pub(crate) fn v2_protobuf(trace: &otlp::TracesData) -> Vec<u8> {
+/// Whether an answer holds everything, and why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Completeness {
+    /// It does.
+    Complete,
+    /// It does not, for this reason.
+    Partial(&'static str),
+}
+
+/// `TraceByIDResponse` of the second API: field 1 is the trace, which is there even when it is empty; 3 says that it is
+/// partial, 4 why.
+pub(crate) fn v2_protobuf(trace: &otlp::TracesData, completeness: Completeness) -> Vec<u8> {
     let inner = trace.encode_to_vec();
     let mut out = Vec::with_capacity(inner.len() + 8);
     prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut out);
     prost::encoding::encode_varint(inner.len() as u64, &mut out);
     out.extend_from_slice(&inner);
+    if let Completeness::Partial(why) = completeness {
+        prost::encoding::int32::encode(3, &1, &mut out);
+        prost::encoding::string::encode(4, &why.to_owned(), &mut out);
+    }
     out
 }
 
@@ -441,7 +456,7 @@ mod tests {
         let trace = Groups::of(&spans).protobuf();
         assert_eq!(trace.resource_spans.len(), 1);
         assert_eq!(trace.resource_spans[0].scope_spans[0].spans.len(), 2);
-        let v2 = v2_protobuf(&trace);
+        let v2 = v2_protobuf(&trace, Completeness::Complete);
         assert_eq!(v2[0], 0x0a);
     }
 }

@@ -1,0 +1,588 @@
+//! What is asked, whichever way it comes: parameters are read and checked once, for the HTTP API and for the streaming one,
+//! and asked of the queries.
+
+use model::{AttributeValue, Span, TimeRangeNs, TimestampNs, TraceId};
+use query::{Context, Language, Queries};
+use query_traceql::{Kinship, MetricsOutput, Query, SearchOptions, SearchOutput, TraceFilter, tag_names, tag_values};
+use storage_traces::AttributeScope;
+use tokio::sync::oneshot;
+
+use super::errors::ApiError;
+use crate::About;
+use crate::form::Form;
+use crate::number::{go_duration_ns, prometheus_duration_ns, time_by_digits_ns};
+use crate::shared_ids::told_apart;
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// Where a range starts when nothing is said, before its end.
+const SINCE_NS: i64 = 3_600 * SECOND_NS;
+
+/// Traces found when nothing is said, and at most.
+const LIMIT: u64 = 20;
+const LIMIT_MAX: u64 = 262_144;
+
+/// Spans shown per spanset when nothing is said, and at most.
+const SPANS: u64 = 3;
+const SPANS_MAX: u64 = 100;
+
+/// Intervals that a metrics query may have.
+const INTERVALS_MAX: i64 = 10_000;
+
+/// Values listed when nothing is said.
+const VALUES: u64 = 10_000;
+
+/// The intrinsics that the tag endpoints list; always the same.
+const INTRINSICS: [&str; 25] = [
+    "duration",
+    "event:name",
+    "event:timeSinceStart",
+    "instrumentation:name",
+    "instrumentation:version",
+    "kind",
+    "link:spanID",
+    "link:traceID",
+    "name",
+    "rootName",
+    "rootServiceName",
+    "span:duration",
+    "span:id",
+    "span:kind",
+    "span:name",
+    "span:parentID",
+    "span:status",
+    "span:statusMessage",
+    "status",
+    "statusMessage",
+    "trace:duration",
+    "trace:id",
+    "trace:rootName",
+    "trace:rootService",
+    "traceDuration",
+];
+
+const SCOPES: [(&str, AttributeScope); 5] = [
+    ("resource", AttributeScope::Resource),
+    ("span", AttributeScope::Span),
+    ("event", AttributeScope::Event),
+    ("link", AttributeScope::Link),
+    ("instrumentation", AttributeScope::Instrumentation),
+];
+
+/// What all handlers share.
+#[derive(Clone)]
+pub(super) struct Api {
+    pub queries: Queries,
+    pub about: About,
+}
+
+/// Told when a question has begun to run, for who wants to follow its progress.
+pub(super) type Begun = Option<oneshot::Sender<Context>>;
+
+/// A search.
+pub(super) struct SearchAsked {
+    query: Query,
+    text: String,
+    /// By `tags=`: spansets are not shown.
+    pub by_tags: bool,
+    options: SearchOptions,
+}
+
+/// A trace by its id, whole or in part.
+pub(super) struct TraceAsked {
+    id: TraceId,
+    range: TimeRangeNs,
+    filter: Option<(TraceFilter, Kinship)>,
+}
+
+/// Names of tags.
+pub(super) struct TagsAsked {
+    scope: Option<AttributeScope>,
+    attributes: bool,
+    intrinsics: Intrinsics,
+    range: TimeRangeNs,
+    filter: Option<String>,
+    limit: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intrinsics {
+    Never,
+    IfUsual,
+    Always,
+}
+
+/// Values of a tag.
+pub(super) struct ValuesAsked {
+    tag: String,
+    range: TimeRangeNs,
+    filter: Option<String>,
+    limit: usize,
+}
+
+/// A metrics query.
+pub(super) struct MetricsAsked {
+    query: Query,
+    text: String,
+    range: TimeRangeNs,
+    step: i64,
+}
+
+/// Names of tags by scope.
+pub(super) type Scopes = Vec<(&'static str, Vec<String>)>;
+
+impl Api {
+    /// The moment.
+    pub fn now(&self) -> TimestampNs {
+        self.queries.storage().now()
+    }
+
+    /// Finds traces.
+    pub async fn search(&self, asked: SearchAsked, begun: Begun) -> Result<SearchOutput, ApiError> {
+        let SearchAsked {
+            query, text, options, ..
+        } = asked;
+        let output = self
+            .queries
+            .run(Language::TraceQl, &text, None, move |context, storage| {
+                tell(begun, context);
+                query.search(context, storage.traces(), &options)
+            })
+            .await??;
+        Ok(output)
+    }
+
+    /// The spans of a trace, and whether a filter left some out.
+    pub async fn trace(&self, asked: TraceAsked) -> Result<(Vec<Span>, bool), ApiError> {
+        let TraceAsked { id, range, filter } = asked;
+        let found = self
+            .queries
+            .run(Language::TraceQl, &id.to_string(), None, move |_, storage| {
+                let spans = told_apart(storage.traces().snapshot(range).trace(id)?);
+                Ok::<_, storage_traces::BlockError>(match filter {
+                    Some((filter, kinship)) => (filter.keep(id, spans, kinship), true),
+                    None => (spans, false),
+                })
+            })
+            .await??;
+        Ok(found)
+    }
+
+    /// Names of tags by scope, the intrinsics last; where nothing is said of a scope, `usual_intrinsics` tells whether
+    /// they are among them.
+    pub async fn tags(&self, asked: TagsAsked, usual_intrinsics: bool) -> Result<Scopes, ApiError> {
+        let TagsAsked {
+            scope,
+            attributes,
+            intrinsics,
+            range,
+            filter,
+            limit,
+        } = asked;
+        let mut out: Scopes = Vec::new();
+        if attributes {
+            let found = self
+                .queries
+                .run(Language::TraceQl, "tags", None, move |context, storage| {
+                    tag_names(context, storage.traces(), range, scope, filter.as_deref())
+                })
+                .await??;
+            for (name, scope) in SCOPES {
+                let names = found.iter().filter(|(s, _)| *s == scope).map(|(_, n)| n.clone());
+                let tags: Vec<String> = names.take(limit).collect();
+                if !tags.is_empty() {
+                    out.push((name, tags));
+                }
+            }
+        }
+        if intrinsics == Intrinsics::Always || (intrinsics == Intrinsics::IfUsual && usual_intrinsics) {
+            out.push(("intrinsic", INTRINSICS.iter().map(|s| (*s).to_owned()).collect()));
+        }
+        Ok(out)
+    }
+
+    /// Names of tags whatever their scope, sorted.
+    pub async fn tag_names(&self, asked: TagsAsked) -> Result<Vec<String>, ApiError> {
+        let scopes = self.tags(asked, false).await?;
+        let mut names: Vec<String> = scopes.into_iter().flat_map(|(_, tags)| tags).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// Values of a tag as (type, text).
+    pub async fn tag_values(&self, asked: ValuesAsked) -> Result<Vec<(&'static str, String)>, ApiError> {
+        let ValuesAsked {
+            tag,
+            range,
+            filter,
+            limit,
+        } = asked;
+        let is_word = ["status", "span:status", "kind", "span:kind", "status.code"].contains(&tag.as_str());
+        let found = self
+            .queries
+            .run(Language::TraceQl, "tag values", None, move |context, storage| {
+                tag_values(context, storage.traces(), range, &tag, filter.as_deref(), limit)
+            })
+            .await??;
+        Ok(found.into_iter().filter_map(|v| value_text(v, is_word)).collect())
+    }
+
+    /// Series over steps.
+    pub async fn metrics_range(&self, asked: MetricsAsked, begun: Begun) -> Result<MetricsOutput, ApiError> {
+        let step = asked.step()?;
+        let MetricsAsked { query, text, range, .. } = asked;
+        let output = self
+            .queries
+            .run(Language::TraceQl, &text, None, move |context, storage| {
+                tell(begun, context);
+                query.metrics_range(context, storage.traces(), range, step)
+            })
+            .await??;
+        Ok(output)
+    }
+
+    /// One interval over the whole range.
+    pub async fn metrics_instant(&self, asked: MetricsAsked, begun: Begun) -> Result<MetricsOutput, ApiError> {
+        let MetricsAsked { query, text, range, .. } = asked;
+        let output = self
+            .queries
+            .run(Language::TraceQl, &text, None, move |context, storage| {
+                tell(begun, context);
+                query.metrics_instant(context, storage.traces(), range)
+            })
+            .await??;
+        Ok(output)
+    }
+}
+
+fn tell(begun: Begun, context: &Context) {
+    if let Some(begun) = begun {
+        let _ = begun.send(context.clone());
+    }
+}
+
+impl SearchAsked {
+    /// From parameters.
+    pub fn read(form: &Form, now: TimestampNs) -> Result<SearchAsked, ApiError> {
+        let query = match (form.get("q"), form.get("tags")) {
+            (Some(_), Some(_)) => {
+                return Err(ApiError::bad(
+                    "invalid request: can't specify tags and q in the same query",
+                ));
+            }
+            (Some(q), None) => Query::parse(q)?,
+            (None, tags) => Query::from_tags(tags.unwrap_or(""))?,
+        };
+        if query.is_metrics() {
+            return Err(ApiError::bad(
+                "invalid TraceQL query: a metrics query belongs to /api/metrics/query_range",
+            ));
+        }
+        let (min, max) = (duration(form, "minDuration")?, duration(form, "maxDuration")?);
+        if let (Some(min), Some(max)) = (min, max)
+            && min > max
+        {
+            return Err(ApiError::bad("invalid maxDuration: must be greater than minDuration"));
+        }
+        Ok(SearchAsked {
+            query,
+            text: form.get("q").or(form.get("tags")).unwrap_or("").to_owned(),
+            by_tags: form.get("q").is_none(),
+            options: SearchOptions {
+                range: search_range(form, now)?,
+                limit: number(form, "limit", LIMIT, LIMIT_MAX)? as usize,
+                spans_per_spanset: number(form, "spss", SPANS, SPANS_MAX)? as usize,
+                min_duration_ns: min,
+                max_duration_ns: max,
+            },
+        })
+    }
+}
+
+impl TraceAsked {
+    /// From an id and parameters.
+    pub fn read(id: &str, form: &Form) -> Result<TraceAsked, ApiError> {
+        let id = trace_id(id)?;
+        // The range only says where to look; without one, everywhere.
+        let range = match (time(form, "start")?, time(form, "end")?) {
+            (Some(start), Some(end)) if end <= start => {
+                return Err(ApiError::bad("http parameter start must be before end"));
+            }
+            (start, end) => TimeRangeNs {
+                start: start.unwrap_or(TimeRangeNs::ALL.start),
+                end: end.unwrap_or(TimeRangeNs::ALL.end),
+            },
+        };
+        Ok(TraceAsked {
+            id,
+            range,
+            filter: None,
+        })
+    }
+
+    /// Also which of its spans are wanted.
+    pub fn filtered(mut self, form: &Form) -> Result<TraceAsked, ApiError> {
+        let kinship = Kinship {
+            ancestors: match form.get("keep_hierarchy") {
+                Some("true" | "1") => levels(form, "ancestor_depth", usize::MAX)?,
+                _ => 0,
+            },
+            descendants: levels(form, "match_depth", 0)?,
+        };
+        if let Some(q) = form.get("q") {
+            let filter = TraceFilter::parse(q).map_err(|e| ApiError::bad(e.to_string()))?;
+            self.filter = Some((filter, kinship));
+        }
+        Ok(self)
+    }
+}
+
+/// A depth; -1 is all.
+fn levels(form: &Form, name: &str, default: usize) -> Result<usize, ApiError> {
+    match form.get(name).map(str::parse::<i64>) {
+        None => Ok(default),
+        Some(Ok(-1)) => Ok(usize::MAX),
+        Some(Ok(n)) if n >= 0 => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
+        _ => Err(ApiError::bad(format!("invalid {name}: must be -1 or more"))),
+    }
+}
+
+impl TagsAsked {
+    /// From parameters.
+    pub fn read(form: &Form) -> Result<TagsAsked, ApiError> {
+        let asked = form.get("scope").unwrap_or("none");
+        let scope = SCOPES.iter().find(|(name, _)| *name == asked).map(|(_, s)| *s);
+        if scope.is_none() && !["none", "intrinsic", "trace"].contains(&asked) {
+            return Err(ApiError::bad(format!("invalid scope: {asked}")));
+        }
+        Ok(TagsAsked {
+            scope,
+            attributes: scope.is_some() || asked == "none",
+            intrinsics: match asked {
+                "intrinsic" => Intrinsics::Always,
+                "none" => Intrinsics::IfUsual,
+                _ => Intrinsics::Never,
+            },
+            range: tags_range(form)?,
+            filter: form.get("q").map(str::to_owned),
+            limit: number(form, "limit", u64::MAX, u64::MAX)? as usize,
+        })
+    }
+}
+
+impl ValuesAsked {
+    /// From the tag's name and parameters.
+    pub fn read(tag: String, form: &Form) -> Result<ValuesAsked, ApiError> {
+        Ok(ValuesAsked {
+            tag,
+            range: tags_range(form)?,
+            filter: form.get("q").map(str::to_owned),
+            limit: number(form, "limit", VALUES, u64::MAX)? as usize,
+        })
+    }
+}
+
+impl MetricsAsked {
+    /// From parameters.
+    pub fn read(form: &Form, now: TimestampNs) -> Result<MetricsAsked, ApiError> {
+        let text = form
+            .get("q")
+            .or(form.get("query"))
+            .ok_or_else(|| ApiError::bad("q is required"))?
+            .to_owned();
+        let query = Query::parse(&text)?;
+        if !query.is_metrics() {
+            return Err(ApiError::bad("invalid TraceQL query: not a metrics query"));
+        }
+        let end = time(form, "end")?.unwrap_or(now);
+        let since = match form.get("since") {
+            Some(text) => {
+                prometheus_duration_ns(text).ok_or_else(|| ApiError::bad(format!("invalid since: {text:?}")))?
+            }
+            None => SINCE_NS,
+        };
+        let start = time(form, "start")?.unwrap_or(TimestampNs(end.0.saturating_sub(since)));
+        if end <= start {
+            return Err(ApiError::bad("http parameter start must be before end"));
+        }
+        let range = TimeRangeNs { start, end };
+        let step = match form.get("step") {
+            Some(step) => go_duration_ns(step)
+                .or_else(|| prometheus_duration_ns(step))
+                .filter(|ns| *ns > 0)
+                .ok_or_else(|| ApiError::bad(format!("invalid step: cannot parse {step:?} to a valid duration")))?,
+            None => default_step(end.0.saturating_sub(start.0)),
+        };
+        Ok(MetricsAsked {
+            query,
+            text,
+            range,
+            step,
+        })
+    }
+
+    /// The step, unless it makes too many intervals.
+    fn step(&self) -> Result<i64, ApiError> {
+        let length = self.range.end.0.saturating_sub(self.range.start.0);
+        if length / self.step > INTERVALS_MAX {
+            let least = (length / INTERVALS_MAX).max(1) as f64 / 1e9;
+            return Err(ApiError::bad(format!(
+                "step of {}s is too small, minimum step for given range is {least}s",
+                self.step as f64 / 1e9
+            )));
+        }
+        Ok(self.step)
+    }
+}
+
+fn trace_id(text: &str) -> Result<TraceId, ApiError> {
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| !c.is_ascii_hexdigit()) {
+        return Err(ApiError::bad(format!(
+            "trace IDs can only contain hex characters: invalid character '{c}' at position {}",
+            at + 1
+        )));
+    }
+    text.parse()
+        .map_err(|_| ApiError::bad("trace IDs can't be larger than 128 bits"))
+}
+
+/// `start` and `end`, both or neither; by default the last hour. The end is inclusive for the caller.
+fn search_range(form: &Form, now: TimestampNs) -> Result<TimeRangeNs, ApiError> {
+    if let Some(since) = form.get("since") {
+        let since = prometheus_duration_ns(since)
+            .filter(|ns| *ns > 0)
+            .ok_or_else(|| ApiError::bad(format!("invalid since: cannot parse {since:?} to a valid duration")))?;
+        return Ok(back_from(now, since));
+    }
+    match (time(form, "start")?, time(form, "end")?) {
+        (None, None) => Ok(back_from(now, SINCE_NS)),
+        (Some(start), Some(end)) if start < end => Ok(TimeRangeNs {
+            start,
+            end: TimestampNs(end.0.saturating_add(1)),
+        }),
+        (Some(_), Some(_)) => Err(ApiError::bad("http parameter start must be before end")),
+        _ => Err(ApiError::bad(
+            "please provide non-zero values for http parameters start and end",
+        )),
+    }
+}
+
+/// The range that ends now; a little beyond, for senders whose clocks are ahead.
+fn back_from(now: TimestampNs, since: i64) -> TimeRangeNs {
+    TimeRangeNs {
+        start: TimestampNs(now.0.saturating_sub(since)),
+        end: TimestampNs(now.0.saturating_add(600 * SECOND_NS)),
+    }
+}
+
+/// The range of the tag endpoints: everything, unless one is given.
+fn tags_range(form: &Form) -> Result<TimeRangeNs, ApiError> {
+    let start = time(form, "start")?.unwrap_or(TimeRangeNs::ALL.start);
+    Ok(TimeRangeNs {
+        start,
+        end: time(form, "end")?.unwrap_or(TimeRangeNs::ALL.end),
+    })
+}
+
+fn time(form: &Form, name: &str) -> Result<Option<TimestampNs>, ApiError> {
+    let Some(text) = form.get(name).filter(|t| *t != "0") else {
+        return Ok(None);
+    };
+    let ns = time_by_digits_ns(text).ok_or_else(|| ApiError::bad(format!("invalid {name}: cannot parse {text:?}")))?;
+    Ok(Some(TimestampNs(ns)))
+}
+
+fn duration(form: &Form, name: &str) -> Result<Option<u64>, ApiError> {
+    let Some(text) = form.get(name) else { return Ok(None) };
+    let ns = go_duration_ns(text)
+        .ok_or_else(|| ApiError::bad(format!("invalid {name}: time: invalid duration {text:?}")))?;
+    Ok(Some(ns.unsigned_abs()))
+}
+
+fn number(form: &Form, name: &str, default: u64, max: u64) -> Result<u64, ApiError> {
+    let Some(text) = form.get(name) else { return Ok(default) };
+    match text.parse::<u64>() {
+        // Of tags and values, 0 asks for all.
+        Ok(0) if name == "spss" || max == u64::MAX => Ok(default),
+        Ok(0) => Err(ApiError::bad(format!("invalid {name}: must be a positive number"))),
+        Ok(n) if n > max => Err(ApiError::bad(format!(
+            "invalid {name}: {n} exceeds the maximum of {max}"
+        ))),
+        Ok(n) => Ok(n),
+        Err(e) => Err(ApiError::bad(format!("invalid {name}: {text:?}: {e}"))),
+    }
+}
+
+fn value_text(value: AttributeValue, is_word: bool) -> Option<(&'static str, String)> {
+    match value {
+        AttributeValue::Str(s) => Some((if is_word { "keyword" } else { "string" }, s)),
+        AttributeValue::Bool(b) => Some(("bool", b.to_string())),
+        AttributeValue::Int(i) => Some(("int", i.to_string())),
+        AttributeValue::Double(d) => Some(("float", d.to_string())),
+        AttributeValue::Empty | AttributeValue::Bytes(_) | AttributeValue::Array(_) | AttributeValue::Map(_) => None,
+    }
+}
+
+/// About 240 steps over the range, in round numbers.
+fn default_step(length_ns: i64) -> i64 {
+    if length_ns < 60 * SECOND_NS {
+        let unit = 50_000_000;
+        return (length_ns / 240 / unit * unit).max(unit);
+    }
+    let ideal = length_ns / 240;
+    let unit = [3600, 300, 60, 15, 5, 1]
+        .iter()
+        .map(|s| s * SECOND_NS)
+        .find(|unit| *unit < ideal)
+        .unwrap_or(SECOND_NS);
+    (ideal / unit * unit).max(SECOND_NS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_hex_of_up_to_128_bits() {
+        assert_eq!(trace_id("1").ok(), Some(TraceId(1)));
+        assert_eq!(trace_id("00000000000000000000000000000001").ok(), Some(TraceId(1)));
+        assert!(trace_id("xyz").is_err());
+        assert!(trace_id(&"0".repeat(33)).is_err());
+    }
+
+    #[test]
+    fn steps_are_round_numbers() {
+        assert_eq!(default_step(59 * SECOND_NS), 200_000_000);
+        for (minutes, seconds) in [
+            (15, 3),
+            (30, 5),
+            (60, 15),
+            (180, 45),
+            (360, 60),
+            (720, 180),
+            (1440, 300),
+            (10080, 2400),
+        ] {
+            assert_eq!(
+                default_step(minutes * 60 * SECOND_NS),
+                seconds * SECOND_NS,
+                "{minutes} min"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_need_both_ends_or_neither() {
+        let now = TimestampNs(10_000 * SECOND_NS);
+        let check = |text: &str| {
+            search_range(&Form::parse(text).unwrap(), now)
+                .map(|r| (r.start.0, r.end.0))
+                .ok()
+        };
+        assert_eq!(check(""), Some((6_400 * SECOND_NS, 10_600 * SECOND_NS)));
+        assert_eq!(check("start=5&end=7"), Some((5 * SECOND_NS, 7 * SECOND_NS + 1)));
+        assert_eq!(check("start=5"), None);
+        assert_eq!(check("start=7&end=5"), None);
+    }
+}
