@@ -182,14 +182,15 @@ impl Storage {
                 let inputs: Vec<BlockRef> = blocks.iter().filter(|b| job.contains(&b.meta().id)).cloned().collect();
                 let result = contained(|| match signal {
                     Signal::Metrics => self.metrics.compact(&inputs).map_err(|e| e.to_string()),
-                    Signal::Logs => self.logs.compact(&inputs).map_err(|e| e.to_string()),
-                    Signal::Traces => self.traces.compact(&inputs).map_err(|e| e.to_string()),
+                    Signal::Logs => self.logs.compact(&inputs).map(Some).map_err(|e| e.to_string()),
+                    Signal::Traces => self.traces.compact(&inputs).map(Some).map_err(|e| e.to_string()),
                 });
                 match result {
-                    Ok(block) => {
+                    Ok(Some(block)) => {
                         tracing::info!(signal = signal.as_str(), inputs = inputs.len(), block = %block, "compacted");
                         done.compacted.push(block);
                     }
+                    Ok(None) => {}
                     Err(message) => errors.push(TickError {
                         step: "compaction",
                         signal,

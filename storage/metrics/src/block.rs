@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use model::{BlockId, TimeRangeMs, TimestampMs};
 use roaring::RoaringBitmap;
+use storage_catalogue::BlockMeta;
 use storage_codec::{Malformed, Reader, crc32c, put_iv, put_uv};
 use storage_disk::{Disk, ReadFile, Writer};
 
@@ -226,9 +227,9 @@ pub(crate) struct Extent {
 
 /// A chunk as the index has it.
 #[derive(Clone, Copy, Debug)]
-struct ChunkRef {
-    min: i64,
-    max: i64,
+pub(crate) struct ChunkRef {
+    pub(crate) min: i64,
+    pub(crate) max: i64,
     offset: u64,
     bytes: u32,
 }
@@ -281,6 +282,25 @@ impl OpenBlock {
         range: TimeRangeMs,
         found: &mut dyn FnMut(u32, Extent),
     ) -> Result<u64, BlockError> {
+        self.each_of(ids, &mut |id, chunks| {
+            let first = chunks.partition_point(|c| TimestampMs(c.max) < range.start);
+            let end = first + chunks[first..].partition_point(|c| TimestampMs(c.min) <= range.end);
+            if let [from, .., to] | [from @ to] = &chunks[first..end] {
+                let bytes = to.offset - from.offset + u64::from(to.bytes);
+                if let Ok(bytes) = u32::try_from(bytes) {
+                    let offset = from.offset;
+                    found(id, Extent { offset, bytes });
+                }
+            }
+        })
+    }
+
+    /// Hands over, rising by id, the chunks of those `ids` that are here. Returns the damaged pages.
+    pub(crate) fn each_of(
+        &self,
+        ids: &RoaringBitmap,
+        each: &mut dyn FnMut(u32, &[ChunkRef]),
+    ) -> Result<u64, BlockError> {
         let mut damaged = 0;
         for (i, page) in self.directory.iter().enumerate() {
             let end = self.directory.get(i + 1).map_or(u32::MAX, |next| next.first_id - 1);
@@ -288,17 +308,8 @@ impl OpenBlock {
                 continue;
             }
             damaged += u64::from(!self.each_series(page, &mut |id, chunks| {
-                if !ids.contains(id) {
-                    return;
-                }
-                let first = chunks.partition_point(|c| TimestampMs(c.max) < range.start);
-                let end = first + chunks[first..].partition_point(|c| TimestampMs(c.min) <= range.end);
-                if let [from, .., to] | [from @ to] = &chunks[first..end] {
-                    let bytes = to.offset - from.offset + u64::from(to.bytes);
-                    if let Ok(bytes) = u32::try_from(bytes) {
-                        let offset = from.offset;
-                        found(id, Extent { offset, bytes });
-                    }
+                if ids.contains(id) {
+                    each(id, chunks);
                 }
             })?);
         }
@@ -543,6 +554,14 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> BlockError {
     BlockError::Io {
         path: path.to_owned(),
         source,
+    }
+}
+
+/// Times of a block's first and last item.
+pub(crate) fn range_of(meta: &BlockMeta) -> TimeRangeMs {
+    TimeRangeMs {
+        start: meta.min.floor_ms(),
+        end: meta.max.floor_ms(),
     }
 }
 

@@ -25,6 +25,7 @@ mod series;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use head::Head;
 use metadata::Families;
 use replay::Replayer;
 use scan::Blocks;
+use tombstones::Tombstones;
 
 /// What an engine is built from.
 pub struct Parts {
@@ -147,6 +149,14 @@ pub enum BlockError {
         /// The blocks.
         blocks: Vec<BlockId>,
     },
+    /// More deletions than are remembered one by one.
+    #[error(
+        "{max} deletions wait for compaction already; clean tombstones (POST /api/v1/admin/tsdb/clean_tombstones), then delete again"
+    )]
+    TooManyTombstones {
+        /// The limit.
+        max: usize,
+    },
     /// The catalogue said no.
     #[error(transparent)]
     Catalogue(#[from] storage_catalogue::CatalogueError),
@@ -199,6 +209,7 @@ pub struct Metrics {
     cutting: Mutex<()>,
     compacting: Mutex<()>,
     blocks: Arc<Blocks>,
+    tombstones: Tombstones,
     /// Start of the first day that has not expired, ms.
     floor_ms: AtomicI64,
     appended: AtomicU64,
@@ -246,7 +257,9 @@ impl Metrics {
         if let Err(error) = wal.truncate(checkpoint) {
             tracing::warn!(%error, "WAL segments whose records are in blocks could not be removed");
         }
+        let tombstones = Tombstones::open(&disk, &dir, &catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL))?;
         let metrics = Metrics {
+            tombstones,
             blocks: Arc::new(Blocks::new(disk.clone())),
             disk,
             catalogue,
@@ -297,9 +310,19 @@ impl Metrics {
             start: range.start.to_ns(),
             end: TimestampMs(range.end.0.saturating_add(1)).to_ns(),
         };
+        // Tombstones and blocks of one moment: a block that replaced another has its own.
+        let (blocks, masks) = loop {
+            let before = self.tombstones.masks();
+            let blocks = self.catalogue.blocks(Signal::Metrics, range_ns);
+            let masks = self.tombstones.masks();
+            if Arc::ptr_eq(&before, &masks) {
+                break (blocks, masks);
+            }
+        };
         Snapshot {
             range,
-            blocks: self.catalogue.blocks(Signal::Metrics, range_ns),
+            blocks,
+            masks,
             heads,
             opener: self.blocks.clone(),
             index: self.index.clone(),
@@ -313,9 +336,11 @@ impl Metrics {
     }
 
     /// Merges blocks of one day into one; here late samples and duplicates are resolved. Readers keep the old blocks.
-    pub fn compact(&self, blocks: &[BlockRef]) -> Result<BlockId, BlockError> {
+    /// `None`: all that was in them had been deleted, or some of them were replaced since they were chosen.
+    pub fn compact(&self, blocks: &[BlockRef]) -> Result<Option<BlockId>, BlockError> {
         let _one_at_a_time = self.compacting.lock();
-        self.compact_now(blocks)
+        let level = blocks.iter().map(|block| block.meta().level).max().unwrap_or(0);
+        self.rewrite(blocks, level.saturating_add(1))
     }
 
     /// Drops from the label index and the head what ended before `before`, by whole days. (Blocks are retired by
@@ -365,9 +390,12 @@ impl Metrics {
         TimestampMs(self.floor_ms.load(Ordering::Acquire))
     }
 
-    /// Closes files of blocks that are gone.
+    /// Closes files and drops tombstones of blocks that are gone.
     fn forget_closed_blocks(&self) {
-        self.blocks
-            .retain(&self.catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL));
+        let blocks = self.catalogue.blocks(Signal::Metrics, TimeRangeNs::ALL);
+        self.blocks.retain(&blocks);
+        if let Err(error) = self.tombstones.retain(&blocks) {
+            tracing::warn!(%error, "tombstones of blocks that are gone stay until the next change");
+        }
     }
 }

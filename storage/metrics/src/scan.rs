@@ -18,6 +18,7 @@ use crate::block::{Extent, OpenBlock};
 use crate::exemplar::{ExemplarFile, sort_and_dedup};
 use crate::head::Head;
 use crate::series::Cell;
+use crate::tombstones::{self, Mask, Masks};
 use crate::{BlockError, Samples};
 
 /// Head views and blocks at one moment.
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub(crate) range: TimeRangeMs,
     /// Rising by day, then id.
     pub(crate) blocks: Vec<BlockRef>,
+    /// What was deleted from them.
+    pub(crate) masks: Arc<Masks>,
     /// The frozen one first: what it holds was stored first.
     pub(crate) heads: Vec<Arc<Head>>,
     pub(crate) opener: Arc<Blocks>,
@@ -46,6 +49,7 @@ pub struct Series {
 /// An open block whose files stay while this is held.
 pub(crate) struct HeldBlock {
     open: Arc<OpenBlock>,
+    masks: Arc<[Mask]>,
     _files: BlockRef,
 }
 
@@ -198,10 +202,15 @@ impl Snapshot {
             let Some(file) = file else {
                 continue;
             };
+            let masks = self.masks_of(block);
             for id in file.ids() & &ids {
                 match file.read(id) {
                     Err(BlockError::Corrupt { .. }) => self.opener.count_damage(1),
-                    list => add(id, list?),
+                    list => {
+                        let mut list = list?;
+                        list.retain(|e| !tombstones::covers_at(&masks, id, e.t));
+                        add(id, list);
+                    }
                 }
             }
         }
@@ -244,7 +253,7 @@ impl Snapshot {
         }
         for block in self.open_blocks(range)? {
             match block.open.ids() {
-                Ok(in_block) => present |= in_block & &ids,
+                Ok(in_block) => present |= self.undeleted(&block, in_block & &ids)?,
                 Err(error @ BlockError::Corrupt { .. }) => {
                     tracing::warn!(%error, "the series of a block are not listed");
                     self.opener.count_damage(1);
@@ -260,6 +269,71 @@ impl Snapshot {
             });
         }
         Ok(present)
+    }
+
+    /// Those of the `ids` in a block of which not all was deleted; exact to a chunk.
+    fn undeleted(&self, block: &HeldBlock, mut ids: RoaringBitmap) -> Result<RoaringBitmap, BlockError> {
+        let mut doubtful = RoaringBitmap::new();
+        for mask in block.masks.iter() {
+            doubtful |= &mask.ids & &ids;
+        }
+        if !doubtful.is_empty() {
+            let damaged = block.open.each_of(&doubtful, &mut |id, chunks| {
+                if chunks
+                    .iter()
+                    .all(|c| tombstones::covers(&block.masks, id, c.min, c.max))
+                {
+                    ids.remove(id);
+                }
+            })?;
+            self.opener.count_damage(damaged);
+        }
+        Ok(ids)
+    }
+
+    fn masks_of(&self, block: &BlockRef) -> Arc<[Mask]> {
+        self.masks.get(&block.meta().id).cloned().unwrap_or_default()
+    }
+
+    /// Whether a head has samples or exemplars of the series in `range`.
+    pub(crate) fn is_in_head(&self, selectors: &[Vec<Matcher>], range: TimeRangeMs) -> Result<bool, BlockError> {
+        let range = self.clip(range);
+        let Some(days) = self.days(range) else {
+            return Ok(false);
+        };
+        let ids = self.selected(days, selectors)?;
+        let mut found = false;
+        for head in &self.heads {
+            each_cell(head, &ids, |cell| {
+                found |= cell.overlaps(range) || cell.exemplars().iter().any(|e| range.contains(e.t));
+            });
+        }
+        Ok(found)
+    }
+
+    /// Hands over each block with the ids of those series that have samples or exemplars in `range` there.
+    pub(crate) fn each_block_with(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRangeMs,
+        each: &mut dyn FnMut(&BlockRef, RoaringBitmap),
+    ) -> Result<(), BlockError> {
+        let range = self.clip(range);
+        let Some(days) = self.days(range) else {
+            return Ok(());
+        };
+        let ids = self.selected(days, selectors)?;
+        for block in self.open_blocks(range)? {
+            let mut found = RoaringBitmap::new();
+            let damaged = block.open.find(&ids, range, &mut |id, _| _ = found.insert(id))?;
+            self.opener.count_damage(damaged);
+            match ExemplarFile::open(&self.opener.disk, block._files.dir()) {
+                Err(BlockError::Corrupt { .. } | BlockError::Foreign { .. }) => self.opener.count_damage(1),
+                file => found |= file?.map_or_else(RoaringBitmap::new, |file| file.ids() & &ids),
+            }
+            each(&block._files, found);
+        }
+        Ok(())
     }
 
     /// Label sets of ids, rising by id: of active series from the heads, of others from the index.
@@ -305,6 +379,7 @@ impl Snapshot {
             if let Some(open) = self.opener.open(block)? {
                 held.push(HeldBlock {
                     open,
+                    masks: self.masks_of(block),
                     _files: block.clone(),
                 });
             }
@@ -330,10 +405,11 @@ impl Series {
         let base = out.t.len();
         let mut buffer = Vec::new();
         for &(id, block, extent) in &self.extents {
-            let second = out.t.len();
+            let (second, histograms) = (out.t.len(), out.histograms.t.len());
             let block = &self.blocks[block as usize];
             let damaged = block.open.read(id, extent, range, out, &mut buffer)?;
             self.opener.count_damage(damaged);
+            tombstones::remove(&block.masks, id, out, (second, histograms));
             out.merge_tail(base, second);
         }
         for cell in &self.cells {
