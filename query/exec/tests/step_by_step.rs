@@ -2,9 +2,10 @@
 //! It is what makes range queries trustworthy, because instant queries are easy to check by hand.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::LabelSet;
+use model::{Buckets, CUSTOM_BUCKETS, Histogram, LabelSet, ResetHint};
 use proptest::prelude::*;
 use query_exec::*;
 
@@ -19,12 +20,45 @@ fn context() -> Context {
     Context::new(Duration::from_secs(60), limits)
 }
 
-/// A handful of series over few labels, with gaps, equal values and special ones.
+#[derive(Clone, Debug)]
+enum Value {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+/// Histograms of several layouts, some of which cannot be added up.
+fn histogram() -> impl Strategy<Value = Arc<Histogram>> {
+    let counts = proptest::collection::vec(0u32..4, 3);
+    (counts, 0usize..4, 0usize..3).prop_map(|(counts, layout, hint)| {
+        let (schema, bounds): (i32, &[f64]) = [
+            (0, &[][..]),
+            (1, &[]),
+            (CUSTOM_BUCKETS, &[1.0, 2.0]),
+            (CUSTOM_BUCKETS, &[2.0, 3.0]),
+        ][layout];
+        let total: f64 = counts.iter().map(|c| f64::from(*c)).sum();
+        let counts = counts.iter().enumerate().map(|(i, c)| (i as i32, f64::from(*c)));
+        let mut h = Histogram {
+            reset: [ResetHint::Reset, ResetHint::NotReset, ResetHint::Gauge][hint],
+            schema,
+            bounds: bounds.into(),
+            count: total,
+            sum: total / 2.0,
+            positive: Buckets::from_indexed(counts),
+            ..Histogram::stale()
+        };
+        h.compact();
+        Arc::new(h)
+    })
+}
+
+/// A handful of series over few labels, with gaps, equal values, special ones and histograms.
 fn matrix() -> impl Strategy<Value = Matrix> {
     let value = prop_oneof![
-        6 => (0i32..5).prop_map(|v| Some(f64::from(v))),
-        1 => Just(Some(f64::NAN)),
-        1 => Just(Some(f64::INFINITY)),
+        6 => (0i32..5).prop_map(|v| Some(Value::Float(f64::from(v)))),
+        1 => Just(Some(Value::Float(f64::NAN))),
+        1 => Just(Some(Value::Float(f64::INFINITY))),
+        2 => histogram().prop_map(|h| Some(Value::Histogram(h))),
         3 => Just(None),
     ];
     let row = ("[mn]", "[xy]?", "[pq]?", proptest::collection::vec(value, STEPS));
@@ -34,8 +68,10 @@ fn matrix() -> impl Strategy<Value = Matrix> {
             let labels = LabelSet::from_pairs([("__name__", name), ("a", a), ("b", b)]);
             let mut cells = Cells::absent(STEPS);
             for (i, v) in values.into_iter().enumerate() {
-                if let Some(v) = v {
-                    cells.set(i, v);
+                match v {
+                    Some(Value::Float(v)) => cells.set(i, v),
+                    Some(Value::Histogram(h)) => cells.set_histogram(i, h),
+                    None => {}
                 }
             }
             if out.rows.iter().all(|r| r.labels != labels) && !cells.all_absent() {
@@ -49,16 +85,21 @@ fn matrix() -> impl Strategy<Value = Matrix> {
 fn at_step(m: &Matrix, i: usize) -> Matrix {
     let mut out = Matrix::empty(Grid::instant(i as i64));
     for row in &m.rows {
-        if let Some(v) = row.cells.get(i) {
-            out.rows.push(Row::new(row.labels.clone(), Cells::full(vec![v])));
+        if let Some(cell) = row.cells.cell(i) {
+            out.rows.push(Row::new(row.labels.clone(), Cells::repeated(cell, 1)));
         }
     }
     out
 }
 
-fn sorted(mut m: Matrix) -> Vec<(String, u64)> {
+fn sorted(mut m: Matrix) -> Vec<(String, String)> {
     m.sort_by_labels();
-    let value = |row: &Row| row.cells.get(0).map_or(0, |v| if v.is_nan() { 1 } else { v.to_bits() });
+    let value = |row: &Row| match row.cells.cell(0) {
+        Some(Cell::Float(v)) if v.is_nan() => "NaN".to_owned(),
+        Some(Cell::Float(v)) => v.to_string(),
+        Some(Cell::Histogram(h)) => format!("{} {:?} schema {} {:?}", text_of(h), h.reset, h.schema, h.bounds),
+        None => String::new(),
+    };
     m.rows.iter().map(|row| (row.labels.to_string(), value(row))).collect()
 }
 
@@ -119,7 +160,10 @@ fn grouping() -> impl Strategy<Value = Grouping> {
 fn matching() -> impl Strategy<Value = Matching> {
     let labels = proptest::sample::subsequence(vec!["a".to_owned(), "b".into(), "__name__".into()], 0..4);
     let include = proptest::sample::subsequence(vec!["b".to_owned()], 0..2);
-    (any::<bool>(), labels, 0..3, include).prop_map(|(on, labels, cardinality, include)| {
+    let fill = || prop_oneof![3 => Just(None), 1 => Just(Some(2.0))];
+    let fills = (fill(), fill());
+    (any::<bool>(), labels, 0..3, include, fills).prop_map(|(on, labels, cardinality, include, fills)| {
+        let (fill_left, fill_right) = fills;
         let cardinality = [Cardinality::OneToOne, Cardinality::ManyToOne, Cardinality::OneToMany][cardinality as usize];
         let include = if cardinality == Cardinality::OneToOne {
             Vec::new()
@@ -131,14 +175,17 @@ fn matching() -> impl Strategy<Value = Matching> {
             labels,
             cardinality,
             include,
-            ..Matching::default()
+            fill_left,
+            fill_right,
         }
     })
 }
 
 fn binary_op() -> impl Strategy<Value = BinaryOp> {
     use BinaryOp::*;
-    proptest::sample::select(vec![Add, Div, Mod, Eq, Ne, Gt, Le, And, Or, Unless])
+    proptest::sample::select(vec![
+        Add, Sub, Mul, Div, Mod, Eq, Ne, Gt, Le, And, Or, Unless, TrimUpper, TrimLower,
+    ])
 }
 
 fn dialect() -> impl Strategy<Value = Dialect> {
@@ -165,6 +212,7 @@ proptest! {
         if op.is_set() {
             on.cardinality = Cardinality::ManyToMany;
             on.include.clear();
+            (on.fill_left, on.fill_right) = (None, None);
         }
         let bool_ = bool_ && op.is_comparison();
         let whole = binary(&context(), op, &on, bool_, l.clone(), r.clone(), dialect, &mut Remarks::new());

@@ -2,7 +2,8 @@
 //!
 //! [`Query::parse`] makes the tree (`lex`, `parse`, `syntax`) and checks its types (`check`). An evaluation first plans
 //! (`plan`: durations and `@` become times, what is the same at every step is marked), then runs the plan (`run`, `call`)
-//! on one snapshot (`read`); `functions/` has a file per family of functions, `windows` what slides over a series.
+//! on one snapshot (`read`); `functions/` has a file per family of functions, `windows` what slides over a series,
+//! `quantiles` and `info` what looks at whole vectors.
 //!
 //! Not here: the vector algebra (`query-exec`), where samples come from (`storage-metrics`), HTTP.
 

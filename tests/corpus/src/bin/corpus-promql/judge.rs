@@ -8,20 +8,20 @@ use query_promql::{Output, Series, Value as Answer};
 use crate::script::{Expects, Notes};
 use crate::series::Value;
 
-/// Annotations of both kinds. `placed` says whether positions count.
-pub fn annotations(output: &Output, expects: &Expects, placed: bool) -> anyhow::Result<()> {
-    notes("warning", &output.warnings, &expects.warnings, placed)?;
-    notes("info", &output.infos, &expects.infos, placed)
+/// Annotations of both kinds.
+pub fn annotations(output: &Output, expects: &Expects) -> anyhow::Result<()> {
+    notes("warning", &output.warnings, &expects.warnings)?;
+    notes("info", &output.infos, &expects.infos)
 }
 
-fn notes(kind: &str, found: &[String], expected: &Notes, placed: bool) -> anyhow::Result<()> {
+fn notes(kind: &str, found: &[String], expected: &Notes) -> anyhow::Result<()> {
     if expected.none {
         ensure!(found.is_empty(), "no {kind} is expected, there is {:?}", found[0]);
     }
     if expected.some {
         ensure!(!found.is_empty(), "a {kind} is expected, there is none");
     }
-    if !expected.each.is_empty() && placed {
+    if !expected.each.is_empty() {
         for words in &expected.each {
             ensure!(
                 found.iter().any(|f| words.meets(f)),

@@ -105,7 +105,7 @@ fn run_case(store: &mut Store, eval: &Eval, options: Options) -> anyhow::Result<
             let Some(output) = settled(range(&query, start, end, step), eval)? else {
                 return Ok(());
             };
-            judge::annotations(&output, expects, true)?;
+            judge::annotations(&output, expects)?;
             return match &output.value {
                 Value::Matrix(found) => judge::matrix(found, &expects.series, start, end, step),
                 other => bail!("a matrix is expected, not {other:?}"),
@@ -115,13 +115,14 @@ fn run_case(store: &mut Store, eval: &Eval, options: Options) -> anyhow::Result<
     };
 
     if let Some(output) = settled(instant(&query, at), eval)? {
-        judge::annotations(&output, expects, true)?;
+        judge::annotations(&output, expects)?;
         judge::instant(&output.value, expects)?;
         in_a_range(&range, &query, at, eval)?;
     }
     // The same with the time written into the query, asked at other times.
     if !query.varies_with_time() {
-        let pinned = query.pinned(TimestampMs(at));
+        let text = query.pinned(TimestampMs(at)).format();
+        let pinned = Query::parse(&text).with_context(|| format!("printed as {text}"))?;
         let elsewhere = if at == 0 {
             vec![-1000, 0, 1000]
         } else {
@@ -130,7 +131,7 @@ fn run_case(store: &mut Store, eval: &Eval, options: Options) -> anyhow::Result<
         for other in elsewhere {
             let story = || format!("with @ {} at {other} ms", at as f64 / 1000.0);
             if let Some(output) = settled(instant(&pinned, other), eval).with_context(story)? {
-                judge::annotations(&output, expects, false).with_context(story)?;
+                judge::annotations(&output, expects).with_context(story)?;
                 judge::instant(&output.value, expects).with_context(story)?;
                 in_a_range(&range, &pinned, other, eval).with_context(story)?;
             }
