@@ -12,11 +12,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use model::{Day, Exemplar, LabelSet, Sample, SampleBatch, SeriesIx, TimestampMs};
+use model::{Day, Exemplar, HistogramSample, LabelSet, Sample, SampleBatch, SeriesIx, TimestampMs};
 use storage_catalogue::CatalogueError;
 use storage_wal::Lsn;
 
 use crate::head::Head;
+use crate::histogram::flaw;
 use crate::record::{KIND_BATCH, RecordWriter};
 use crate::series::{Cell, Change};
 use crate::{AppendError, Appended, Heads, Metrics};
@@ -27,6 +28,9 @@ struct Plan<'a> {
     targets: Vec<Target>,
     t: Vec<i64>,
     v: Vec<f64>,
+    /// As long as `t`, or empty.
+    start: Vec<i64>,
+    histograms: Vec<(Arc<Cell>, &'a HistogramSample)>,
     definitions: Vec<(Arc<Cell>, Day)>,
     exemplars: Vec<(Arc<Cell>, &'a Exemplar)>,
 }
@@ -63,7 +67,7 @@ impl Metrics {
         let heads = self.heads.load();
         let plan = self.plan(&heads, batch, order.as_deref(), window, &mut appended)?;
         let news = self.families.news(batch.all_metadata());
-        if plan.targets.is_empty() && plan.exemplars.is_empty() && news.is_empty() {
+        if plan.targets.is_empty() && plan.histograms.is_empty() && plan.exemplars.is_empty() && news.is_empty() {
             return Ok((appended, None));
         }
 
@@ -72,7 +76,12 @@ impl Metrics {
         let series = plan.targets.iter().map(|target| (target.cell.id, target.samples.len()));
         record.samples(series, &plan.t, &plan.v);
         record.exemplars(plan.exemplars.iter().map(|(cell, exemplar)| (cell.id, *exemplar)));
-        let record = record.metadata(&news);
+        record.metadata(&news);
+        let histograms = plan.histograms.iter();
+        let record = record.histograms(
+            &plan.start,
+            histograms.map(|(cell, sample)| (cell.id, sample.t.0, sample.start.0, &*sample.histogram)),
+        );
         let lsn = self.wal.append(KIND_BATCH, &record)?;
 
         for (cell, day) in &plan.definitions {
@@ -82,7 +91,8 @@ impl Metrics {
         for (family, metadata) in news {
             self.families.put(family, metadata);
         }
-        self.appended.fetch_add(appended.stored, Ordering::Relaxed);
+        self.appended
+            .fetch_add(appended.stored + appended.histograms, Ordering::Relaxed);
         Ok((appended, Some(lsn)))
     }
 
@@ -96,6 +106,11 @@ impl Metrics {
         appended: &mut Appended,
     ) -> Result<Plan<'a>, CatalogueError> {
         let samples = batch.samples();
+        let starts = batch.starts();
+        let start_of = |place: u32| {
+            let at = starts.binary_search_by_key(&place, |(place, _)| *place);
+            at.map_or(0, |at| starts[at].1.0)
+        };
         let mut plan = Plan {
             targets: Vec::with_capacity(batch.series_count()),
             t: Vec::with_capacity(samples.len()),
@@ -104,7 +119,8 @@ impl Metrics {
         };
         let mut current: Option<(SeriesIx, Day, Arc<Cell>)> = None;
         for i in 0..samples.len() {
-            let (series, Sample { t, v }) = samples[order.map_or(i, |order| order[i] as usize)];
+            let place = order.map_or(i, |order| order[i] as usize);
+            let (series, Sample { t, v }) = samples[place];
             if t < window.oldest || t > window.newest {
                 refuse(batch, series, t, window, appended);
                 continue;
@@ -126,6 +142,25 @@ impl Metrics {
             }
             plan.t.push(t.0);
             plan.v.push(v);
+            if !starts.is_empty() {
+                // A start after its sample says nothing.
+                plan.start
+                    .push(Some(start_of(place as u32)).filter(|&start| start <= t.0).unwrap_or(0));
+            }
+        }
+        for (series, sample) in batch.histograms() {
+            if sample.t < window.oldest || sample.t > window.newest {
+                refuse(batch, *series, sample.t, window, appended);
+                continue;
+            }
+            if let Some(flaw) = flaw(&sample.histogram) {
+                appended.invalid += 1;
+                let labels = LabelSet::from_encoded(batch.labels(*series).0).unwrap_or_default();
+                (appended.example).get_or_insert_with(|| format!("invalid histogram of {labels}: {flaw}"));
+                continue;
+            }
+            let cell = self.cell_for(heads, batch, *series, sample.t.day(), &mut plan.definitions)?;
+            plan.histograms.push((cell, sample));
         }
         for (series, exemplar) in batch.exemplars() {
             if exemplar.t >= window.oldest && exemplar.t <= window.newest {
@@ -175,18 +210,11 @@ impl Metrics {
 
 fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
     let mut sum = Change::default();
-    let (mut min, mut max) = (i64::MAX, i64::MIN);
     for target in &plan.targets {
         let (t, v) = (&plan.t[target.samples.clone()], &plan.v[target.samples.clone()]);
-        let change = target.cell.append(t, v);
-        sum.stored += change.stored;
-        sum.duplicates += change.duplicates;
-        sum.conflicts += change.conflicts;
-        sum.bytes += change.bytes;
-        for &t in t {
-            min = min.min(t);
-            max = max.max(t);
-        }
+        let start = plan.start.get(target.samples.clone()).unwrap_or(&[]);
+        let change = target.cell.append(t, v, start);
+        sum.add(&change);
         if let Some(at) = change.first_conflict
             && appended.example.is_none()
         {
@@ -196,13 +224,31 @@ fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
             ));
         }
     }
-    head.count(&sum, min, max);
+    appended.stored = sum.stored;
+    for (cell, sample) in &plan.histograms {
+        let start = sample.start.0;
+        let change = cell.append_histogram(
+            sample.t.0,
+            if start <= sample.t.0 { start } else { 0 },
+            &sample.histogram,
+        );
+        sum.add(&change);
+        if change.conflicts > 0 {
+            appended.example.get_or_insert_with(|| {
+                format!(
+                    "duplicate sample for timestamp {}: {} has another value there already, which stays",
+                    sample.t.0, cell.labels
+                )
+            });
+        }
+    }
+    appended.histograms = sum.stored - appended.stored;
+    head.count(&sum);
     for (cell, exemplar) in &plan.exemplars {
         if let Some(bytes) = cell.add_exemplar(exemplar) {
             head.count_exemplar(exemplar.t.0, bytes);
         }
     }
-    appended.stored = sum.stored;
     appended.duplicates = sum.duplicates;
     appended.conflicts = sum.conflicts;
 }

@@ -359,7 +359,7 @@ impl OpenBlock {
         out: &mut Samples,
         buffer: &mut Vec<u8>,
     ) -> Result<u64, BlockError> {
-        let base = out.t.len();
+        let base = out.mark();
         read_into(&self.path, &self.file, extent.offset, extent.bytes as usize, buffer)?;
         let mut reader = Reader::new(buffer);
         let mut damaged = 0;
@@ -587,7 +587,7 @@ mod tests {
 
     fn chunk(first: i64, values: &[f64]) -> Chunk {
         let t: Vec<i64> = (0..values.len() as i64).map(|i| first + i * 1000).collect();
-        Chunk::encode(&t, values)
+        Chunk::encode(&t, values, &[])
     }
 
     fn write(disk: &Disk, series: &[(u32, Vec<Chunk>)]) -> Written {

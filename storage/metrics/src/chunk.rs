@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! row        = encoding u8 · count uv · first time iv · last - first uv · len uv · data [len] · crc u32
-//! encoding   = times << 4 | values
-//! data       = times column · values column · exceptions (only for constant and decimal)
+//! encoding   = starts << 7 | times << 4 | values
+//! data       = times column · starts column (only if starts is 1) · values column
+//!              · exceptions (only for constant and decimal)
 //!
 //! times 0    regular: nothing; the step is (last - first) / (count - 1), without remainder
 //! times 1    steps: first step uv · residual column of the count - 2 changes of the step     (`residual.rs`)
@@ -17,6 +18,9 @@
 //!            value = integer / 10^exponent; the integers as the sum (order 0: of count - 1 steps) or the sum of
 //!            the sum (order 1: first step iv, then count - 2 changes) of residual * factor
 //! values 2   XOR: the bits of `gorilla.rs`, values only, to the end of data
+//! values 3   native histograms, as `histogram.rs` draws them
+//!
+//! starts     when the counting of each sample began (`starts.rs`), from the chunk's first time
 //!
 //! exceptions = count uv · (samples since the last exception uv · bits u64)*       values that do not fit
 //! ```
@@ -24,13 +28,18 @@
 //! `crc` is the CRC32C of its row so far. A reader trusts neither `count` (at most [`SAMPLES_MAX`]) nor `len`.
 //! Numbers not listed here are left for further encodings. Golden files: `testdata/chunk_*_v1.bin`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use model::{Histogram, TimestampMs};
 use storage_codec::{BitReader, BitWriter, Malformed, Reader, crc32c, put_iv, put_uv};
 
 use crate::Samples;
 use crate::gorilla::ValueState;
+use crate::histogram;
 use crate::residual::{self, Residuals};
+use crate::samples::{Histograms, goes_on, same_shape};
+use crate::starts::{get_starts, put_starts};
 
 /// Most samples a reader accepts in one chunk.
 pub(crate) const SAMPLES_MAX: usize = 1 << 13;
@@ -40,6 +49,13 @@ const TIMES_STEPS: u8 = 1;
 const VALUES_CONSTANT: u8 = 0;
 const VALUES_DECIMAL: u8 = 1;
 const VALUES_XOR: u8 = 2;
+const VALUES_HISTOGRAMS: u8 = 3;
+const STARTS: u8 = 0x80;
+
+/// Histograms in one chunk, at most.
+const HISTOGRAMS_MAX: usize = 120;
+/// Counts in one chunk of histograms, at most (but for the first one's).
+const COUNTS_MAX: usize = 1 << 15;
 
 /// A closed chunk in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,17 +78,56 @@ pub(crate) struct ChunkView<'a> {
 }
 
 impl Chunk {
-    /// Encodes samples (1 to [`SAMPLES_MAX`], times strictly rising) as small as it can.
-    pub(crate) fn encode(t: &[i64], v: &[f64]) -> Chunk {
+    /// Encodes samples (1 to [`SAMPLES_MAX`], times strictly rising) as small as it can. `start` is as long as `t`, or
+    /// empty.
+    pub(crate) fn encode(t: &[i64], v: &[f64], start: &[i64]) -> Chunk {
         debug_assert!(!t.is_empty() && t.len() == v.len() && t.len() <= SAMPLES_MAX);
         let mut data = Vec::with_capacity(64);
-        let times = put_times(&mut data, t);
+        let times = put_columns(&mut data, t, start);
         let values = put_values(&mut data, v);
+        Chunk::of(t, times | values, data)
+    }
+
+    /// Encodes a range of histograms as chunks: one ends with its day, where the rule of the buckets changes, where a
+    /// counter begins anew, and when it is large enough.
+    pub(crate) fn encode_histograms(list: &Histograms, range: Range<usize>, chunks: &mut Vec<Chunk>) {
+        let mut first = range.start;
+        let mut counts = 0;
+        for i in range.clone() {
+            let h = &list.h[i];
+            let size = h.positive.counts.len() + h.negative.counts.len();
+            let ends = i > first && {
+                let before = &list.h[i - 1];
+                i - first >= HISTOGRAMS_MAX
+                    || counts + size > COUNTS_MAX
+                    || TimestampMs(list.t[i]).day() != TimestampMs(list.t[first]).day()
+                    || !shares_chunk(before, h)
+            };
+            if ends {
+                chunks.push(Chunk::of_histograms(list, first..i));
+                (first, counts) = (i, 0);
+            }
+            counts += size;
+        }
+        if first < range.end {
+            chunks.push(Chunk::of_histograms(list, first..range.end));
+        }
+    }
+
+    fn of_histograms(list: &Histograms, range: Range<usize>) -> Chunk {
+        let t = &list.t[range.clone()];
+        let mut data = Vec::with_capacity(256);
+        let times = put_columns(&mut data, t, list.start.get(range.clone()).unwrap_or(&[]));
+        histogram::put_values(&mut data, &list.h[range]);
+        Chunk::of(t, times | VALUES_HISTOGRAMS, data)
+    }
+
+    fn of(t: &[i64], encoding: u8, data: Vec<u8>) -> Chunk {
         Chunk {
             min: t[0],
             max: t[t.len() - 1],
             count: t.len() as u32,
-            encoding: times << 4 | values,
+            encoding,
             data: data.into(),
         }
     }
@@ -142,21 +197,36 @@ impl<'a> ChunkView<'a> {
 
     /// Appends all samples to `out`; what a failed decode appended is taken back.
     pub(crate) fn decode(&self, out: &mut Samples) -> Result<(), Malformed> {
-        let base = out.t.len();
-        self.decode_columns(out).inspect_err(|_| {
-            out.t.truncate(base);
-            out.v.truncate(base);
+        let base = out.mark();
+        let decoded = match self.encoding & 15 {
+            VALUES_HISTOGRAMS => self.decode_histograms(&mut out.histograms),
+            _ => self.decode_columns(out),
+        };
+        if decoded.is_err() {
+            out.truncate(base);
+        }
+        out.pad_starts();
+        decoded
+    }
+
+    fn decode_histograms(&self, out: &mut Histograms) -> Result<(), Malformed> {
+        let mut reader = Reader::new(self.data);
+        let (mut t, mut start) = (Vec::new(), Vec::new());
+        let n = self.get_columns(&mut reader, &mut t, &mut start)?;
+        let mut at = 0;
+        histogram::get_values(&mut reader, n, |h| {
+            out.push(t[at], start.get(at).copied().unwrap_or(0), h);
+            at += 1;
         })
     }
 
     fn decode_columns(&self, out: &mut Samples) -> Result<(), Malformed> {
         let bad = |what| Malformed { at: 0, what };
-        let n = self.count as usize;
-        if n == 0 || n > SAMPLES_MAX {
-            return Err(bad("impossible number of samples"));
-        }
         let mut reader = Reader::new(self.data);
-        get_times(&mut reader, self.encoding >> 4, n, self.min, self.max, &mut out.t)?;
+        if self.encoding & STARTS != 0 {
+            out.start.resize(out.t.len(), 0);
+        }
+        let n = self.get_columns(&mut reader, &mut out.t, &mut out.start)?;
         let base = out.v.len();
         match self.encoding & 15 {
             VALUES_CONSTANT => {
@@ -181,6 +251,38 @@ impl<'a> ChunkView<'a> {
         }
         Ok(())
     }
+
+    /// Reads times, and starts if the chunk has them; says how many samples there are.
+    fn get_columns(&self, reader: &mut Reader<'_>, t: &mut Vec<i64>, start: &mut Vec<i64>) -> Result<usize, Malformed> {
+        let n = self.count as usize;
+        if n == 0 || n > SAMPLES_MAX {
+            return Err(Malformed {
+                at: 0,
+                what: "impossible number of samples",
+            });
+        }
+        get_times(reader, self.encoding >> 4 & 7, n, self.min, self.max, t)?;
+        if self.encoding & STARTS != 0 {
+            get_starts(reader, self.min, n, start)?;
+        }
+        Ok(n)
+    }
+}
+
+/// Whether two histograms, one after the other, may lie in one chunk.
+fn shares_chunk(before: &Histogram, next: &Histogram) -> bool {
+    let gauge_or_marker = next.reset == model::ResetHint::Gauge || next.is_stale();
+    same_shape(before, next) && (gauge_or_marker || goes_on(before, next))
+}
+
+/// Appends the columns that all chunks have; says which encodings they are.
+fn put_columns(out: &mut Vec<u8>, t: &[i64], start: &[i64]) -> u8 {
+    let times = put_times(out, t) << 4;
+    if start.iter().all(|&start| start == 0) {
+        return times;
+    }
+    put_starts(out, t[0], start);
+    times | STARTS
 }
 
 /// Appends the times column; says which encoding it is.
@@ -413,7 +515,7 @@ mod tests {
     fn row(samples: &[(i64, f64)]) -> Vec<u8> {
         let (t, v): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
         let mut out = Vec::new();
-        Chunk::encode(&t, &v).put_row(&mut out);
+        Chunk::encode(&t, &v, &[]).put_row(&mut out);
         out
     }
 
@@ -540,6 +642,6 @@ mod tests {
         let (t, v): (Vec<i64>, Vec<f64>) = (0..240)
             .map(|i| (i * 15_000, (250 + (i * 7919) % 97) as f64 / 100.0))
             .unzip();
-        assert!(Chunk::encode(&t, &v).data.len() < 300);
+        assert!(Chunk::encode(&t, &v, &[]).data.len() < 300);
     }
 }

@@ -13,8 +13,8 @@ use roaring::RoaringBitmap;
 use storage_catalogue::BlockRef;
 
 use crate::block::{BlockWriter, Extent, OpenBlock, corrupt};
-use crate::chunk::Chunk;
 use crate::exemplar::{ExemplarFile, sort_and_dedup};
+use crate::series::encode;
 use crate::tombstones::{self, Mask, Masks};
 use crate::{BlockError, Metrics, Samples};
 
@@ -79,23 +79,24 @@ impl Metrics {
         let mut samples = Samples::default();
         let mut buffer = Vec::new();
         let mut chunks = Vec::new();
+        let base = samples.mark();
         while let Some(id) = cursors.iter().filter_map(|c| Some(c.current?.0)).min() {
             samples.clear();
             for cursor in &mut cursors {
                 let Some((_, extent)) = cursor.current.filter(|&(series, _)| series == id) else {
                     continue;
                 };
-                let (second, histograms) = (samples.t.len(), samples.histograms.t.len());
+                let second = samples.mark();
                 let damaged = cursor
                     .block
                     .read(id, extent, TimeRangeMs::ALL, &mut samples, &mut buffer)?;
                 self.blocks.count_damage(damaged);
-                tombstones::remove(&cursor.masks, id, &mut samples, (second, histograms));
-                samples.merge_tail(0, second);
+                tombstones::remove(&cursor.masks, id, &mut samples, second);
+                samples.merge_tail(base, second);
                 cursor.advance()?;
             }
             chunks.clear();
-            encode(&samples, &mut chunks);
+            encode(&samples, CHUNK_SAMPLES, &mut chunks);
             writer.add(id, &chunks)?;
             if !chunks.is_empty() {
                 ids.insert(id);
@@ -183,14 +184,5 @@ impl Cursor {
             self.next_page += 1;
             self.series = page.into_iter();
         }
-    }
-}
-
-fn encode(samples: &Samples, chunks: &mut Vec<Chunk>) {
-    let len = samples.t.len();
-    let pieces = len.div_ceil(CHUNK_SAMPLES);
-    for piece in 0..pieces {
-        let (from, to) = (len * piece / pieces, len * (piece + 1) / pieces);
-        chunks.push(Chunk::encode(&samples.t[from..to], &samples.v[from..to]));
     }
 }

@@ -113,10 +113,10 @@ impl Head {
         }
     }
 
-    /// Counts what a batch changed; `min` and `max` are the times of its first and last stored sample.
-    pub(crate) fn count(&self, change: &Change, min: i64, max: i64) {
+    /// Counts what a batch changed.
+    pub(crate) fn count(&self, change: &Change) {
         self.samples.fetch_add(change.stored, Ordering::Relaxed);
-        if change.stored > 0 {
+        if let Some((min, max)) = change.extent {
             self.extend(min, max);
         }
         self.grow(change.bytes);

@@ -14,6 +14,9 @@ mod cut;
 mod exemplar;
 mod gorilla;
 mod head;
+mod histogram;
+#[cfg(test)]
+mod histogram_tests;
 mod metadata;
 mod record;
 mod replay;
@@ -21,11 +24,13 @@ mod residual;
 mod samples;
 mod scan;
 mod series;
+mod starts;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod track;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,8 +79,12 @@ pub struct Options {
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
-    /// Samples stored.
+    /// Floats stored.
     pub stored: u64,
+    /// Native histograms stored.
+    pub histograms: u64,
+    /// Native histograms that are none.
+    pub invalid: u64,
     /// Samples that were there already with the same value.
     pub duplicates: u64,
     /// Samples older than retention.

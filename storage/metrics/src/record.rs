@@ -5,7 +5,7 @@
 //! `uv` = LEB128, `iv` = zigzag LEB128, numbers little-endian. The WAL frames and checks the record.
 //!
 //! ```text
-//! record     = definitions · samples · exemplars · metadata
+//! record     = definitions · samples · exemplars · metadata · (starts · histograms, if there are any)
 //! definitions= count uv · (id uv · day iv · labels (len uv · encoded label set))*
 //! samples    = series count n uv · sample count m uv · ids [n] · counts [n] · times [m] · values [m]
 //!   ids      = id - previous id iv, the first from 0
@@ -14,16 +14,22 @@
 //!   values   = bits u64
 //! exemplars  = count uv · (id uv · exemplar (`exemplar.rs`))*
 //! metadata   = count uv · (family (len uv · UTF-8) · kind u8 · unit (len uv · UTF-8) · help (len uv · UTF-8))*
+//! starts     = count uv · (place among the samples - the place before uv · start - the start before iv)*
+//!              when the counting of a sample began, ms; both from 0
+//! histograms = count uv · (id uv · time iv · start iv · histogram (`histogram.rs`))*
 //! ```
 //!
 //! A definition says: this id has this label set and is in use on this day. Each generation of the head defines an id
 //! before its first use on a day (in the same record, or in an earlier one of the generation), so that the part of the
 //! WAL that is not in blocks yet replays alone. Golden file: `testdata/wal_batch_v1.bin`.
 
-use model::{Day, Exemplar, LabelSet, MetricKind, MetricMetadata};
+use std::sync::Arc;
+
+use model::{Day, Exemplar, Histogram, LabelSet, MetricKind, MetricMetadata};
 use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv};
 
 use crate::exemplar::{get_exemplar, put_exemplar};
+use crate::histogram::{get_histogram, put_histogram};
 
 /// The kind of a batch record.
 pub(crate) const KIND_BATCH: u8 = 1;
@@ -83,11 +89,37 @@ impl RecordWriter {
         }
     }
 
-    /// The last piece; returns the record.
-    pub(crate) fn metadata(mut self, metadata: &[&(String, MetricMetadata)]) -> Vec<u8> {
+    pub(crate) fn metadata(&mut self, metadata: &[&(String, MetricMetadata)]) {
         put_uv(&mut self.out, metadata.len() as u64);
         for (family, metadata) in metadata {
             put_metadata(&mut self.out, family, metadata);
+        }
+    }
+
+    /// The last piece; returns the record. `starts` is as long as the samples, or empty; of each histogram the id, the
+    /// time, the start and the value.
+    pub(crate) fn histograms<'a>(
+        mut self,
+        starts: &[i64],
+        histograms: impl ExactSizeIterator<Item = (u32, i64, i64, &'a Histogram)>,
+    ) -> Vec<u8> {
+        if starts.is_empty() && histograms.len() == 0 {
+            return self.out;
+        }
+        let known = || starts.iter().enumerate().filter(|(_, start)| **start != 0);
+        put_uv(&mut self.out, known().count() as u64);
+        let (mut place, mut last) = (0, 0i64);
+        for (at, &start) in known() {
+            put_uv(&mut self.out, (at - place) as u64);
+            put_iv(&mut self.out, start.wrapping_sub(last));
+            (place, last) = (at, start);
+        }
+        put_uv(&mut self.out, histograms.len() as u64);
+        for (id, t, start, h) in histograms {
+            put_uv(&mut self.out, u64::from(id));
+            put_iv(&mut self.out, t);
+            put_iv(&mut self.out, start);
+            put_histogram(&mut self.out, h);
         }
         self.out
     }
@@ -103,6 +135,9 @@ pub(crate) struct Record {
     pub(crate) v: Vec<f64>,
     pub(crate) exemplars: Vec<(u32, Exemplar)>,
     pub(crate) metadata: Vec<(String, MetricMetadata)>,
+    /// As long as `t`, or empty.
+    pub(crate) starts: Vec<i64>,
+    pub(crate) histograms: Vec<(u32, i64, i64, Arc<Histogram>)>,
 }
 
 impl Record {
@@ -156,6 +191,13 @@ impl Record {
         for _ in 0..r.count(4)? {
             record.metadata.push(get_metadata(r)?);
         }
+        if !r.is_empty() {
+            record.starts = get_starts(r, samples)?;
+            for _ in 0..r.count(20)? {
+                let (id, t, start) = (get_id(r)?, r.iv()?, r.iv()?);
+                record.histograms.push((id, t, start, Arc::new(get_histogram(r)?)));
+            }
+        }
         Ok(record)
     }
 }
@@ -180,6 +222,23 @@ pub(crate) fn get_metadata(reader: &mut Reader<'_>) -> Result<(String, MetricMet
     Ok((family, MetricMetadata { kind, unit, help }))
 }
 
+/// Starts of `samples` samples; empty if none is known.
+fn get_starts(reader: &mut Reader<'_>, samples: usize) -> Result<Vec<i64>, Malformed> {
+    let (mut place, mut last) = (0usize, 0i64);
+    let mut starts = Vec::new();
+    for _ in 0..reader.count(2)? {
+        let at = reader.position();
+        place = place.saturating_add(usize::try_from(reader.uv()?).unwrap_or(usize::MAX));
+        last = last.wrapping_add(reader.iv()?);
+        starts.resize(samples, 0);
+        *starts.get_mut(place).ok_or(Malformed {
+            at,
+            what: "start of a sample that is not there",
+        })? = last;
+    }
+    Ok(starts)
+}
+
 fn get_id(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
     let at = reader.position();
     u32::try_from(reader.uv()?).map_err(|_| Malformed {
@@ -191,6 +250,7 @@ fn get_id(reader: &mut Reader<'_>) -> Result<u32, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::histogram::tests::counter;
     use crate::testing::golden;
     use model::TimestampMs;
     use proptest::prelude::*;
@@ -199,7 +259,12 @@ mod tests {
         let mut writer = RecordWriter::new(record.definitions.iter().map(|(id, day, labels)| (*id, *day, labels)));
         writer.samples(record.series.iter().copied(), &record.t, &record.v);
         writer.exemplars(record.exemplars.iter().map(|(id, e)| (*id, e)));
-        writer.metadata(&record.metadata.iter().collect::<Vec<_>>())
+        writer.metadata(&record.metadata.iter().collect::<Vec<_>>());
+        let histograms = record.histograms.iter();
+        writer.histograms(
+            &record.starts,
+            histograms.map(|(id, t, start, h)| (*id, *t, *start, &**h)),
+        )
     }
 
     #[test]
@@ -224,12 +289,27 @@ mod tests {
                     help: "1 = the target answers".into(),
                 },
             )],
+            ..Record::default()
         };
         let stored = golden("wal_batch_v1.bin", &encode(&record));
         assert_eq!(Record::decode(&stored).unwrap(), record);
         for len in 0..stored.len() {
             assert!(Record::decode(&stored[..len]).is_err(), "cut to {len}");
         }
+    }
+
+    #[test]
+    fn golden_wal_batch_with_histograms_v1() {
+        let record = Record {
+            series: vec![(7, 2), (3, 1)],
+            t: vec![1_700_000_000_000, 1_700_000_015_000, 1_700_000_000_000],
+            v: vec![1.0, 2.0, 3.0],
+            starts: vec![1_699_999_990_000, 1_699_999_990_000, 0],
+            histograms: vec![(9, 1_700_000_000_000, 1_699_999_000_000, Arc::new(counter(&[1.0, 5.0])))],
+            ..Record::default()
+        };
+        let stored = golden("wal_batch_histograms_v1.bin", &encode(&record));
+        assert_eq!(Record::decode(&stored).unwrap(), record);
     }
 
     proptest! {

@@ -83,16 +83,19 @@ impl<'a> Replayer<'a> {
         }
         let mut start = 0;
         for &(id, samples) in &record.series {
-            let (t, v) = (&record.t[start..start + samples], &record.v[start..start + samples]);
+            let range = start..start + samples;
+            let (t, v) = (&record.t[range.clone()], &record.v[range.clone()]);
+            let starts = record.starts.get(range).unwrap_or(&[]);
             start += samples;
             match self.cells.get(&id) {
-                Some(cell) => {
-                    let (min, max) = (t.iter().min().copied(), t.iter().max().copied());
-                    let change = cell.append(t, v);
-                    self.head
-                        .count(&change, min.unwrap_or(i64::MAX), max.unwrap_or(i64::MIN));
-                }
+                Some(cell) => self.head.count(&cell.append(t, v, starts)),
                 None => self.undefined += samples as u64,
+            }
+        }
+        for (id, t, start, h) in &record.histograms {
+            match self.cells.get(id) {
+                Some(cell) => self.head.count(&cell.append_histogram(*t, *start, h)),
+                None => self.undefined += 1,
             }
         }
         for (id, exemplar) in &record.exemplars {

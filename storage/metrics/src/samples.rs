@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Histogram, TimeRangeMs, TimestampMs};
+use model::{Histogram, ResetHint, TimeRangeMs, TimestampMs};
 
 /// Samples in columns, rising by time, one per time: floats, and native histograms beside them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,69 +28,285 @@ pub struct Histograms {
     pub start: Vec<i64>,
 }
 
+/// Where two runs meet in the columns: so many floats and so many histograms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) floats: usize,
+    pub(crate) histograms: usize,
+}
+
 impl Samples {
-    pub(crate) fn clear(&mut self) {
-        self.truncate(0);
+    /// Empties it, keeping the buffers.
+    pub fn clear(&mut self) {
+        self.truncate(Mark {
+            floats: 0,
+            histograms: 0,
+        });
     }
 
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.t.truncate(len);
-        self.v.truncate(len);
+    /// Floats and histograms together.
+    pub fn count(&self) -> usize {
+        self.t.len() + self.histograms.t.len()
+    }
+
+    /// The end of what is there.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            floats: self.t.len(),
+            histograms: self.histograms.t.len(),
+        }
+    }
+
+    pub(crate) fn truncate(&mut self, mark: Mark) {
+        self.t.truncate(mark.floats);
+        self.v.truncate(mark.floats);
+        self.start.truncate(mark.floats);
+        self.histograms.truncate(mark.histograms);
     }
 
     pub(crate) fn extend(&mut self, samples: &[(i64, f64)]) {
         self.t.extend(samples.iter().map(|s| s.0));
         self.v.extend(samples.iter().map(|s| s.1));
+        self.pad_starts();
+    }
+
+    /// Notes when the counting of the floats after `from` began, if `start_of` knows any.
+    pub(crate) fn set_starts(&mut self, from: usize, start_of: impl Fn(i64) -> i64) {
+        self.start.resize(from, 0);
+        self.start.extend(self.t[from..].iter().map(|&t| start_of(t)));
+    }
+
+    /// Makes the column of starts as long as the others, if there is one.
+    pub(crate) fn pad_starts(&mut self) {
+        if !self.start.is_empty() {
+            self.start.resize(self.t.len(), 0);
+        }
     }
 
     /// Lets `append` add a rising run and keeps of it what lies in `range`; nothing if it fails.
     pub(crate) fn append_within(&mut self, range: TimeRangeMs, append: impl FnOnce(&mut Samples) -> bool) -> bool {
-        let base = self.t.len();
+        let base = self.mark();
         if !append(self) {
             self.truncate(base);
             return false;
         }
-        let end = base + self.t[base..].partition_point(|&t| TimestampMs(t) <= range.end);
-        self.truncate(end);
-        let start = base + self.t[base..].partition_point(|&t| TimestampMs(t) < range.start);
-        self.t.drain(base..start);
-        self.v.drain(base..start);
+        let (start, end) = inside(&self.t, base.floats, range);
+        let (first, last) = inside(&self.histograms.t, base.histograms, range);
+        self.truncate(Mark {
+            floats: end,
+            histograms: last,
+        });
+        self.t.drain(base.floats..start);
+        self.v.drain(base.floats..start);
+        if !self.start.is_empty() {
+            self.start.drain(base.floats..start);
+        }
+        self.histograms.drain(base.histograms, first);
         true
     }
 
-    /// Merges a second rising run into the run that begins at `base`; at equal times the one that is there stays.
-    pub(crate) fn merge_from(&mut self, base: usize, run: impl Iterator<Item = (i64, f64)>) {
-        let mut run = run.peekable();
-        let Some(&(first, _)) = run.peek() else {
-            return;
-        };
-        // Usually the second run begins after the first, or near its end.
-        let keep = base + self.t[base..].partition_point(|&t| t < first);
-        let (t, v) = (self.t.split_off(keep), self.v.split_off(keep));
-        let mut tail = t.into_iter().zip(v).peekable();
-        loop {
-            let (t, v) = match (tail.peek(), run.peek()) {
-                (Some(a), Some(b)) if b.0 < a.0 => *b,
-                (Some(a), _) => *a,
-                (None, Some(b)) => *b,
-                (None, None) => return,
-            };
-            self.t.push(t);
-            self.v.push(v);
-            while tail.next_if(|s| s.0 <= t).is_some() {}
-            while run.next_if(|s| s.0 <= t).is_some() {}
+    /// Merges the run that begins at `second` into the one from `base` to `second`; at equal times the one that is
+    /// there stays, whatever it is.
+    pub(crate) fn merge_tail(&mut self, base: Mark, second: Mark) {
+        let (floats, histograms) = (&self.t, &self.histograms.t);
+        let mixed = floats.len() > base.floats && histograms.len() > base.histograms;
+        if mixed && second != base {
+            let known = histograms[base.histograms..second.histograms].to_vec();
+            self.keep_floats(second.floats, |t| known.binary_search(&t).is_err());
+            let known = self.t[base.floats..second.floats].to_vec();
+            self.histograms
+                .keep(second.histograms, |t| known.binary_search(&t).is_err());
+        }
+        self.merge_floats(base.floats, second.floats);
+        self.histograms.merge(base.histograms, second.histograms);
+    }
+
+    fn merge_floats(&mut self, base: usize, second: usize) {
+        if let Some((base, order)) = merge_order(&self.t, base, second) {
+            self.reorder(base, &order);
         }
     }
 
-    /// Merges the run that begins at `second` into the one from `base` to `second`.
-    pub(crate) fn merge_tail(&mut self, base: usize, second: usize) {
-        let first_is_before = second == base || second == self.t.len() || self.t[second - 1] < self.t[second];
-        if first_is_before {
-            return;
+    fn keep_floats(&mut self, from: usize, keep: impl Fn(i64) -> bool) {
+        let order: Vec<usize> = (from..self.t.len()).filter(|&i| keep(self.t[i])).collect();
+        if order.len() < self.t.len() - from {
+            self.reorder(from, &order);
         }
-        let (t, v) = (self.t.split_off(second), self.v.split_off(second));
-        self.merge_from(base, t.into_iter().zip(v));
     }
+
+    fn reorder(&mut self, base: usize, order: &[usize]) {
+        reorder(&mut self.t, base, order);
+        reorder(&mut self.v, base, order);
+        if !self.start.is_empty() {
+            reorder(&mut self.start, base, order);
+        }
+    }
+
+    /// Says of each histogram after `base` what is known against the one before: what storage cannot know ([unknown]),
+    /// and never that a counter began anew.
+    ///
+    /// [unknown]: ResetHint::Unknown
+    pub(crate) fn settle_hints(&mut self, base: Mark) {
+        let list = &mut self.histograms.h[base.histograms..];
+        for i in 0..list.len() {
+            let hint = match list[i].reset {
+                ResetHint::Gauge | ResetHint::NotReset => continue,
+                ResetHint::Reset => ResetHint::Unknown,
+                ResetHint::Unknown => match i.checked_sub(1).map(|before| &list[before]) {
+                    Some(before) if goes_on(before, &list[i]) => ResetHint::NotReset,
+                    _ => continue,
+                },
+            };
+            Arc::make_mut(&mut list[i]).reset = hint;
+        }
+    }
+}
+
+impl Histograms {
+    pub(crate) fn push(&mut self, t: i64, start: i64, h: Arc<Histogram>) {
+        self.t.push(t);
+        self.h.push(h);
+        if start != 0 || !self.start.is_empty() {
+            self.start.resize(self.t.len() - 1, 0);
+            self.start.push(start);
+        }
+    }
+
+    /// Inserts one at its place.
+    pub(crate) fn insert(&mut self, at: usize, t: i64, start: i64, h: Arc<Histogram>) {
+        if start != 0 || !self.start.is_empty() {
+            self.start.resize(self.t.len(), 0);
+            self.start.insert(at, start);
+        }
+        self.t.insert(at, t);
+        self.h.insert(at, h);
+    }
+
+    /// Appends all of the other.
+    pub(crate) fn append(&mut self, other: &Histograms) {
+        for (i, (&t, h)) in other.t.iter().zip(&other.h).enumerate() {
+            self.push(t, other.start_of(i), h.clone());
+        }
+    }
+
+    /// Those in `range`.
+    pub(crate) fn within(&self, range: TimeRangeMs) -> Histograms {
+        let (from, to) = inside(&self.t, 0, range);
+        let start = self.start.get(from..to).unwrap_or(&[]).to_vec();
+        Histograms {
+            t: self.t[from..to].to_vec(),
+            h: self.h[from..to].to_vec(),
+            start,
+        }
+    }
+
+    /// Merges the run that begins at `second` into the one that begins at `base`.
+    pub(crate) fn merge_from(&mut self, base: Mark, second: Mark) {
+        self.merge(base.histograms, second.histograms);
+    }
+
+    /// When the counting of the histogram at `i` began; 0: not known.
+    pub(crate) fn start_of(&self, i: usize) -> i64 {
+        self.start.get(i).copied().unwrap_or(0)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.t.truncate(len);
+        self.h.truncate(len);
+        self.start.truncate(len);
+    }
+
+    fn drain(&mut self, from: usize, to: usize) {
+        self.t.drain(from..to);
+        self.h.drain(from..to);
+        if !self.start.is_empty() {
+            self.start.drain(from..to);
+        }
+    }
+
+    fn keep(&mut self, from: usize, keep: impl Fn(i64) -> bool) {
+        let order: Vec<usize> = (from..self.t.len()).filter(|&i| keep(self.t[i])).collect();
+        if order.len() < self.t.len() - from {
+            self.reorder(from, &order);
+        }
+    }
+
+    fn merge(&mut self, base: usize, second: usize) {
+        let Some((base, order)) = merge_order(&self.t, base, second) else {
+            return;
+        };
+        self.reorder(base, &order);
+        // Another one may stand before each now.
+        for h in &mut self.h[base..] {
+            if h.reset == ResetHint::NotReset {
+                Arc::make_mut(h).reset = ResetHint::Unknown;
+            }
+        }
+    }
+
+    fn reorder(&mut self, base: usize, order: &[usize]) {
+        reorder(&mut self.t, base, order);
+        reorder(&mut self.h, base, order);
+        if !self.start.is_empty() {
+            reorder(&mut self.start, base, order);
+        }
+    }
+}
+
+/// Whether `next` continues the counting of `before`: both counters of one shape, and nothing went down.
+pub(crate) fn goes_on(before: &Histogram, next: &Histogram) -> bool {
+    same_shape(before, next) && next.reset != ResetHint::Reset && !next.is_reset_after(before)
+}
+
+/// Whether two histograms may share a chunk, as far as their buckets' rule goes.
+pub(crate) fn same_shape(a: &Histogram, b: &Histogram) -> bool {
+    let gauge = |h: &Histogram| h.reset == ResetHint::Gauge;
+    gauge(a) == gauge(b)
+        && a.is_stale() == b.is_stale()
+        && a.schema == b.schema
+        && a.zero_threshold.to_bits() == b.zero_threshold.to_bits()
+        && a.bounds.len() == b.bounds.len()
+        && a.bounds
+            .iter()
+            .zip(b.bounds.iter())
+            .all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// Places of the first time in `range`, and of the first one after it.
+fn inside(t: &[i64], base: usize, range: TimeRangeMs) -> (usize, usize) {
+    let end = base + t[base..].partition_point(|&t| TimestampMs(t) <= range.end);
+    let start = base + t[base..end].partition_point(|&t| TimestampMs(t) < range.start);
+    (start, end)
+}
+
+/// From where, and in which order, the runs `base..second` and `second..` become one; `None` if they are one already.
+fn merge_order(t: &[i64], base: usize, second: usize) -> Option<(usize, Vec<usize>)> {
+    if second == base || second == t.len() || t[second - 1] < t[second] {
+        return None;
+    }
+    // Usually the second run begins near the end of the first.
+    let base = base + t[base..second].partition_point(|&earlier| earlier < t[second]);
+    let mut order = Vec::with_capacity(t.len() - base);
+    let (mut a, mut b) = (base, second);
+    while a < second || b < t.len() {
+        if b == t.len() || (a < second && t[a] <= t[b]) {
+            if b < t.len() && t[a] == t[b] {
+                b += 1;
+            }
+            order.push(a);
+            a += 1;
+        } else {
+            order.push(b);
+            b += 1;
+        }
+    }
+    Some((base, order))
+}
+
+fn reorder<T: Clone>(column: &mut Vec<T>, base: usize, order: &[usize]) {
+    let tail: Vec<T> = order.iter().map(|&i| column[i].clone()).collect();
+    column.truncate(base);
+    column.extend(tail);
 }
 
 #[cfg(test)]
@@ -103,17 +319,34 @@ mod tests {
         s
     }
 
+    fn at(floats: usize, histograms: usize) -> Mark {
+        Mark { floats, histograms }
+    }
+
     #[test]
     fn at_equal_times_the_first_run_wins() {
         let mut s = samples(&[(99, 0.0), (1, 1.0), (3, 1.0), (5, 1.0), (2, 2.0), (3, 2.0), (9, 2.0)]);
-        s.merge_tail(1, 4);
+        s.merge_tail(at(1, 0), at(4, 0));
         assert_eq!(
             s,
             samples(&[(99, 0.0), (1, 1.0), (2, 2.0), (3, 1.0), (5, 1.0), (9, 2.0)])
         );
-        s.merge_tail(1, 6);
-        s.merge_tail(1, 1);
+        s.merge_tail(at(1, 0), at(6, 0));
+        s.merge_tail(at(1, 0), at(1, 0));
         assert_eq!(s.t.len(), 6);
+    }
+
+    #[test]
+    fn of_a_float_and_a_histogram_at_one_time_the_first_wins() {
+        let mut s = samples(&[(1, 1.0), (2, 1.0)]);
+        let stale = Arc::new(Histogram::stale());
+        s.histograms.push(4, 0, stale.clone());
+        let second = s.mark();
+        s.extend(&[(3, 2.0), (4, 2.0)]);
+        s.histograms.push(2, 7, stale);
+        s.merge_tail(at(0, 0), second);
+        assert_eq!(s.t, [1, 2, 3]);
+        assert_eq!(s.histograms.t, [4]);
     }
 
     #[test]
@@ -125,8 +358,12 @@ mod tests {
         };
         s.append_within(range, |s| {
             s.extend(&[(1, 1.0), (2, 2.0), (4, 4.0), (5, 5.0)]);
+            s.set_starts(1, |t| t * 10);
             true
         });
-        assert_eq!(s, samples(&[(7, 0.0), (2, 2.0), (4, 4.0)]));
+        assert_eq!(
+            (&s.t[..], &s.v[..], &s.start[..]),
+            (&[7, 2, 4][..], &[0.0, 2.0, 4.0][..], &[0, 20, 40][..])
+        );
     }
 }

@@ -402,21 +402,22 @@ impl Series {
             start: range.start.max(self.floor),
             end: range.end,
         };
-        let base = out.t.len();
+        let base = out.mark();
         let mut buffer = Vec::new();
         for &(id, block, extent) in &self.extents {
-            let (second, histograms) = (out.t.len(), out.histograms.t.len());
+            let second = out.mark();
             let block = &self.blocks[block as usize];
             let damaged = block.open.read(id, extent, range, out, &mut buffer)?;
             self.opener.count_damage(damaged);
-            tombstones::remove(&block.masks, id, out, (second, histograms));
+            tombstones::remove(&block.masks, id, out, second);
             out.merge_tail(base, second);
         }
         for cell in &self.cells {
-            let second = out.t.len();
+            let second = out.mark();
             cell.view(range).read(range, out);
             out.merge_tail(base, second);
         }
+        out.settle_hints(base);
         Ok(())
     }
 }

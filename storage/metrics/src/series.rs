@@ -2,20 +2,24 @@
 //! comes late.
 //!
 //! Closed chunks are sorted and share no instant with each other nor with the open chunk, and none crosses midnight
-//! (UTC), so a cut copies them into the blocks of their days. A late sample waits in a sorted buffer; when that is
+//! (UTC), so a cut copies them into the blocks of their days. Native histograms lie beside (`track.rs`). A late sample waits in a sorted buffer; when that is
 //! full it is merged into the chunks it falls between, so that back-fill of any order costs a few microseconds a
 //! sample. No two samples of a series in one head have the same time: the first one stays.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
-use model::{DAY_MS, Day, Exemplar, LabelSet, TimeRangeMs, TimestampMs};
+use model::{DAY_MS, Day, Exemplar, Histogram, LabelSet, TimeRangeMs, TimestampMs};
 use parking_lot::Mutex;
 
 use crate::Samples;
 use crate::chunk::Chunk;
 use crate::exemplar::ExemplarLog;
 use crate::gorilla::OpenChunk;
+use crate::starts::Starts;
+use crate::track::{Track, TrackView};
 
 /// Samples at which an open chunk is closed: an hour at 15 s.
 const CLOSE_AT: usize = 240;
@@ -56,6 +60,37 @@ pub(crate) struct Change {
     pub(crate) first_conflict: Option<usize>,
     /// Growth of memory; negative when a chunk was closed.
     pub(crate) bytes: i64,
+    /// Times of the first and last sample stored.
+    pub(crate) extent: Option<(i64, i64)>,
+}
+
+impl Change {
+    /// Adds what another append changed.
+    pub(crate) fn add(&mut self, other: &Change) {
+        self.stored += other.stored;
+        self.duplicates += other.duplicates;
+        self.conflicts += other.conflicts;
+        self.bytes += other.bytes;
+        self.extent = match (self.extent, other.extent) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+    }
+
+    fn count(&mut self, at: usize, t: i64, outcome: Outcome) {
+        match outcome {
+            Outcome::Stored => {
+                self.stored += 1;
+                let (min, max) = self.extent.unwrap_or((t, t));
+                self.extent = Some((min.min(t), max.max(t)));
+            }
+            Outcome::Duplicate => self.duplicates += 1,
+            Outcome::Conflict => {
+                self.conflicts += 1;
+                self.first_conflict.get_or_insert(at);
+            }
+        }
+    }
 }
 
 // Most series have neither late samples nor exemplars nor a second day: a box costs them 8 bytes, a vector 24.
@@ -67,6 +102,9 @@ struct State {
     open: OpenChunk,
     late: Option<Box<Vec<(i64, f64)>>>,
     exemplars: Option<Box<ExemplarLog>>,
+    histograms: Option<Box<Track>>,
+    /// Of the floats.
+    starts: Option<Box<Starts>>,
     /// Days defined in this head's WAL beside [`Cell::day`].
     more_days: Option<Box<Vec<i32>>>,
 }
@@ -77,6 +115,8 @@ pub(crate) struct View {
     closed: Vec<Chunk>,
     open: Option<OpenChunk>,
     late: Vec<(i64, f64)>,
+    starts: Option<Box<Starts>>,
+    histograms: Option<TrackView>,
 }
 
 impl Cell {
@@ -121,28 +161,35 @@ impl Cell {
         self.day.store(day.0, Ordering::Release);
     }
 
-    /// Appends samples in the order given; any time, any value.
-    pub(crate) fn append(&self, t: &[i64], v: &[f64]) -> Change {
+    /// Appends samples in the order given; any time, any value. `start` is as long as `t`, or empty; 0: not known.
+    pub(crate) fn append(&self, t: &[i64], v: &[f64], start: &[i64]) -> Change {
+        self.change(|state, change| {
+            for (i, (&t, &v)) in t.iter().zip(v).enumerate() {
+                let outcome = state.append(t, v, start.get(i).copied().unwrap_or(0));
+                change.count(i, t, outcome);
+            }
+        })
+    }
+
+    /// Appends a native histogram; any time.
+    pub(crate) fn append_histogram(&self, t: i64, start: i64, h: &Arc<Histogram>) -> Change {
+        self.change(|state, change| {
+            let outcome = if state.has_float(t) {
+                Outcome::Conflict
+            } else {
+                state.histograms.get_or_insert_default().append(t, start, h)
+            };
+            change.count(0, t, outcome);
+        })
+    }
+
+    fn change(&self, append: impl FnOnce(&mut State, &mut Change)) -> Change {
         let mut change = Change::default();
         let mut state = self.state.lock();
         let before = state.bytes();
-        let (mut min, mut max) = (i64::MAX, i64::MIN);
-        for (i, (&t, &v)) in t.iter().zip(v).enumerate() {
-            match state.append(t, v) {
-                Outcome::Stored => {
-                    change.stored += 1;
-                    min = min.min(t);
-                    max = max.max(t);
-                }
-                Outcome::Duplicate => change.duplicates += 1,
-                Outcome::Conflict => {
-                    change.conflicts += 1;
-                    change.first_conflict.get_or_insert(i);
-                }
-            }
-        }
+        append(&mut state, &mut change);
         change.bytes = state.bytes() as i64 - before as i64;
-        if change.stored > 0 {
+        if let Some((min, max)) = change.extent {
             self.min.fetch_min(min, Ordering::Relaxed);
             self.max.fetch_max(max, Ordering::Relaxed);
         }
@@ -189,6 +236,7 @@ impl Cell {
                 .late
                 .as_ref()
                 .is_some_and(|late| late.iter().any(|&(t, _)| range.contains(TimestampMs(t))))
+            || state.histograms.as_ref().is_some_and(|track| track.overlaps(range))
     }
 
     /// What is needed to read `range`, copied so that the lock is held for a moment only.
@@ -205,6 +253,8 @@ impl Cell {
                     .collect(),
                 None => Vec::new(),
             },
+            starts: state.starts.clone(),
+            histograms: state.histograms.as_ref().map(|track| track.view(range)),
         }
     }
 
@@ -214,6 +264,10 @@ impl Cell {
         state.close();
         state.merge_late();
         days.extend(state.closed.iter().map(|chunk| day(chunk.min)));
+        if let Some(track) = &mut state.histograms {
+            track.seal();
+            days.extend(track.closed().iter().map(|chunk| day(chunk.min)));
+        }
     }
 
     /// The closed chunks of a day, rising by time; all of them once it is sealed.
@@ -222,22 +276,44 @@ impl Cell {
             start: day.start_ms(),
             end: TimestampMs(day.start_ms().0.saturating_add(DAY_MS - 1)),
         };
-        self.state.lock().closed_in(range).cloned().collect()
+        let state = self.state.lock();
+        if state.histograms.is_none() {
+            return state.closed_in(range).cloned().collect();
+        }
+        drop(state);
+        // Chunks of floats and of histograms may overlap here; those of a block may not.
+        let mut samples = Samples::default();
+        self.view(range).read(range, &mut samples);
+        let mut chunks = Vec::new();
+        encode(&samples, MERGED_MAX, &mut chunks);
+        chunks
     }
 }
 
 impl View {
     /// Appends the samples in `range` to `out`, rising by time.
     pub(crate) fn read(&self, range: TimeRangeMs, out: &mut Samples) {
-        let base = out.t.len();
+        let base = out.mark();
         for chunk in &self.closed {
             out.append_within(range, |out| chunk.view().decode(out).is_ok());
         }
         if let Some(open) = &self.open {
-            out.append_within(range, |out| open.decode(out).is_ok());
+            out.append_within(range, |out| {
+                let from = out.t.len();
+                let whole = open.decode(out).is_ok();
+                set_starts(&self.starts, from, out);
+                whole
+            });
         }
         if !self.late.is_empty() {
-            out.merge_from(base, self.late.iter().copied());
+            let second = out.mark();
+            let from = out.t.len();
+            out.extend(&self.late);
+            set_starts(&self.starts, from, out);
+            out.merge_tail(base, second);
+        }
+        if let Some(histograms) = &self.histograms {
+            histograms.read(range, out);
         }
     }
 }
@@ -248,6 +324,8 @@ impl State {
             + self.open.bytes()
             + self.late.as_ref().map_or(0, |late| 24 + late.capacity() * 16)
             + self.more_days.as_ref().map_or(0, |days| 24 + days.capacity() * 4)
+            + self.histograms.as_ref().map_or(0, |track| track.bytes())
+            + self.starts.as_ref().map_or(0, |starts| starts.bytes())
     }
 
     /// Time of the newest sample that is not late.
@@ -259,19 +337,29 @@ impl State {
         }
     }
 
-    fn append(&mut self, t: i64, v: f64) -> Outcome {
-        match self.newest() {
-            Some(newest) if t < newest => return self.append_late(t, v),
-            Some(newest) if t == newest && !self.open.is_empty() => return same(self.open.last_bits(), v),
-            Some(newest) if t == newest => return self.append_late(t, v),
-            _ => {}
+    fn append(&mut self, t: i64, v: f64, start: i64) -> Outcome {
+        if self.histograms.as_ref().is_some_and(|track| track.has(t)) {
+            return Outcome::Conflict;
         }
-        if !self.open.is_empty() && (self.open.count() >= CLOSE_AT || day(self.open.first()) != day(t)) {
-            self.close();
+        let newest = self.newest();
+        let is_newest = newest.is_none_or(|newest| t > newest);
+        let outcome = match newest {
+            Some(newest) if t < newest => self.append_late(t, v),
+            Some(newest) if t == newest && !self.open.is_empty() => same(self.open.last_bits(), v),
+            Some(newest) if t == newest => self.append_late(t, v),
+            _ => {
+                if !self.open.is_empty() && (self.open.count() >= CLOSE_AT || day(self.open.first()) != day(t)) {
+                    self.close();
+                }
+                // A late buffer may reach beyond the newest sample only if it was late then; it never does now.
+                self.open.push(t, v);
+                Outcome::Stored
+            }
+        };
+        if outcome == Outcome::Stored && (start != 0 || self.starts.is_some()) {
+            self.starts.get_or_insert_default().set(t, start, is_newest);
         }
-        // A late buffer may reach beyond the newest sample only if it was late then; it never does now.
-        self.open.push(t, v);
-        Outcome::Stored
+        outcome
     }
 
     fn append_late(&mut self, t: i64, v: f64) -> Outcome {
@@ -291,6 +379,11 @@ impl State {
             self.merge_late();
         }
         Outcome::Stored
+    }
+
+    fn has_float(&self, t: i64) -> bool {
+        let waits = |late: &Vec<(i64, f64)>| late.binary_search_by_key(&t, |&(t, _)| t).is_ok();
+        self.late.as_ref().is_some_and(|late| waits(late)) || self.find(t).is_some()
     }
 
     /// The value at exactly `t` in the open and closed chunks.
@@ -323,7 +416,8 @@ impl State {
         let open = std::mem::take(&mut self.open);
         let mut samples = Samples::default();
         if !open.is_empty() && open.decode(&mut samples).is_ok() {
-            self.push_closed(Chunk::encode(&samples.t, &samples.v));
+            set_starts(&self.starts, 0, &mut samples);
+            self.push_closed(Chunk::encode(&samples.t, &samples.v, &samples.start));
         }
     }
 
@@ -345,8 +439,10 @@ impl State {
         self.closed_bytes = 0;
         let mut rest = &late[..];
         let mut samples = Samples::default();
+        let base = samples.mark();
         let before = rest.partition_point(|&(t, _)| old.first().is_none_or(|chunk| t < chunk.min));
         samples.extend(&rest[..before]);
+        set_starts(&self.starts, 0, &mut samples);
         self.push_runs(&samples);
         rest = &rest[before..];
         for (i, chunk) in old.iter().enumerate() {
@@ -359,26 +455,65 @@ impl State {
             if own.is_empty() || (inside == 0 && chunk.count as usize >= CLOSE_AT) {
                 self.push_closed(chunk.clone());
                 samples.extend(own);
+                set_starts(&self.starts, 0, &mut samples);
             } else if chunk.view().decode(&mut samples).is_ok() {
-                samples.merge_from(0, own.iter().copied());
+                let (from, second) = (samples.t.len(), samples.mark());
+                samples.extend(own);
+                set_starts(&self.starts, from, &mut samples);
+                samples.merge_tail(base, second);
             }
             self.push_runs(&samples);
         }
     }
 
-    /// Closes samples into chunks of one day each and of about even length.
     fn push_runs(&mut self, samples: &Samples) {
-        let mut start = 0;
-        while start < samples.t.len() {
-            let today = day(samples.t[start]);
-            let len = samples.t[start..].partition_point(|&t| day(t) == today);
-            let pieces = len.div_ceil(MERGED_MAX);
-            for piece in 0..pieces {
-                let (from, to) = (start + len * piece / pieces, start + len * (piece + 1) / pieces);
-                self.push_closed(Chunk::encode(&samples.t[from..to], &samples.v[from..to]));
-            }
-            start += len;
+        let mut chunks = Vec::new();
+        encode_floats(samples, 0..samples.t.len(), MERGED_MAX, &mut chunks);
+        chunks.into_iter().for_each(|chunk| self.push_closed(chunk));
+    }
+}
+
+/// Encodes samples as chunks that rise by time and share no instant: of one day each, and of at most `most` floats.
+pub(crate) fn encode(samples: &Samples, most: usize, chunks: &mut Vec<Chunk>) {
+    let (floats, histograms) = (&samples.t, &samples.histograms.t);
+    let (mut i, mut j) = (0, 0);
+    while i < floats.len() || j < histograms.len() {
+        let next = histograms.get(j).copied().unwrap_or(i64::MAX);
+        let to = i + floats[i..].partition_point(|&t| t < next);
+        encode_floats(samples, i..to, most, chunks);
+        i = to;
+        let next = floats.get(i).copied();
+        let to = j + histograms[j..].partition_point(|&t| next.is_none_or(|next| t < next));
+        Chunk::encode_histograms(&samples.histograms, j..to, chunks);
+        if to == j && j < histograms.len() {
+            // A float and a histogram at one time, which readers never hand over: the float stays.
+            j += 1;
+        } else {
+            j = to;
         }
+    }
+}
+
+/// Encodes a range of floats as chunks of one day each and of about even length.
+fn encode_floats(samples: &Samples, range: Range<usize>, most: usize, chunks: &mut Vec<Chunk>) {
+    let mut start = range.start;
+    while start < range.end {
+        let today = day(samples.t[start]);
+        let len = samples.t[start..range.end].partition_point(|&t| day(t) == today);
+        let pieces = len.div_ceil(most);
+        for piece in 0..pieces {
+            let (from, to) = (start + len * piece / pieces, start + len * (piece + 1) / pieces);
+            let starts = samples.start.get(from..to).unwrap_or(&[]);
+            chunks.push(Chunk::encode(&samples.t[from..to], &samples.v[from..to], starts));
+        }
+        start += len;
+    }
+}
+
+fn set_starts(starts: &Option<Box<Starts>>, from: usize, samples: &mut Samples) {
+    match starts {
+        Some(starts) => samples.set_starts(from, |t| starts.of(t)),
+        None => samples.pad_starts(),
     }
 }
 
@@ -424,6 +559,7 @@ mod tests {
         let change = cell.append(
             &[10, 20, 20, 20, 10, 10, 15, 15, 15],
             &[1.0, 2.0, 2.0, 3.0, 1.0, 9.0, 5.0, 5.0, 6.0],
+            &[],
         );
         assert_eq!((change.stored, change.duplicates, change.conflicts), (3, 3, 3));
         assert_eq!(change.first_conflict, Some(3));
@@ -437,7 +573,7 @@ mod tests {
     fn back_fill_from_new_to_old_is_kept_in_few_chunks() {
         let cell = cell();
         for i in (0..5000).rev() {
-            assert_eq!(cell.append(&[i * 1000], &[i as f64]).stored, 1);
+            assert_eq!(cell.append(&[i * 1000], &[i as f64], &[]).stored, 1);
         }
         assert_eq!(read(&cell, ALL).len(), 5000);
         assert!(sealed(&cell).len() < 5000 / 100);
@@ -447,7 +583,11 @@ mod tests {
     fn no_chunk_crosses_midnight() {
         let cell = cell();
         for i in 0..40 {
-            cell.append(&[DAY_MS - 20_000 + i * 1000, DAY_MS * 2 - 500 - i * 10], &[1.0, 2.0]);
+            cell.append(
+                &[DAY_MS - 20_000 + i * 1000, DAY_MS * 2 - 500 - i * 10],
+                &[1.0, 2.0],
+                &[],
+            );
         }
         for chunk in sealed(&cell) {
             assert_eq!(day(chunk.min), day(chunk.max));
@@ -458,9 +598,9 @@ mod tests {
     #[test]
     fn a_range_in_a_gap_finds_nothing() {
         let cell = cell();
-        cell.append(&[0, 1000], &[1.0, 1.0]);
+        cell.append(&[0, 1000], &[1.0, 1.0], &[]);
         cell.seal(&mut BTreeSet::new());
-        cell.append(&[50_000], &[1.0]);
+        cell.append(&[50_000], &[1.0], &[]);
         let range = |a, b| TimeRangeMs {
             start: TimestampMs(a),
             end: TimestampMs(b),
@@ -480,7 +620,7 @@ mod tests {
                 // Mostly in order, with any number of late ones.
                 let t = if i % 3 == 0 { t } else { i as i64 } * scale;
                 let v = f64::from(v);
-                let change = cell.append(&[t], &[v]);
+                let change = cell.append(&[t], &[v], &[]);
                 match model.get(&t) {
                     None => { prop_assert_eq!(change.stored, 1); model.insert(t, v.to_bits()); }
                     Some(&old) if old == v.to_bits() => prop_assert_eq!(change.duplicates, 1),

@@ -20,7 +20,7 @@ const RETENTION_MS: i64 = 10 * DAY_MS;
 const ALL: TimeRangeMs = TimeRangeMs::ALL;
 
 /// An engine on a disk that forgets what was not synced; RocksDB lies in a real directory.
-struct Lab {
+pub(crate) struct Lab {
     dir: tempfile::TempDir,
     faulty: FaultyDisk,
     engine: Option<(Catalogue, Metrics)>,
@@ -28,7 +28,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn new() -> Lab {
+    pub(crate) fn new() -> Lab {
         let mut lab = Lab {
             dir: tempfile::tempdir().unwrap(),
             faulty: FaultyDisk::new(),
@@ -43,12 +43,12 @@ impl Lab {
         self.engine = Some(open(&self.faulty.disk(), self.dir.path()));
     }
 
-    fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.engine.as_ref().unwrap().1
     }
 
     /// The machine stops; only what was synced is left. The catalogue may be lost as well: it is derived.
-    fn crash(&mut self, lose_catalogue: bool) {
+    pub(crate) fn crash(&mut self, lose_catalogue: bool) {
         self.faulty = self.faulty.crash();
         self.engine = None;
         if lose_catalogue {
@@ -57,15 +57,15 @@ impl Lab {
         self.open();
     }
 
-    fn append(&self, batch: &SampleBatch) -> Appended {
+    pub(crate) fn append(&self, batch: &SampleBatch) -> Appended {
         block_on(self.metrics().append(batch, self.now)).unwrap()
     }
 
-    fn append_one(&self, labels: &LabelSet, t: i64, v: f64) -> Appended {
+    pub(crate) fn append_one(&self, labels: &LabelSet, t: i64, v: f64) -> Appended {
         self.append(&batch(&[(labels.clone(), t, v)]))
     }
 
-    fn blocks(&self) -> Vec<BlockRef> {
+    pub(crate) fn blocks(&self) -> Vec<BlockRef> {
         self.engine
             .as_ref()
             .unwrap()
@@ -73,7 +73,7 @@ impl Lab {
             .blocks(Signal::Metrics, TimeRangeNs::ALL)
     }
 
-    fn compact(&self, day: Day) {
+    pub(crate) fn compact(&self, day: Day) {
         let blocks: Vec<BlockRef> = self.blocks().into_iter().filter(|b| b.meta().day == day).collect();
         if blocks.len() > 1 {
             self.metrics().compact(&blocks).unwrap();
@@ -124,7 +124,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-fn labels(pairs: &[(&str, &str)]) -> LabelSet {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> LabelSet {
     LabelSet::from_pairs(pairs.iter().copied())
 }
 

@@ -33,6 +33,7 @@ use storage_codec::{Malformed, Reader, crc32c, put_bytes, put_iv, put_uv};
 use storage_disk::Disk;
 
 use crate::block::{corrupt, io_error, range_of};
+use crate::samples::Mark;
 use crate::{BlockError, Metrics, Samples};
 
 /// The file's name in the engine's directory.
@@ -235,15 +236,15 @@ pub(crate) fn covers_at(masks: &[Mask], id: u32, t: TimestampMs) -> bool {
     covers(masks, id, t.0, t.0)
 }
 
-/// Removes what masks cover of a series from the rising runs of `out` that begin at `base` (floats, histograms).
-pub(crate) fn remove(masks: &[Mask], id: u32, out: &mut Samples, base: (usize, usize)) {
+/// Removes what masks cover of a series from the rising runs of `out` that begin at `base`.
+pub(crate) fn remove(masks: &[Mask], id: u32, out: &mut Samples, base: Mark) {
     for mask in masks.iter().filter(|mask| mask.ids.contains(id)) {
         let within = |t: &[i64], base: usize| {
             let start = base + t[base..].partition_point(|&t| t < mask.range.start.0);
             let end = start + t[start..].partition_point(|&t| t <= mask.range.end.0);
             start..end
         };
-        let floats = within(&out.t, base.0);
+        let floats = within(&out.t, base.floats);
         if !floats.is_empty() {
             out.t.drain(floats.clone());
             out.v.drain(floats.clone());
@@ -252,7 +253,7 @@ pub(crate) fn remove(masks: &[Mask], id: u32, out: &mut Samples, base: (usize, u
             }
         }
         let list = &mut out.histograms;
-        let gone = within(&list.t, base.1);
+        let gone = within(&list.t, base.histograms);
         if !gone.is_empty() {
             list.t.drain(gone.clone());
             list.h.drain(gone.clone());
@@ -418,7 +419,11 @@ mod tests {
         out.histograms.t = vec![5, 6, 7];
         out.histograms.h = vec![histogram(1.0), histogram(2.0), histogram(3.0)];
         let masks = [mask(2, 3, &[1]), mask(6, 6, &[1]), mask(0, 100, &[2])];
-        remove(&masks, 1, &mut out, (1, 0));
+        let base = Mark {
+            floats: 1,
+            histograms: 0,
+        };
+        remove(&masks, 1, &mut out, base);
         assert_eq!((&out.t[..], &out.v[..]), (&[9, 1, 4][..], &[0.0, 1.0, 4.0][..]));
         assert_eq!(out.start, [0, 10, 40]);
         assert_eq!(out.histograms.t, [5, 7]);
