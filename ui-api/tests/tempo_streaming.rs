@@ -507,3 +507,67 @@ async fn the_process_tells_of_itself() {
     let merged = get(&lab.tempo, "/api/overrides", &[("scope", "merged")]).await;
     assert_eq!((merged.text(), merged.header("etag")), ("{}", "0"));
 }
+
+/// Destroys the first pages of every block of spans; the footers stay whole.
+fn damage_blocks(dir: &std::path::Path) -> usize {
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            damaged += damage_blocks(&path);
+        } else if path.file_name().is_some_and(|name| name == "spans.parquet") {
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[16..200].fill(0xff);
+            std::fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    damaged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_said() {
+    let lab = Lab::filled().await;
+    lab.storage.flush().unwrap();
+    assert!(damage_blocks(lab.dir()) > 0);
+    // The same spans again are in memory, so that there is something to show.
+    lab.fill().await;
+    let words = "Some stored spans could not be read and were left out";
+    let trace = get(&lab.tempo, "/api/v2/traces/4c7d1e90", &[]).await.json();
+    assert_eq!(
+        (&trace["status"], &trace["message"]),
+        (&json!("PARTIAL"), &json!(words))
+    );
+    assert!(trace["trace"]["resourceSpans"].is_array());
+    let found = get(&lab.tempo, "/api/search", &[("q", "{}")]).await;
+    assert_eq!(found.json()["traces"].as_array().unwrap().len(), 6);
+    assert_eq!(found.header("warning"), format!("199 - \"{words}\""));
+    let series = get(&lab.tempo, "/api/metrics/query", &[("q", "{} | rate()")])
+        .await
+        .json();
+    assert_eq!(
+        (&series["status"], &series["message"]),
+        (&json!("PARTIAL"), &json!(words))
+    );
+    let jaeger = get(&lab.jaeger, "/api/traces/4c7d1e90", &[]).await.json();
+    assert_eq!(jaeger["data"][0]["spans"].as_array().unwrap().len(), 2);
+    assert_eq!(jaeger["errors"][0]["code"], 206);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn series_are_cut_where_asked() {
+    let lab = Lab::filled().await;
+    let query = [("q", "{} | rate() by (resource.service.name)"), ("maxSeries", "1")];
+    let cut = get(&lab.tempo, "/api/metrics/query_range", &query).await.json();
+    assert_eq!(cut["series"].as_array().unwrap().len(), 1);
+    assert_eq!(cut["status"], "PARTIAL");
+    assert_eq!(
+        cut["message"],
+        "Response exceeds maximum of 1 series, a partial response is returned"
+    );
+    let whole = get(&lab.tempo, "/api/metrics/query_range", &query[..1]).await.json();
+    assert_eq!(
+        (whole["series"].as_array().unwrap().len(), &whole["status"]),
+        (2, &json!(null))
+    );
+}

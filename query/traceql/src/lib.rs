@@ -163,6 +163,8 @@ pub struct FoundTrace {
 pub struct SearchOutput {
     /// Newest first.
     pub traces: Vec<FoundTrace>,
+    /// Whether stored spans could not be read and were left out.
+    pub incomplete: bool,
     /// Traces looked at.
     pub inspected_traces: u64,
     /// Spans looked at.
@@ -187,6 +189,8 @@ pub struct MetricSeries {
 pub struct MetricsOutput {
     /// Sorted by labels.
     pub series: Vec<MetricSeries>,
+    /// Whether stored spans could not be read and were left out.
+    pub incomplete: bool,
     /// Spans looked at.
     pub inspected_spans: u64,
     /// Bytes read.
@@ -279,7 +283,8 @@ impl Query {
         };
         let mut output = MetricsOutput::default();
         let mut scan = |function: &FunctionPlan| -> Result<Groups, EvalError> {
-            let (groups, stats) = metric_groups(function, context, traces, intervals)?;
+            let (groups, stats, incomplete) = metric_groups(function, context, traces, intervals)?;
+            output.incomplete |= incomplete;
             output.inspected_spans += stats.spans;
             output.inspected_bytes += stats.bytes;
             Ok(groups)
@@ -296,9 +301,9 @@ fn metric_groups(
     context: &Context,
     traces: &Traces,
     intervals: &Intervals,
-) -> Result<(Groups, storage_traces::ScanStats), EvalError> {
+) -> Result<(Groups, storage_traces::ScanStats, bool), EvalError> {
     let Some(request) = function.request() else {
-        return Ok((Groups::default(), storage_traces::ScanStats::default()));
+        return Ok((Groups::default(), storage_traces::ScanStats::default(), false));
     };
     let (first, last) = intervals.bounds();
     let snapshot = traces.snapshot(TimeRangeNs {
@@ -315,7 +320,7 @@ fn metric_groups(
     for shard in shards {
         total.merge(shard, &function.function, context)?;
     }
-    Ok((total, stats))
+    Ok((total, stats, snapshot.is_incomplete()))
 }
 
 fn finished(series: &Series, intervals: &Intervals) -> MetricSeries {

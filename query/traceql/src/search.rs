@@ -80,6 +80,7 @@ pub(crate) fn search(
     all.truncate(options.limit);
     Ok(SearchOutput {
         traces: all,
+        incomplete: snapshot.is_incomplete(),
         inspected_traces: stats.traces,
         inspected_spans: stats.spans,
         inspected_bytes: stats.bytes,

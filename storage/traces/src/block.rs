@@ -999,7 +999,7 @@ mod tests {
 
     use super::*;
     use crate::arbitrary::{canonical, golden, golden_spans, span};
-    use crate::block_file::{BlockFile, Blocks, Wanted};
+    use crate::block_file::{BlockFile, Blocks, Reading, Wanted};
     use crate::columns::choose;
     use crate::cursor::{BlockCursor, Cursor, OnIoError};
     use crate::rows::Wants;
@@ -1033,12 +1033,12 @@ mod tests {
 
     fn read(disk: &Disk, path: &Path, wanted: Wanted<'_>) -> Result<Vec<Vec<u8>>, BlockError> {
         let file = BlockFile::open(disk, path.to_owned(), None)?;
-        let blocks = Blocks::new(disk.clone());
-        let cursor = BlockCursor::new(&blocks, &file, wanted, Wants::all(), OnIoError::LeaveOut);
+        let reading = Reading::new(Arc::new(Blocks::new(disk.clone())));
+        let cursor = BlockCursor::new(&reading, &file, wanted, Wants::all(), OnIoError::LeaveOut);
         let mut cursor = Cursor::Block(Box::new(cursor));
         let mut copies = Vec::new();
         while cursor.peek()?.is_some() {
-            cursor.take(&mut copies)?;
+            cursor.take(&mut copies, usize::MAX)?;
         }
         let mut spans: Vec<Vec<u8>> = copies.iter().map(|c| canonical(&c.span)).collect();
         spans.sort();

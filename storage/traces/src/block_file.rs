@@ -90,6 +90,38 @@ impl Blocks {
     }
 }
 
+/// The blocks as one reading sees them: knows whether it had to leave out anything.
+pub(crate) struct Reading {
+    blocks: Arc<Blocks>,
+    left_out: AtomicU64,
+}
+
+impl Reading {
+    /// Nothing left out yet.
+    pub(crate) fn new(blocks: Arc<Blocks>) -> Reading {
+        Reading {
+            blocks,
+            left_out: AtomicU64::new(0),
+        }
+    }
+
+    /// Opens a block for reading.
+    pub(crate) fn open(&self, block: &BlockRef) -> Result<BlockFile, BlockError> {
+        self.blocks.open(block)
+    }
+
+    /// Counts and reports rows that could not be read.
+    pub(crate) fn skipped(&self, error: &BlockError) {
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+        self.blocks.skipped(error);
+    }
+
+    /// How often rows had to be left out.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+}
+
 impl Footers {
     fn get(&mut self, block: BlockId) -> Option<Arc<Footer>> {
         let (used, footer) = self.by_block.get_mut(&block)?;

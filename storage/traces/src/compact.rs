@@ -1,12 +1,14 @@
 //! Blocks of one day to one block, trace by trace: what is in memory is a trace and a row group.
 
+use std::sync::Arc;
+
 use model::{BlockId, Signal, TraceId};
 use storage_catalogue::{BlockMeta, BlockRef, Catalogue, NewBlock};
 use storage_disk::Disk;
 
 use crate::BlockError;
 use crate::block::BlockWriter;
-use crate::block_file::{BlockFile, Blocks, Wanted};
+use crate::block_file::{BlockFile, Blocks, Reading, Wanted};
 use crate::columns::{Usage, choose};
 use crate::cursor::{BlockCursor, Cursor, OnIoError, join};
 use crate::rows::Wants;
@@ -16,7 +18,7 @@ use crate::scan::take_next;
 pub(crate) fn merge(
     disk: &Disk,
     catalogue: &Catalogue,
-    reader: &Blocks,
+    reader: &Arc<Blocks>,
     blocks: &[BlockRef],
 ) -> Result<BlockId, BlockError> {
     let files: Vec<BlockFile> = blocks.iter().map(|b| reader.open(b)).collect::<Result<_, _>>()?;
@@ -26,7 +28,8 @@ pub(crate) fn merge(
     let staged = catalogue.stage(Signal::Traces)?;
     let mut writer = BlockWriter::create(disk, staged.dir(), choose(&usage, rows))?;
     let everything = Wanted::Between(TraceId(0), TraceId(u128::MAX));
-    let open = |file| BlockCursor::new(reader, file, everything, Wants::all(), OnIoError::Stop);
+    let reading = Reading::new(reader.clone());
+    let open = |file| BlockCursor::new(&reading, file, everything, Wants::all(), OnIoError::Stop);
     let mut sources: Vec<Cursor<'_>> = files.iter().map(|f| Cursor::Block(Box::new(open(f)))).collect();
     let (mut copies, mut spans, mut revisions) = (Vec::new(), Vec::new(), Vec::new());
     while take_next(&mut sources, &mut copies)?.is_some() {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use model::{Span, TraceId};
 
 use crate::BlockError;
-use crate::block_file::{Batches, BlockFile, Blocks, Wanted};
+use crate::block_file::{Batches, BlockFile, Reading, Wanted};
 use crate::head::Head;
 use crate::rows::{Copied, Decoder, Trimmed, Wants};
 use crate::symbols::SymbolView;
@@ -28,14 +28,14 @@ impl Cursor<'_> {
         }
     }
 
-    /// Appends the next trace's spans and goes on.
-    pub(crate) fn take(&mut self, out: &mut Vec<Copied>) -> Result<(), BlockError> {
+    /// Appends the next trace's spans and goes on. Ends early when `out` holds `most` spans.
+    pub(crate) fn take(&mut self, out: &mut Vec<Copied>, most: usize) -> Result<(), BlockError> {
         match self {
             Cursor::Head(cursor) => {
-                cursor.take(out);
+                cursor.take(out, most);
                 Ok(())
             }
-            Cursor::Block(cursor) => cursor.take(out),
+            Cursor::Block(cursor) => cursor.take(out, most),
         }
     }
 }
@@ -86,7 +86,7 @@ impl<'a> HeadCursor<'a> {
         self.ids.get(self.at).copied()
     }
 
-    fn take(&mut self, out: &mut Vec<Copied>) {
+    fn take(&mut self, out: &mut Vec<Copied>, most: usize) {
         let Some(id) = self.peek() else { return };
         self.at += 1;
         let spans = self.head.trace(id);
@@ -94,7 +94,7 @@ impl<'a> HeadCursor<'a> {
         if self.symbols.is_behind(self.head.symbol_table()) {
             self.symbols = self.head.symbols();
         }
-        for span in &spans {
+        for span in spans.iter().take(most.saturating_sub(out.len())) {
             let mut span = span.decode(id, &self.symbols);
             self.wants.trim(&mut span, &mut self.trimmed);
             let revision = self.revision;
@@ -114,7 +114,7 @@ pub(crate) enum OnIoError {
 
 /// The traces of a block. Row groups that are damaged are left out and counted.
 pub(crate) struct BlockCursor<'a> {
-    blocks: &'a Blocks,
+    reading: &'a Reading,
     file: &'a BlockFile,
     wanted: Wanted<'a>,
     groups: VecDeque<usize>,
@@ -129,7 +129,7 @@ pub(crate) struct BlockCursor<'a> {
 impl<'a> BlockCursor<'a> {
     /// Over the wanted traces.
     pub(crate) fn new(
-        blocks: &'a Blocks,
+        reading: &'a Reading,
         file: &'a BlockFile,
         wanted: Wanted<'a>,
         wants: Wants,
@@ -137,7 +137,7 @@ impl<'a> BlockCursor<'a> {
     ) -> BlockCursor<'a> {
         BlockCursor {
             on_io_error,
-            blocks,
+            reading,
             wanted,
             groups: file.groups(wanted).into(),
             columns: wants.columns(file),
@@ -154,14 +154,14 @@ impl<'a> BlockCursor<'a> {
         Ok(self.rows.front().map(|c| c.span.trace_id))
     }
 
-    fn take(&mut self, out: &mut Vec<Copied>) -> Result<(), BlockError> {
+    fn take(&mut self, out: &mut Vec<Copied>, most: usize) -> Result<(), BlockError> {
         let Some(id) = self.peek()? else { return Ok(()) };
         loop {
             while self.rows.front().is_some_and(|c| c.span.trace_id == id) {
                 out.extend(self.rows.pop_front());
             }
             // A trace goes on into the next batch or row group only if this one is used up.
-            if !self.rows.is_empty() {
+            if !self.rows.is_empty() || out.len() >= most {
                 return Ok(());
             }
             self.fill()?;
@@ -216,7 +216,7 @@ impl<'a> BlockCursor<'a> {
         if matches!(error, BlockError::Io { .. }) && self.on_io_error == OnIoError::Stop {
             return Err(error);
         }
-        self.blocks.skipped(&error);
+        self.reading.skipped(&error);
         Ok(())
     }
 }

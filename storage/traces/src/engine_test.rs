@@ -486,6 +486,9 @@ fn a_damaged_block_is_left_out_and_counted() {
     let ids = |spans: &[Span]| spans.iter().map(|s| s.span_id.0).collect::<Vec<_>>();
     assert_eq!(ids(&all.trace(span(1, 0, 0, 0).trace_id).unwrap()), [4]);
     assert!(traces.stats().corrupt_chunks > 0);
+    assert!(all.is_incomplete());
+    let recent = traces.snapshot(TimeRangeNs::ALL);
+    assert!(!recent.is_incomplete());
     assert_eq!(scan(&all, &ScanRequest::default(), 1).len(), 1);
 }
 
@@ -568,4 +571,25 @@ fn appends_cuts_and_reads_go_on_together() {
         1,
     );
     assert_eq!(sorted(got.values().flatten().map(canonical).collect()), model.spans());
+}
+
+#[test]
+fn a_trace_is_read_up_to_a_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let (traces, _catalogue) = open(&Disk::real(), dir.path());
+    append(&traces, (0..5).map(|i| span(1, i, 0, 0)).collect());
+    traces.cut().unwrap();
+    append(&traces, (5..8).map(|i| span(1, i, 0, 0)).collect());
+    let all = traces.snapshot(TimeRangeNs::ALL);
+    let id = span(1, 0, 0, 0).trace_id;
+    for (most, want) in [
+        (1, (1, true)),
+        (3, (3, true)),
+        (7, (7, true)),
+        (8, (8, false)),
+        (100, (8, false)),
+    ] {
+        let (spans, cut) = all.trace_up_to(id, most).unwrap();
+        assert_eq!((spans.len(), cut), want, "{most}");
+    }
 }

@@ -10,7 +10,7 @@ use model::{DAY_NS, Span, TimeRangeNs, TimestampNs, TraceId};
 use storage_catalogue::BlockRef;
 
 use crate::BlockError;
-use crate::block_file::{BlockFile, Blocks, Wanted};
+use crate::block_file::{BlockFile, Blocks, Reading, Wanted};
 use crate::cursor::{BlockCursor, Cursor, HeadCursor, OnIoError, join};
 use crate::head::Head;
 use crate::request::{ScanRequest, ScanStats};
@@ -21,7 +21,7 @@ use crate::survey::survey;
 pub struct Snapshot {
     pub(crate) heads: Vec<Arc<Head>>,
     pub(crate) blocks: Vec<BlockRef>,
-    pub(crate) reader: Arc<Blocks>,
+    pub(crate) reader: Reading,
     pub(crate) range: TimeRangeNs,
 }
 
@@ -46,26 +46,41 @@ impl Snapshot {
         Snapshot {
             heads,
             blocks,
-            reader,
+            reader: Reading::new(reader),
             range,
         }
     }
 
     /// All spans of a trace, sorted by start, duplicates removed; empty if it is not known.
     pub fn trace(&self, id: TraceId) -> Result<Vec<Span>, BlockError> {
+        Ok(self.trace_up_to(id, usize::MAX)?.0)
+    }
+
+    /// As [`Snapshot::trace`], but of a trace with more than `spans_max` spans only so many; says whether that was so.
+    pub fn trace_up_to(&self, id: TraceId, spans_max: usize) -> Result<(Vec<Span>, bool), BlockError> {
+        // One more tells that there are more.
+        let most = spans_max.saturating_add(1);
         let ids = [id];
         let wanted = Wanted::Ids(&ids);
         let mut copies = Vec::new();
         for (n, head) in self.heads.iter().enumerate() {
-            Cursor::Head(Box::new(HeadCursor::new(head, head_revision(n), wanted, Wants::all()))).take(&mut copies)?;
+            Cursor::Head(Box::new(HeadCursor::new(head, head_revision(n), wanted, Wants::all())))
+                .take(&mut copies, most)?;
         }
         for file in self.open(&self.blocks) {
             let cursor = BlockCursor::new(&self.reader, &file, wanted, Wants::all(), OnIoError::LeaveOut);
-            Cursor::Block(Box::new(cursor)).take(&mut copies)?;
+            Cursor::Block(Box::new(cursor)).take(&mut copies, most)?;
         }
         let (mut spans, mut revisions) = (Vec::new(), Vec::new());
+        let cut = copies.len() >= most;
         join(&mut copies, &mut spans, &mut revisions);
-        Ok(spans)
+        spans.truncate(spans_max);
+        Ok((spans, cut))
+    }
+
+    /// Whether something that was asked for could not be read and was left out, so far.
+    pub fn is_incomplete(&self) -> bool {
+        self.reader.left_out() > 0
     }
 
     /// Calls `visit` with every trace that has a span touching the snapshot's range: all its spans, sorted by start,
@@ -143,7 +158,7 @@ pub(crate) fn take_next(
     let Some(id) = lowest else { return Ok(None) };
     for source in sources.iter_mut() {
         if source.peek()? == Some(id) {
-            source.take(copies)?;
+            source.take(copies, usize::MAX)?;
         }
     }
     Ok(Some(id))

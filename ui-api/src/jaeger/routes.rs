@@ -28,8 +28,8 @@ const AHEAD_NS: i64 = 600_000_000_000;
 /// Traces found when nothing is said, and at most.
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
-/// Most spans in one answer. A trace that would pass it is left out, which the answer says.
-const SPANS_MAX: usize = 1_000_000;
+/// Most spans in one answer; what is left out is said.
+const SPANS_MAX: usize = 200_000;
 /// Most services listed.
 const SERVICES_MAX: usize = 100_000;
 
@@ -156,26 +156,27 @@ fn whole(storage: &Storage, ids: impl Iterator<Item = TraceId>, raw: bool) -> Re
     let mut found = Found::default();
     let mut spans_left = SPANS_MAX;
     for id in ids.take(LIMIT_MAX) {
-        let spans = snapshot.trace(id)?;
+        let (spans, cut) = snapshot.trace_up_to(id, spans_left)?;
+        if cut {
+            let words = format!("the answer would have more than {SPANS_MAX} spans; of this trace some are left out");
+            found
+                .errors
+                .push((StatusCode::PAYLOAD_TOO_LARGE.as_u16(), words, Some(id)));
+        }
         if spans.is_empty() {
-            let code = StatusCode::NOT_FOUND.as_u16();
-            found.errors.push((code, "trace not found".to_owned(), Some(id)));
+            if !cut {
+                let code = StatusCode::NOT_FOUND.as_u16();
+                found.errors.push((code, "trace not found".to_owned(), Some(id)));
+            }
             continue;
         }
-        match spans_left.checked_sub(spans.len()) {
-            Some(left) => spans_left = left,
-            // A trace that is asked for alone is shown whatever its size.
-            None if found.traces.is_empty() => spans_left = 0,
-            None => {
-                let words = format!("left out: the answer would have more than {SPANS_MAX} spans; lower the limit");
-                found
-                    .errors
-                    .push((StatusCode::PAYLOAD_TOO_LARGE.as_u16(), words, Some(id)));
-                continue;
-            }
-        }
+        spans_left = spans_left.saturating_sub(spans.len());
         let spans = if raw { spans } else { told_apart(spans) };
         found.traces.push((id, spans));
+    }
+    if snapshot.is_incomplete() {
+        let words = "some stored spans could not be read and were left out".to_owned();
+        found.errors.push((StatusCode::PARTIAL_CONTENT.as_u16(), words, None));
     }
     Ok(found)
 }
@@ -193,7 +194,10 @@ async fn trace(State(queries): State<Queries>, Path(id): Path<String>, request: 
     if found.traces.is_empty() {
         return Err(ApiError::not_found("trace not found"));
     }
-    Ok(answer(&form, envelope(&encode::traces(&found.traces), 1, &[])))
+    Ok(answer(
+        &form,
+        envelope(&encode::traces(&found.traces), 1, &found.errors),
+    ))
 }
 
 async fn dependencies(State(queries): State<Queries>, request: Request) -> Result<Response, ApiError> {

@@ -4,6 +4,7 @@
 use model::{AttributeValue, Span, TimeRangeNs, TimestampNs, TraceId};
 use query::{Context, Language, Queries};
 use query_traceql::{Kinship, MetricsOutput, Query, SearchOptions, SearchOutput, TraceFilter, tag_names, tag_values};
+use storage::Storage;
 use storage_traces::AttributeScope;
 use tokio::sync::oneshot;
 
@@ -95,6 +96,36 @@ pub(super) struct TraceAsked {
     filter: Option<(TraceFilter, Kinship)>,
 }
 
+/// Why a trace is not shown whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lacking {
+    /// A filter left out spans.
+    pub filtered: bool,
+    /// It has more spans than are shown.
+    pub beyond: Option<usize>,
+    /// Stored spans could not be read.
+    pub damaged: bool,
+}
+
+impl Lacking {
+    /// The reasons in words; empty: it is whole.
+    pub fn words(&self) -> String {
+        let beyond = self
+            .beyond
+            .map(|most| format!("Trace exceeds maximum size of {most} spans, a partial trace is returned"));
+        let reasons = [
+            self.filtered.then(|| FILTERED.to_owned()),
+            beyond,
+            self.damaged.then(|| DAMAGED.to_owned()),
+        ];
+        reasons.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+const FILTERED: &str = "Trace filtered, only a subset of spans matching the filter is returned";
+/// What is said of answers that lack damaged spans.
+pub(super) const DAMAGED: &str = "Some stored spans could not be read and were left out";
+
 /// Names of tags.
 pub(super) struct TagsAsked {
     scope: Option<AttributeScope>,
@@ -122,6 +153,8 @@ pub(super) struct ValuesAsked {
 
 /// A metrics query.
 pub(super) struct MetricsAsked {
+    /// Most series shown; 0: all.
+    series_max: usize,
     query: Query,
     text: String,
     range: TimeRangeNs,
@@ -152,17 +185,26 @@ impl Api {
         Ok(output)
     }
 
-    /// The spans of a trace, and whether a filter left some out.
-    pub async fn trace(&self, asked: TraceAsked) -> Result<(Vec<Span>, bool), ApiError> {
+    /// The spans of a trace, and what they lack.
+    pub async fn trace(&self, asked: TraceAsked) -> Result<(Vec<Span>, Lacking), ApiError> {
         let TraceAsked { id, range, filter } = asked;
         let found = self
             .queries
             .run(Language::TraceQl, &id.to_string(), None, move |_, storage| {
-                let spans = told_apart(storage.traces().snapshot(range).trace(id)?);
-                Ok::<_, storage_traces::BlockError>(match filter {
-                    Some((filter, kinship)) => (filter.keep(id, spans, kinship), true),
-                    None => (spans, false),
-                })
+                let spans_max = trace_spans_max(storage);
+                let snapshot = storage.traces().snapshot(range);
+                let (spans, cut) = snapshot.trace_up_to(id, spans_max)?;
+                let spans = told_apart(spans);
+                let lacking = Lacking {
+                    filtered: filter.is_some(),
+                    beyond: cut.then_some(spans_max),
+                    damaged: snapshot.is_incomplete(),
+                };
+                let spans = match filter {
+                    Some((filter, kinship)) => filter.keep(id, spans, kinship),
+                    None => spans,
+                };
+                Ok::<_, storage_traces::BlockError>((spans, lacking))
             })
             .await??;
         Ok(found)
@@ -228,33 +270,66 @@ impl Api {
         Ok(found.into_iter().filter_map(|v| value_text(v, is_word)).collect())
     }
 
-    /// Series over steps.
-    pub async fn metrics_range(&self, asked: MetricsAsked, begun: Begun) -> Result<MetricsOutput, ApiError> {
+    /// Series over steps, and what is lacking in words.
+    pub async fn metrics_range(&self, asked: MetricsAsked, begun: Begun) -> Result<(MetricsOutput, String), ApiError> {
         let step = asked.step()?;
-        let MetricsAsked { query, text, range, .. } = asked;
-        let output = self
+        let MetricsAsked {
+            query,
+            text,
+            range,
+            series_max,
+            ..
+        } = asked;
+        let mut output = self
             .queries
             .run(Language::TraceQl, &text, None, move |context, storage| {
                 tell(begun, context);
                 query.metrics_range(context, storage.traces(), range, step)
             })
             .await??;
-        Ok(output)
+        let lacking = MetricsAsked::shown(series_max, &mut output);
+        Ok((output, lacking))
     }
 
-    /// One interval over the whole range.
-    pub async fn metrics_instant(&self, asked: MetricsAsked, begun: Begun) -> Result<MetricsOutput, ApiError> {
-        let MetricsAsked { query, text, range, .. } = asked;
-        let output = self
+    /// One interval over the whole range, and what is lacking in words.
+    pub async fn metrics_instant(
+        &self,
+        asked: MetricsAsked,
+        begun: Begun,
+    ) -> Result<(MetricsOutput, String), ApiError> {
+        let MetricsAsked {
+            query,
+            text,
+            range,
+            series_max,
+            ..
+        } = asked;
+        let mut output = self
             .queries
             .run(Language::TraceQl, &text, None, move |context, storage| {
                 tell(begun, context);
                 query.metrics_instant(context, storage.traces(), range)
             })
             .await??;
-        Ok(output)
+        let lacking = MetricsAsked::shown(series_max, &mut output);
+        Ok((output, lacking))
     }
 }
+
+/// A trace of this many spans takes about a [`TRACE_SHARE`]th of the memory budget while it is answered.
+fn trace_spans_max(storage: &Storage) -> usize {
+    let bytes = storage.budget().limit() / TRACE_SHARE;
+    usize::try_from(bytes / SPAN_BYTES)
+        .unwrap_or(usize::MAX)
+        .max(TRACE_SPANS_MIN)
+}
+
+/// One trace may take one part in so many of the memory budget.
+const TRACE_SHARE: u64 = 8;
+/// About what a span takes, decoded and encoded again, bytes.
+const SPAN_BYTES: u64 = 2048;
+/// Shown however small the budget is.
+const TRACE_SPANS_MIN: usize = 10_000;
 
 fn tell(begun: Begun, context: &Context) {
     if let Some(begun) = begun {
@@ -415,11 +490,27 @@ impl MetricsAsked {
             None => default_step(end.0.saturating_sub(start.0)),
         };
         Ok(MetricsAsked {
+            series_max: number(form, "maxSeries", 0, u64::MAX)? as usize,
             query,
             text,
             range,
             step,
         })
+    }
+
+    /// What is shown of a result, and what it lacks in words; empty: nothing.
+    pub fn shown(series_max: usize, output: &mut MetricsOutput) -> String {
+        let mut reasons = Vec::new();
+        if series_max > 0 && output.series.len() > series_max {
+            output.series.truncate(series_max);
+            reasons.push(format!(
+                "Response exceeds maximum of {series_max} series, a partial response is returned"
+            ));
+        }
+        if output.incomplete {
+            reasons.push(DAMAGED.to_owned());
+        }
+        reasons.join("; ")
     }
 
     /// The step, unless it makes too many intervals.

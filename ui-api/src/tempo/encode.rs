@@ -7,7 +7,7 @@ use http::header;
 use model::AttributeValue;
 use query_traceql::{FoundSpanset, FoundTrace, MetricsOutput, SearchOutput};
 
-use super::trace::{Completeness, push_any_value, push_double};
+use super::trace::{push_any_value, push_double};
 use crate::number::push_json;
 
 /// A JSON answer.
@@ -15,12 +15,12 @@ pub(crate) fn json(body: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The members that say that an answer is partial; none if it is complete.
-pub(crate) fn completeness(completeness: Completeness) -> String {
+/// The members that say that an answer is partial, and what it lacks; none if it is complete.
+pub(crate) fn partial(lacking: &str) -> String {
     let mut out = String::new();
-    if let Completeness::Partial(why) = completeness {
+    if !lacking.is_empty() {
         out.push_str(",\"status\":\"PARTIAL\",\"message\":");
-        push_json(&mut out, why);
+        push_json(&mut out, lacking);
     }
     out
 }
@@ -111,8 +111,9 @@ fn push_pair(out: &mut String, (key, value): &(String, AttributeValue)) {
     out.push('}');
 }
 
-/// The answer of `metrics/query_range`; with `instant`, of `metrics/query`: one value instead of samples.
-pub(crate) fn metrics(output: &MetricsOutput, instant: bool) -> Response {
+/// The answer of `metrics/query_range`; with `instant`, of `metrics/query`: one value instead of samples. `lacking` says
+/// why it is partial, if it is.
+pub(crate) fn metrics(output: &MetricsOutput, instant: bool, lacking: &str) -> Response {
     let mut out = String::from("{\"series\":[");
     join(&mut out, &output.series, |out, s| {
         out.push_str("{\"labels\":[");
@@ -140,8 +141,10 @@ pub(crate) fn metrics(output: &MetricsOutput, instant: bool) -> Response {
     });
     let _ = write!(
         out,
-        r#"],"metrics":{{"inspectedBytes":"{}","inspectedSpans":"{}","completedJobs":1,"totalJobs":1}}}}"#,
-        output.inspected_bytes, output.inspected_spans
+        r#"],"metrics":{{"inspectedBytes":"{}","inspectedSpans":"{}","completedJobs":1,"totalJobs":1}}{}}}"#,
+        output.inspected_bytes,
+        output.inspected_spans,
+        partial(lacking)
     );
     json(out)
 }

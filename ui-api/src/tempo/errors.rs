@@ -31,6 +31,14 @@ impl ApiError {
         }
     }
 
+    /// 422.
+    pub fn unprocessable(message: impl Into<String>) -> ApiError {
+        ApiError {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            message: message.into(),
+        }
+    }
+
     /// 501.
     pub fn not_implemented(message: impl Into<String>) -> ApiError {
         ApiError {

@@ -4,20 +4,17 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prost::Message;
 use query::Queries;
 
-use super::asked::{Api, MetricsAsked, SearchAsked, TagsAsked, TraceAsked, ValuesAsked};
+use super::asked::{Api, DAMAGED, MetricsAsked, SearchAsked, TagsAsked, TraceAsked, ValuesAsked};
 use super::errors::ApiError;
-use super::trace::{Completeness, Groups, v2_protobuf};
+use super::trace::{Groups, v2_protobuf};
 use super::{encode, messages, status, streaming};
 use crate::About;
 use crate::form::{Form, decode};
 use crate::number::push_json;
-
-/// What a filtered trace is told with.
-const FILTERED: &str = "Trace filtered, only a subset of spans matching the filter is returned";
 
 /// The Tempo HTTP API under `/api/`, and its streaming API.
 pub fn router(queries: &Queries, about: &About) -> Router {
@@ -57,9 +54,15 @@ async fn build_info(State(api): State<Api>) -> Response {
 async fn trace_v1(State(api): State<Api>, Path(id): Path<String>, request: Request) -> Result<Response, ApiError> {
     let protobuf = wants_protobuf(request.headers());
     let form = Form::read(request).await?;
-    let (spans, _) = api.trace(TraceAsked::read(&id, &form)?).await?;
+    let (spans, lacking) = api.trace(TraceAsked::read(&id, &form)?).await?;
     if spans.is_empty() {
         return Ok(StatusCode::NOT_FOUND.into_response());
+    }
+    // There is no place for a warning in this answer.
+    if let Some(most) = lacking.beyond {
+        return Err(ApiError::unprocessable(format!(
+            "trace exceeds max size (max spans: {most}); /api/v2/traces shows part of it"
+        )));
     }
     let groups = Groups::of(&spans);
     if protobuf {
@@ -72,19 +75,16 @@ async fn trace_v2(State(api): State<Api>, Path(id): Path<String>, request: Reque
     let protobuf = wants_protobuf(request.headers());
     let form = Form::read(request).await?;
     let asked = TraceAsked::read(&id, &form)?.filtered(&form)?;
-    let (spans, filtered) = api.trace(asked).await?;
-    let completeness = match filtered {
-        true => Completeness::Partial(FILTERED),
-        false => Completeness::Complete,
-    };
+    let (spans, lacking) = api.trace(asked).await?;
+    let lacking = lacking.words();
     let groups = Groups::of(&spans);
     if protobuf {
-        return Ok(protobuf_answer(v2_protobuf(&groups.protobuf(), completeness)));
+        return Ok(protobuf_answer(v2_protobuf(&groups.protobuf(), &lacking)));
     }
     Ok(encode::json(format!(
         "{{\"trace\":{},\"metrics\":{{}}{}}}",
         groups.json("resourceSpans"),
-        encode::completeness(completeness)
+        encode::partial(&lacking)
     )))
 }
 
@@ -114,7 +114,15 @@ async fn search(State(api): State<Api>, request: Request) -> Result<Response, Ap
         };
         return Ok(protobuf_answer(message.encode_to_vec()));
     }
-    Ok(encode::search(&output, spansets))
+    let mut response = encode::search(&output, spansets);
+    if output.incomplete {
+        // Clients read the body strictly; a header does not hurt them.
+        let warning = HeaderValue::from_str(&format!("199 - \"{DAMAGED}\""));
+        response
+            .headers_mut()
+            .extend(warning.map(|warning| (header::WARNING, warning)));
+    }
+    Ok(response)
 }
 
 async fn tags_v1(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -170,13 +178,13 @@ async fn values(api: &Api, request: Request, prefix: &str) -> Result<Vec<(&'stat
 
 async fn metrics_range(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
-    let output = api.metrics_range(MetricsAsked::read(&form, api.now())?, None).await?;
-    Ok(encode::metrics(&output, false))
+    let (output, lacking) = api.metrics_range(MetricsAsked::read(&form, api.now())?, None).await?;
+    Ok(encode::metrics(&output, false, &lacking))
 }
 
 /// One interval over the whole range.
 async fn metrics_instant(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
-    let output = api.metrics_instant(MetricsAsked::read(&form, api.now())?, None).await?;
-    Ok(encode::metrics(&output, true))
+    let (output, lacking) = api.metrics_instant(MetricsAsked::read(&form, api.now())?, None).await?;
+    Ok(encode::metrics(&output, true, &lacking))
 }

@@ -146,14 +146,19 @@ async fn metrics_range(State(api): State<Api>, request: Request) -> Response {
             ..QueryRangeResponse::default()
         };
         let running = api.metrics_range(asked, Some(told));
-        let (output, parts) = sender.while_running(running, context, telling).await?;
+        let ((output, lacking), parts) = sender.while_running(running, context, telling).await?;
         let metrics = Some(series_metrics(&output, parts));
-        for series in segments(output.series.iter().map(time_series)) {
-            let message = QueryRangeResponse {
+        let mut segments = segments(output.series.iter().map(time_series)).into_iter().peekable();
+        while let Some(series) = segments.next() {
+            let mut message = QueryRangeResponse {
                 series,
                 metrics,
                 ..QueryRangeResponse::default()
             };
+            if segments.peek().is_none() {
+                message.status = partial_status(&lacking);
+                message.message = lacking.clone();
+            }
             sender.send(&message).await;
         }
         Ok(())
@@ -170,12 +175,13 @@ async fn metrics_instant(State(api): State<Api>, request: Request) -> Response {
             ..QueryInstantResponse::default()
         };
         let running = api.metrics_instant(asked, Some(told));
-        let (output, parts) = sender.while_running(running, context, telling).await?;
+        let ((output, lacking), parts) = sender.while_running(running, context, telling).await?;
         // In one message: each replaces the one before.
         let message = QueryInstantResponse {
             series: output.series.iter().map(instant_series).collect(),
             metrics: Some(series_metrics(&output, parts)),
-            ..QueryInstantResponse::default()
+            status: partial_status(&lacking),
+            message: lacking,
         };
         sender.send(&message).await;
         Ok(())
@@ -189,6 +195,11 @@ pub(super) async fn unknown(request: Request) -> Response {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
     trailers_only(Code::Unimplemented, &format!("unknown method {}", request.uri().path()))
+}
+
+/// `PartialStatus`: 0 complete, 1 partial.
+fn partial_status(lacking: &str) -> i32 {
+    i32::from(!lacking.is_empty())
 }
 
 impl SearchRequest {
@@ -252,6 +263,7 @@ impl QueryRangeRequest {
             ("start", nanos(self.start)),
             ("end", nanos(self.end)),
             ("step", step),
+            ("maxSeries", unless_zero(self.max_series)),
         ])
     }
 }

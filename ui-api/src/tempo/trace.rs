@@ -380,26 +380,17 @@ fn span_message(s: &Span) -> otlp::Span {
     }
 }
 
-/// Whether an answer holds everything, and why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Completeness {
-    /// It does.
-    Complete,
-    /// It does not, for this reason.
-    Partial(&'static str),
-}
-
 /// `TraceByIDResponse` of the second API: field 1 is the trace, which is there even when it is empty; 3 says that it is
-/// partial, 4 why.
-pub(crate) fn v2_protobuf(trace: &otlp::TracesData, completeness: Completeness) -> Vec<u8> {
+/// partial, 4 what it lacks.
+pub(crate) fn v2_protobuf(trace: &otlp::TracesData, lacking: &str) -> Vec<u8> {
     let inner = trace.encode_to_vec();
     let mut out = Vec::with_capacity(inner.len() + 8);
     prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut out);
     prost::encoding::encode_varint(inner.len() as u64, &mut out);
     out.extend_from_slice(&inner);
-    if let Completeness::Partial(why) = completeness {
+    if !lacking.is_empty() {
         prost::encoding::int32::encode(3, &1, &mut out);
-        prost::encoding::string::encode(4, &why.to_owned(), &mut out);
+        prost::encoding::string::encode(4, &lacking.to_owned(), &mut out);
     }
     out
 }
@@ -456,7 +447,7 @@ mod tests {
         let trace = Groups::of(&spans).protobuf();
         assert_eq!(trace.resource_spans.len(), 1);
         assert_eq!(trace.resource_spans[0].scope_spans[0].spans.len(), 2);
-        let v2 = v2_protobuf(&trace, Completeness::Complete);
+        let v2 = v2_protobuf(&trace, "");
         assert_eq!(v2[0], 0x0a);
     }
 }

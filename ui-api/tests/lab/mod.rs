@@ -104,6 +104,11 @@ impl Lab {
         lab
     }
 
+    /// Where it is all stored.
+    pub fn dir(&self) -> &std::path::Path {
+        self._dir.path()
+    }
+
     /// Stores the shop's signals.
     pub async fn fill(&self) {
         self.fill_metrics().await;
