@@ -73,7 +73,7 @@ pub const SETTINGS: &[Setting] = &[
         "retention-size",
         "BYTES",
         "",
-        "Most bytes of blocks on disk; the oldest day goes first",
+        "Most bytes on disk (blocks, WAL, catalogue); the oldest day goes first",
     ),
     setting(
         "memory-limit",

@@ -13,11 +13,13 @@ mod guard;
 mod life;
 mod open;
 mod plan;
+mod snapshot;
 
 pub use guard::AppendError;
 pub use life::{TickError, Ticked};
 pub use open::{Clock, OpenError, OpenReport, Options, Storage, StorageStats};
 pub use plan::{CompactionPolicy, CutPolicy, ExpiryPolicy, HeadFigures, plan_compaction, plan_cut, plan_expiry};
+pub use snapshot::SnapshotError;
 pub use storage_budget::{Budget, OverBudget, Reservation};
 pub use storage_logs::Logs;
 pub use storage_metrics::Metrics;

@@ -208,7 +208,7 @@ impl Storage {
             .map(|b| b.meta().clone())
             .collect();
         let policy = self.expiry_policy();
-        let old = plan_expiry(&metas, now, &policy);
+        let old = plan_expiry(&metas, self.other_bytes(), now, &policy);
         if !old.is_empty() {
             match self.catalogue.retire(&old) {
                 Ok(()) => {
@@ -276,6 +276,19 @@ impl Storage {
             wal_bytes: WAL_BYTES_MAX,
             bytes_under_pressure: HEAD_BYTES_MIN,
         }
+    }
+
+    /// Bytes on disk that are in no block: WALs and the catalogue.
+    fn other_bytes(&self) -> u64 {
+        if self.options.retention_size.is_none() {
+            return 0;
+        }
+        let wals = [
+            self.metrics.stats().wal.disk_bytes,
+            self.logs.stats().wal.disk_bytes,
+            self.traces.stats().wal.disk_bytes,
+        ];
+        wals.iter().sum::<u64>() + self.catalogue.disk_bytes()
     }
 
     fn expiry_policy(&self) -> ExpiryPolicy {

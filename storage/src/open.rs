@@ -16,6 +16,7 @@ use storage_traces::Traces;
 use storage_wal::{Replay, SyncMode};
 
 use crate::life::Life;
+use crate::snapshot;
 
 /// Where "now" comes from: the server hands in the system clock, a test its own.
 pub type Clock = Arc<dyn Fn() -> TimestampNs + Send + Sync>;
@@ -37,7 +38,7 @@ pub struct Options {
     pub retention_logs_ns: i64,
     /// Age of traces, ns.
     pub retention_traces_ns: i64,
-    /// Bytes on disk in all.
+    /// Bytes on disk in all: blocks, WAL, catalogue. Snapshots do not count.
     pub retention_size: Option<u64>,
     /// Memory for heads and requests, bytes.
     pub memory_limit: u64,
@@ -142,6 +143,7 @@ impl Storage {
             io::ErrorKind::WouldBlock => OpenError::Locked { dir: dir.clone() },
             _ => unusable(e),
         })?;
+        snapshot::remove_unfinished(&disk, &dir).map_err(unusable)?;
         let (catalogue, opened) = Catalogue::open(disk.clone(), &dir)?;
         let budget = Budget::new(options.memory_limit);
         let (metrics, logs, traces, replays) = open_engines(&options, &disk, &catalogue, &budget)?;

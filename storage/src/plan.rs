@@ -105,7 +105,7 @@ pub struct ExpiryPolicy {
     pub logs_ns: i64,
     /// Age of traces, ns.
     pub traces_ns: i64,
-    /// Bytes of all blocks.
+    /// Bytes on disk in all.
     pub bytes_max: Option<u64>,
 }
 
@@ -121,15 +121,15 @@ impl ExpiryPolicy {
     }
 }
 
-/// The blocks to retire: those that ended before their signal's horizon, then, while the rest exceed the size limit, the
-/// oldest day of all signals together.
-pub fn plan_expiry(blocks: &[BlockMeta], now: TimestampNs, policy: &ExpiryPolicy) -> Vec<BlockId> {
+/// The blocks to retire: those that ended before their signal's horizon, then, while the rest and the `other_bytes` (WAL,
+/// catalogue) exceed the size limit, the oldest day of all signals together.
+pub fn plan_expiry(blocks: &[BlockMeta], other_bytes: u64, now: TimestampNs, policy: &ExpiryPolicy) -> Vec<BlockId> {
     let (old, mut kept): (Vec<&BlockMeta>, Vec<&BlockMeta>) =
         blocks.iter().partition(|b| b.max < policy.horizon(b.signal, now));
     let mut out: Vec<BlockId> = old.into_iter().map(|b| b.id).collect();
     if let Some(limit) = policy.bytes_max {
         kept.sort_by_key(|b| (b.day, b.id));
-        let mut total: u64 = kept.iter().map(|b| b.bytes).sum();
+        let mut total = kept.iter().fold(other_bytes, |sum, b| sum.saturating_add(b.bytes));
         let mut rest = kept.as_slice();
         while let (true, Some(first)) = (total > limit, rest.first()) {
             let day = first.day;
@@ -254,10 +254,13 @@ mod tests {
             block(4, Signal::Metrics, 99, 0, 10),
         ];
         let now = Day(100).start_ns();
-        assert_eq!(plan_expiry(&blocks, now, &policy), [BlockId(2)]);
+        assert_eq!(plan_expiry(&blocks, 1000, now, &policy), [BlockId(2)]);
+        policy.bytes_max = Some(30);
+        assert_eq!(plan_expiry(&blocks, 0, now, &policy), [BlockId(2)]);
+        assert_eq!(plan_expiry(&blocks, 1, now, &policy), [BlockId(2), BlockId(1)]);
         policy.bytes_max = Some(20);
-        assert_eq!(plan_expiry(&blocks, now, &policy), [BlockId(2), BlockId(1)]);
+        assert_eq!(plan_expiry(&blocks, 0, now, &policy), [BlockId(2), BlockId(1)]);
         policy.bytes_max = Some(5);
-        assert_eq!(plan_expiry(&blocks, now, &policy).len(), 4);
+        assert_eq!(plan_expiry(&blocks, 0, now, &policy).len(), 4);
     }
 }

@@ -168,12 +168,26 @@ fn the_oldest_day_goes_when_the_disk_quota_is_met() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::open(dir.path(), start(), |_| {});
     world.send(0).unwrap();
+    // Text that does not compress, so that the day outweighs what the catalogue grows by.
+    let mut logs = LogBatch::default();
+    let stream = logs.stream_of(&LabelSet::from_pairs([("app", "noise")]));
+    for n in 0..64 {
+        let line: String = (0..800u64).map(|i| format!("{:016x}", noise(n * 1000 + i))).collect();
+        logs.entry(stream, TimestampNs(world.now() + n as i64), &line, [("", ""); 0]);
+    }
+    world.runtime.block_on(world.storage.append_logs(&logs)).unwrap();
     world.storage.flush().unwrap();
-    let stats = world.storage.stats();
-    let one_day = stats.metrics.block_bytes + stats.logs.block_bytes + stats.traces.block_bytes;
+    let on_disk = |world: &World| {
+        let stats = world.storage.stats();
+        let blocks = stats.metrics.block_bytes + stats.logs.block_bytes + stats.traces.block_bytes;
+        let wals = stats.metrics.wal.disk_bytes + stats.logs.wal.disk_bytes + stats.traces.wal.disk_bytes;
+        (blocks, wals + stats.catalogue_bytes)
+    };
+    let (one_day, others) = on_disk(&world);
+    assert!(one_day > 300_000, "{one_day}");
     drop(world);
     let world = World::open(dir.path(), start() + DAY_NS, |o| {
-        o.retention_size = Some(one_day * 3 / 2)
+        o.retention_size = Some(others + one_day * 3 / 4)
     });
     world.send(1).unwrap();
     world.storage.flush().unwrap();
@@ -182,6 +196,58 @@ fn the_oldest_day_goes_when_the_disk_quota_is_met() {
     assert_eq!(world.samples(), [1.0]);
     assert_eq!(world.lines(), ["line 1"]);
     assert!(world.has_trace(1) && !world.has_trace(0));
+}
+
+fn noise(n: u64) -> u64 {
+    n.wrapping_add(1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+        .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+}
+
+/// A Trilobite that starts in a snapshot answers as the one that made it did, whatever became of that one since.
+#[test]
+fn a_snapshot_is_a_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::open(dir.path(), start(), |_| {});
+    world.send(0).unwrap();
+    world.storage.flush().unwrap();
+    world.pass(1_000_000_000);
+    world.send(1).unwrap();
+    let selector = [vec![Matcher::equal("__name__", "n")]];
+    let old = TimeRangeMs {
+        start: TimestampMs(i64::MIN),
+        end: TimestampNs(start() + 1_000_000_000).floor_ms(),
+    };
+    let headless = world.storage.snapshot(true).unwrap();
+    let whole = world.storage.snapshot(false).unwrap();
+    world.pass(HOUR_NS);
+    world.send(2).unwrap();
+    world.storage.flush().unwrap();
+    world.storage.metrics().delete(&selector, old).unwrap();
+    let deleted = world.storage.snapshot(false).unwrap();
+    assert!(
+        headless.starts_with("20241004T000001Z-") && headless.len() == 33,
+        "{headless}"
+    );
+    world.pass(20 * DAY_NS);
+    assert!(world.samples().is_empty(), "expired");
+    drop(world);
+    std::fs::create_dir(dir.path().join("snapshots/x.tmp")).unwrap();
+    drop(World::open(dir.path(), start(), |_| {}));
+    assert!(!dir.path().join("snapshots/x.tmp").exists());
+    for (name, samples, lines) in [
+        (&headless, &[0.0][..], 1),
+        (&whole, &[0.0, 1.0], 2),
+        (&deleted, &[2.0], 3),
+    ] {
+        let world = World::open(&dir.path().join("snapshots").join(name), start() + 2 * HOUR_NS, |_| {});
+        assert_eq!(world.samples(), samples, "{name}");
+        assert_eq!(world.lines().len(), lines);
+        assert!((0..3).all(|n| world.has_trace(n) == (n < lines as u64)));
+        world.send(3).unwrap();
+        assert_eq!(world.samples().len(), samples.len() + 1, "it goes on from there");
+    }
 }
 
 #[test]

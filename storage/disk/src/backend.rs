@@ -21,6 +21,8 @@ pub(crate) trait Backend: Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, bool)>>;
     /// Renames a file or directory; replaces a file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name; `AlreadyExists` if something is there.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.

@@ -269,6 +269,21 @@ impl Backend for FaultyDisk {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let id = state.find(from)?;
+        let (dir, name) = state.find_parent(to)?;
+        if !matches!(state.nodes.get(&id), Some(Node::File(_))) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        if state.find(to).is_ok() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        state.operate()?;
+        state.dir(dir)?.names.insert(name, id);
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         let id = state.find(path)?;

@@ -116,6 +116,26 @@ impl Disk {
         Ok(())
     }
 
+    /// Gives a file that is never written again a second name, or copies it where the file system cannot. The name is
+    /// durable after [`Disk::sync_dir`] of its directory, the bytes as they were (a copy's after [`Disk::publish_dir`]).
+    pub fn link_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.backend.link(from, to) {
+            Err(e) if cannot_link(e.kind()) => {}
+            done => return done,
+        }
+        let file = self.open(from)?;
+        let mut copy = self.create(to)?;
+        let mut buffer = vec![0; COPY_BYTES.min(file.len as usize)];
+        let mut offset = 0;
+        while offset < file.len {
+            let len = buffer.len().min((file.len - offset) as usize);
+            file.read_exact_at(&mut buffer[..len], offset)?;
+            copy.write_all(&buffer[..len])?;
+            offset += len as u64;
+        }
+        Ok(())
+    }
+
     /// Removes a file; no error if it is gone already.
     pub fn remove_file(&self, path: &Path) -> io::Result<()> {
         gone_is_fine(self.backend.remove_file(path))
@@ -235,6 +255,17 @@ impl ReadFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A file is copied in pieces of this size.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Whether the file system has no second names, or too many of this file.
+fn cannot_link(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Unsupported | ErrorKind::PermissionDenied | ErrorKind::CrossesDevices | ErrorKind::TooManyLinks
+    )
 }
 
 fn gone_is_fine(removed: io::Result<()>) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Both disks must behave alike; what a crash keeps can be seen on the one in memory.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Disk, FaultyDisk, Space};
 
@@ -297,4 +297,22 @@ fn from_the_chosen_operation_on_all_fail_and_a_write_tears() {
     faulty.heal();
     writer.sync().unwrap();
     assert_eq!(faulty.syncs(), 1);
+}
+
+#[test]
+fn a_linked_file_lives_on_when_its_first_name_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    for (disk, base) in [
+        (Disk::real(), dir.path().to_owned()),
+        (FaultyDisk::new().disk(), PathBuf::from("/d")),
+    ] {
+        disk.create_dir_all(&base).unwrap();
+        let (a, b) = (base.join("a"), base.join("b"));
+        disk.write_atomic(&a, b"bytes").unwrap();
+        disk.link_file(&a, &b).unwrap();
+        assert!(disk.link_file(&a, &b).is_err(), "nothing is replaced");
+        disk.remove_file(&a).unwrap();
+        assert_eq!(disk.read(&b).unwrap(), b"bytes");
+        assert!(disk.link_file(&a, &base.join("c")).is_err());
+    }
 }

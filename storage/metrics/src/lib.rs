@@ -8,6 +8,7 @@
 
 mod append;
 mod block;
+mod cardinality;
 mod chunk;
 mod compact;
 mod cut;
@@ -44,6 +45,7 @@ use storage_catalogue::{BlockRef, Catalogue, IndexKind, LabelIndex};
 use storage_disk::Disk;
 use storage_wal::{Lsn, Wal};
 
+pub use cardinality::Cardinality;
 pub use samples::{Histograms, Samples};
 pub use scan::{Series, Snapshot};
 

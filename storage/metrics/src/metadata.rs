@@ -100,6 +100,13 @@ impl Families {
         state.families.iter().map(|(f, m)| (f.clone(), m.clone())).collect()
     }
 
+    /// Writes the file into another directory.
+    pub(crate) fn save_in(&self, disk: &Disk, dir: &Path) -> Result<(), BlockError> {
+        let path = dir.join(FILE);
+        let bytes = encode(&self.state.read().families);
+        disk.write_atomic(&path, &bytes).map_err(|e| io_error(&path, e))
+    }
+
     /// Rewrites the file if it lags behind.
     pub(crate) fn save(&self, disk: &Disk) -> Result<(), BlockError> {
         let bytes = {

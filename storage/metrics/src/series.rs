@@ -196,6 +196,12 @@ impl Cell {
         change
     }
 
+    /// Chunks in memory, the open one included.
+    pub(crate) fn chunks(&self) -> u64 {
+        let state = self.state.lock();
+        (state.closed.len() + usize::from(!state.open.is_empty()) + usize::from(state.late.is_some())) as u64
+    }
+
     /// Adds an exemplar unless it is the last one again; says how memory grew, `None` if it was there.
     pub(crate) fn add_exemplar(&self, exemplar: &Exemplar) -> Option<usize> {
         let mut state = self.state.lock();

@@ -647,6 +647,39 @@ fn a_deletion_may_fail_or_crash_at_every_step() {
     panic!("a deletion takes less than 60 steps");
 }
 
+#[test]
+fn cardinality_counts_the_active_series_once() {
+    let lab = Lab::new();
+    let series = |name: &str, host: &str| labels(&[("__name__", name), ("host", host)]);
+    let all = [
+        series("a", "x"),
+        series("a", "y"),
+        series("a", "long"),
+        series("b", "x"),
+    ];
+    lab.append(&batch(&all.each_ref().map(|labels| (labels.clone(), 1000, 1.0))));
+    let seen = lab.metrics().cardinality(2);
+    let pairs = |list: &[(&str, u64)]| {
+        list.iter()
+            .map(|(name, n)| ((*name).to_owned(), *n))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((seen.series, seen.label_pairs, seen.chunks), (4, 5, 4));
+    assert_eq!(seen.extent, Some((TimestampMs(1000), TimestampMs(1000))));
+    assert_eq!(seen.series_by_metric, pairs(&[("a", 3), ("b", 1)]));
+    assert_eq!(seen.values_by_label, pairs(&[("host", 3), ("__name__", 2)]));
+    assert_eq!(seen.bytes_by_label, pairs(&[("host", 7), ("__name__", 4)]));
+    assert_eq!(seen.series_by_pair, pairs(&[("__name__=a", 3), ("host=x", 2)]));
+    assert_eq!(lab.metrics().cardinality(0).series_by_pair, pairs(&[]));
+    // A cut that fails leaves a frozen head beside the active one.
+    lab.faulty.fail_after(3);
+    assert!(lab.metrics().cut().is_err());
+    lab.faulty.heal();
+    lab.append_one(&all[0], 2000, 1.0);
+    let seen = lab.metrics().cardinality(10);
+    assert_eq!((seen.series, seen.series_by_metric[0].1), (4, 3));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(Vec<(usize, i64, u8)>),

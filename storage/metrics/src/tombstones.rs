@@ -106,6 +106,21 @@ impl Metrics {
         Ok(touched.len())
     }
 
+    /// Writes the engine's files beside its blocks into another directory, and returns the blocks that belong to them.
+    pub fn save_beside(&self, dir: &Path) -> Result<Vec<BlockRef>, BlockError> {
+        self.families.save_in(&self.disk, dir)?;
+        let held = self.tombstones.hold();
+        let blocks = self.catalogue.blocks(Signal::Metrics, model::TimeRangeNs::ALL);
+        let masks = held.masks();
+        if !masks.is_empty() {
+            let path = dir.join(FILE);
+            self.disk
+                .write_atomic(&path, &encode(&masks))
+                .map_err(|e| io_error(&path, e))?;
+        }
+        Ok(blocks)
+    }
+
     /// Rewrites the blocks that hold deleted samples without them; a block that held nothing else is dropped.
     pub fn clean_tombstones(&self) -> Result<(), BlockError> {
         let _one_at_a_time = self.compacting.lock();
