@@ -16,6 +16,11 @@ pub struct Cells {
     histograms: Option<Box<HistogramCells>>,
 }
 
+/// What a histogram weighs against a query's limit on samples: about its bytes over a sample's.
+pub fn weight_of(h: &Histogram) -> u64 {
+    8 + (h.positive.counts.len() + h.negative.counts.len()) as u64 / 2
+}
+
 /// What a cell holds.
 #[derive(Clone, Copy, Debug)]
 pub enum Cell<'a> {
@@ -145,6 +150,13 @@ impl Cells {
         let had = self.has_histograms();
         self.histograms = None;
         had
+    }
+    /// What the histograms weigh against a query's limit on samples, beside the steps themselves.
+    pub fn histogram_weight(&self) -> u64 {
+        match &self.histograms {
+            None => 0,
+            Some(histograms) => histograms.values.iter().flatten().map(|h| weight_of(h)).sum(),
+        }
     }
     /// How many steps.
     pub fn len(&self) -> usize {

@@ -32,6 +32,10 @@ trait Fold: Send {
     fn enter(&mut self, cells: &Cells);
     /// Histograms of a row; `name` is the metric's.
     fn enter_histograms(&mut self, cells: &Cells, name: &str, remarks: &mut Remarks);
+    /// What its histograms weigh against a query's limit on samples.
+    fn histogram_weight(&self) -> u64 {
+        0
+    }
     fn finish(self: Box<Self>, remarks: &mut Remarks) -> Cells;
 }
 
@@ -84,6 +88,10 @@ impl Aggregator {
     pub fn groups(&self) -> usize {
         self.groups.len()
     }
+    /// What the groups' histograms weigh against a query's limit on samples, beside the groups' steps.
+    pub fn histogram_weight(&self) -> u64 {
+        self.groups.iter().map(|g| g.fold.histogram_weight()).sum()
+    }
     /// The groups, in order of their first rows; what was met on the way goes to `remarks`.
     pub fn finish(mut self, remarks: &mut Remarks) -> Matrix {
         remarks.append(&mut self.remarks);
@@ -127,6 +135,7 @@ trait Terms: Sized + Send {
     fn starting_with(h: &Histogram) -> Self;
     fn add(&mut self, h: &Histogram) -> Result<Added, MixedSchemas>;
     fn conflicts(&self) -> bool;
+    fn weight(&self) -> u64;
     fn value(&self) -> Histogram;
 }
 
@@ -139,6 +148,9 @@ impl Terms for HistogramSum {
     }
     fn conflicts(&self) -> bool {
         self.has_conflicting_resets()
+    }
+    fn weight(&self) -> u64 {
+        HistogramSum::weight(self)
     }
     fn value(&self) -> Histogram {
         self.total()
@@ -154,6 +166,9 @@ impl Terms for HistogramMean {
     }
     fn conflicts(&self) -> bool {
         self.has_conflicting_resets()
+    }
+    fn weight(&self) -> u64 {
+        HistogramMean::weight(self)
     }
     fn value(&self) -> Histogram {
         HistogramMean::value(self)
@@ -183,6 +198,11 @@ impl<T: Terms> HistogramFold<T> {
                 },
             }
         }
+    }
+
+    fn weight(slot: &Option<Box<Self>>) -> u64 {
+        let terms = slot.iter().flat_map(|fold| fold.of_step.iter().flatten());
+        terms.map(Terms::weight).sum()
     }
 
     /// Puts histograms beside the floats; where both are is nothing.
@@ -236,6 +256,9 @@ impl Fold for Sums {
     fn enter_histograms(&mut self, cells: &Cells, name: &str, remarks: &mut Remarks) {
         HistogramFold::enter(&mut self.histograms, cells, name, remarks);
     }
+    fn histogram_weight(&self) -> u64 {
+        HistogramFold::weight(&self.histograms)
+    }
     fn finish(mut self: Box<Self>, remarks: &mut Remarks) -> Cells {
         self.present.filter_map(|i, _| Some(self.sums[i].total()));
         HistogramFold::finish(self.histograms, &mut self.present, remarks);
@@ -268,6 +291,9 @@ impl Fold for Means {
     }
     fn enter_histograms(&mut self, cells: &Cells, name: &str, remarks: &mut Remarks) {
         HistogramFold::enter(&mut self.histograms, cells, name, remarks);
+    }
+    fn histogram_weight(&self) -> u64 {
+        HistogramFold::weight(&self.histograms)
     }
     fn finish(mut self: Box<Self>, remarks: &mut Remarks) -> Cells {
         self.present.filter_map(|i, _| Some(self.means[i].value()));

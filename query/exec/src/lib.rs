@@ -30,7 +30,7 @@ mod window;
 
 pub use aggregate::{AggregateOp, Grouping, aggregate};
 pub use binary::{BinaryOp, apply, binary, binary_scalar};
-pub use cells::{Cell, Cells};
+pub use cells::{Cell, Cells, weight_of};
 pub use compensated::{Compensated, Mean, quantile_of_sorted};
 pub use context::{Context, ExecError, Limits, Usage};
 pub use dialect::{Dialect, LOGQL, METRIC_TYPE, METRIC_UNIT, PROMQL, TRACEQL};

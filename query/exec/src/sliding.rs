@@ -113,7 +113,7 @@ impl Join for Spread {
     fn of(v: f64) -> Spread {
         let mean = Compensated::starting_with(v);
         // Infinite input has no spread, even alone.
-        let squares = Compensated::starting_with(v - v);
+        let squares = Compensated::starting_with(if v.is_finite() { 0.0 } else { f64::NAN });
         Spread {
             count: 1.0,
             mean,

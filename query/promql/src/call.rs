@@ -37,7 +37,7 @@ impl Run<'_> {
             Work::Value(f) => {
                 let mut m = vector(0)?;
                 for row in &mut m.rows {
-                    row.cells.drop_histograms();
+                    self.without_histograms(row);
                     row.cells.map(f);
                 }
                 Value::Vector(self.renamed(m)?)
@@ -47,7 +47,7 @@ impl Run<'_> {
                 let mut m = vector(0)?;
                 let mut of_step = vec![0.0; params.len()];
                 for row in &mut m.rows {
-                    row.cells.drop_histograms();
+                    self.without_histograms(row);
                     row.cells.filter_map(|step, v| {
                         of_step.iter_mut().zip(&params).for_each(|(p, all)| *p = all[step]);
                         f(v, &of_step)
@@ -62,7 +62,7 @@ impl Run<'_> {
                 }
                 let mut m = vector(0)?;
                 for row in &mut m.rows {
-                    row.cells.drop_histograms();
+                    self.without_histograms(row);
                     row.cells.map(f);
                 }
                 Value::Vector(self.renamed(m)?)
@@ -73,6 +73,7 @@ impl Run<'_> {
                 } else {
                     let mut m = self.vector(&args[0], grid)?;
                     for row in &mut m.rows {
+                        self.context.release_samples(row.cells.histogram_weight());
                         let steps: Vec<usize> = row.cells.steps().collect();
                         steps
                             .into_iter()
@@ -187,7 +188,7 @@ impl Run<'_> {
             Work::Sort { descending } => {
                 let mut m = vector(0)?;
                 for row in &mut m.rows {
-                    row.cells.drop_histograms();
+                    self.without_histograms(row);
                 }
                 m.drop_absent();
                 if self.sorts(span) {
@@ -242,6 +243,12 @@ impl Run<'_> {
             self.notes.warn(span, what);
         }
         !self.ranged
+    }
+
+    /// Leaves histograms out, of which the function has nothing to say.
+    fn without_histograms(&self, row: &mut Row) {
+        self.context.release_samples(row.cells.histogram_weight());
+        row.cells.drop_histograms();
     }
 
     fn single(&self, labels: LabelSet, cells: Cells, grid: Grid) -> Evaluated<Matrix> {

@@ -57,6 +57,7 @@ impl Run<'_> {
                 for row in &mut m.rows {
                     let mut cells = Cells::absent(grid.len());
                     row.cells.histograms().for_each(|(i, h)| cells.set(i, f(h)));
+                    self.context.release_samples(row.cells.histogram_weight());
                     row.cells = cells;
                 }
                 Value::Vector(self.renamed(m)?)

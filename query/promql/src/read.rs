@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use model::{Histogram, LabelSet, ResetHint, TimeRangeMs, TimestampMs, is_stale};
-use query_exec::{AggregateOp, Aggregator, Cells, ExecError, Grid, Grouping, METRIC_TYPE, Matrix, Remarks, Row};
+use query_exec::{
+    AggregateOp, Aggregator, Cells, ExecError, Grid, Grouping, METRIC_TYPE, Matrix, Remarks, Row, weight_of,
+};
 use rayon::prelude::*;
 use storage_metrics::Samples;
 
@@ -16,7 +18,7 @@ use crate::functions::{Work, interpolated};
 use crate::lex::Span;
 use crate::notes::About;
 use crate::plan::{Moment, Node, NodeWork, Select};
-use crate::run::{Evaluated, Run, Value, WHERE, data, size};
+use crate::run::{Evaluated, Run, Value, WHERE, data, histogram_weight, size};
 use crate::syntax::Edges;
 use crate::windows::Windows;
 
@@ -85,7 +87,7 @@ impl Run<'_> {
                 let (row, raw) = (grid.len() as u64, weight(samples));
                 self.context.add_samples(row + raw)?;
                 let cells = (leaf.cells)(samples, series.labels())?;
-                self.context.release_samples(raw);
+                self.now_holds(raw, cells.histogram_weight())?;
                 if cells.all_absent() {
                     self.context.release_samples(row);
                     return Ok(None);
@@ -153,13 +155,14 @@ impl Run<'_> {
                 }
                 groups.enter(row);
             }
-            let hold = (groups.groups() * grid.len()) as u64;
-            self.context.add_samples(hold - held)?;
+            let hold = (groups.groups() * grid.len()) as u64 + groups.histogram_weight();
+            self.now_holds(held, hold)?;
             held = hold;
-            self.context.release_samples((rows.len() * grid.len()) as u64);
+            self.context
+                .release_samples((rows.len() * grid.len()) as u64 + histogram_weight(&rows));
         }
         let out = groups.finish(remarks);
-        self.context.release_samples(held - size(&out));
+        self.now_holds(held, size(&out))?;
         Ok(Some(out))
     }
 
@@ -236,7 +239,7 @@ impl Run<'_> {
                 let rows: Vec<Row> = rows.into_iter().flatten().collect();
                 let held: u64 = sources.iter().map(|s| weight(&s.samples)).sum();
                 let empty = ((sources.len() - rows.len()) * grid.len()) as u64;
-                self.context.release_samples(held + empty);
+                self.now_holds(held + empty, histogram_weight(&rows))?;
                 Matrix { grid, rows }
             }
         };
@@ -310,9 +313,8 @@ impl Run<'_> {
                     Value::Vector(m) => m,
                     _ => return Err(data("a subquery is over an instant vector")),
                 };
-                self.context.add_samples(size(&m))?;
                 let used = size(&m);
-                let sources = m
+                let sources: Vec<Source> = m
                     .rows
                     .into_iter()
                     .map(|row| {
@@ -329,7 +331,7 @@ impl Run<'_> {
                         }
                     })
                     .collect();
-                self.context.release_samples(used);
+                self.now_holds(used, sources.iter().map(|s| weight(&s.samples)).sum())?;
                 Ok(sources)
             }
             _ => Err(data("a range vector is missing")),
@@ -413,10 +415,9 @@ fn keep_statistics(histograms: &mut [Arc<Histogram>]) {
     }
 }
 
-/// What samples weigh against the limit: a histogram as much as its size in floats.
+/// What samples weigh against the limit.
 fn weight(samples: &Samples) -> u64 {
-    let of = |h: &Arc<Histogram>| 8 + (h.positive.counts.len() + h.negative.counts.len()) as u64 / 2;
-    samples.t.len() as u64 + samples.histograms.h.iter().map(of).sum::<u64>()
+    samples.t.len() as u64 + samples.histograms.h.iter().map(|h| weight_of(h)).sum::<u64>()
 }
 
 /// A step's neighbour in a subquery is not its neighbour in the store, so what is known of resets is void.

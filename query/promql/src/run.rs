@@ -59,11 +59,13 @@ impl Run<'_> {
                     Value::Scalar(values)
                 }
                 Value::Vector(mut m) => {
+                    let before = size(&m);
                     for row in &mut m.rows {
                         row.cells.map(|v| -v);
                         row.cells
                             .filter_map_histograms(|_, h| Some(Arc::new(multiplied(h, -1.0))));
                     }
+                    self.now_holds(before, size(&m))?;
                     Value::Vector(self.renamed(m)?)
                 }
                 text => text,
@@ -237,6 +239,15 @@ impl Run<'_> {
         }
     }
 
+    /// What held `before` samples now holds `after`.
+    pub(crate) fn now_holds(&self, before: u64, after: u64) -> Result<(), ExecError> {
+        if after > before {
+            return self.context.add_samples(after - before);
+        }
+        self.context.release_samples(before - after);
+        Ok(())
+    }
+
     pub(crate) fn warn_of_quantiles(&self, q: &[f64], span: Span) {
         for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
             let what = format!("quantile value should be between 0 and 1, got {}", go_float(*q));
@@ -249,9 +260,11 @@ impl Run<'_> {
         for row in &mut m.rows {
             row.remove_name(self.dialect);
         }
-        let before = size(&m);
+        let before = m.rows.len();
         m.drop_absent();
-        self.context.release_samples(before - size(&m));
+        // What is absent has no histograms.
+        self.context
+            .release_samples(((before - m.rows.len()) * m.grid.len()) as u64);
         if !self.dialect.delayed_name_removal {
             m.merge_same_labels()?;
         }
@@ -263,9 +276,13 @@ pub(crate) fn data(words: impl Into<String>) -> EvalError {
     EvalError::Exec(ExecError::Data(words.into()))
 }
 
-/// Cells a matrix holds.
+/// What a matrix weighs against the limit on samples: its cells, and what histograms in them weigh more than floats.
 pub(crate) fn size(m: &Matrix) -> u64 {
-    (m.rows.len() * m.grid.len()) as u64
+    (m.rows.len() * m.grid.len()) as u64 + histogram_weight(&m.rows)
+}
+
+pub(crate) fn histogram_weight(rows: &[Row]) -> u64 {
+    rows.iter().map(|row| row.cells.histogram_weight()).sum()
 }
 
 /// One step's value at every step.
@@ -273,7 +290,8 @@ fn repeat(value: Value, grid: Grid, context: &Context) -> Evaluated<Value> {
     Ok(match value {
         Value::Scalar(s) => Value::Scalar(vec![s.first().copied().unwrap_or(f64::NAN); grid.len()]),
         Value::Vector(m) => {
-            context.add_samples((m.rows.len() * grid.len()) as u64)?;
+            // A repeated histogram is one histogram, but what is made of it may not be.
+            context.add_samples(size(&m).saturating_mul(grid.len() as u64))?;
             context.release_samples(size(&m));
             let rows = m.rows.into_iter().filter_map(|row| {
                 let cell = row.cells.cell(0)?;

@@ -3,6 +3,8 @@
 //! Terms are brought to one layout first: the coarser schema, the wider zero bucket, the custom bounds that both have.
 //! Every count is added up with compensation, as floats are, so the order of terms hardly matters.
 
+use std::cmp::Ordering;
+
 use model::{Buckets, Histogram, ResetHint, coarser_index, exponential_bound};
 
 use super::divided;
@@ -108,6 +110,12 @@ impl HistogramSum {
         Ok(added)
     }
 
+    /// What it weighs against a query's limit on samples.
+    pub(crate) fn weight(&self) -> u64 {
+        // A bucket under way has a place and a compensation beside its count.
+        16 + (self.positive.len() + self.negative.len()) as u64 * 3 / 2
+    }
+
     /// Whether one term was known to be a reset and another known to be none.
     pub fn has_conflicting_resets(&self) -> bool {
         self.resets_seen && self.continuations_seen
@@ -176,11 +184,12 @@ impl HistogramSum {
 
     /// Widens the narrower zero bucket; where it would cut a bucket it takes all of it, and the other one follows.
     fn share_zero_bucket(&mut self, h: &mut Histogram) {
-        while h.zero_threshold != self.zero_threshold {
-            if h.zero_threshold < self.zero_threshold {
-                h.widen_zero_bucket(self.zero_threshold);
-            } else {
-                self.widen_zero_bucket(h.zero_threshold);
+        loop {
+            match h.zero_threshold.partial_cmp(&self.zero_threshold) {
+                Some(Ordering::Less) => h.widen_zero_bucket(self.zero_threshold),
+                Some(Ordering::Greater) => self.widen_zero_bucket(h.zero_threshold),
+                // A threshold that is no number is like no other: there is nothing to do.
+                Some(Ordering::Equal) | None => return,
             }
         }
     }
@@ -314,6 +323,11 @@ impl HistogramMean {
     /// Whether one term was known to be a reset and another known to be none.
     pub fn has_conflicting_resets(&self) -> bool {
         self.sum.has_conflicting_resets()
+    }
+
+    /// What it weighs against a query's limit on samples.
+    pub(crate) fn weight(&self) -> u64 {
+        self.sum.weight()
     }
 
     /// The mean, compact.
