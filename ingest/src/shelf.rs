@@ -1,12 +1,13 @@
 //! A sink for tests: keeps what is appended as readable lines, and fails on demand.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use model::{LabelSet, LogBatch, METRIC_NAME, SampleBatch, Span, SpanBatch, TimestampNs, is_stale};
+use model::{Histogram, LabelSet, LogBatch, METRIC_NAME, SampleBatch, Span, SpanBatch, TimestampNs, is_stale};
 use parking_lot::Mutex;
 use storage::AppendError;
 use tower::ServiceExt;
@@ -29,6 +30,10 @@ pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct Shelf {
     /// `name{label="value",..} value @ms`
     pub samples: Mutex<Vec<String>>,
+    /// `name{label="value",..} native schema 0, count 1, .. @ms`
+    pub histograms: Mutex<Vec<String>>,
+    /// `sample # start ms` of samples and histograms whose start is known.
+    pub starts: Mutex<Vec<String>>,
     /// `name{label="value",..} # {label="value",..} value @ms`
     pub exemplars: Mutex<Vec<String>>,
     /// `name kind unit help`
@@ -103,6 +108,40 @@ fn value_text(v: f64, t: i64) -> String {
     }
 }
 
+/// As the corpus writes them; what is usual is left out.
+fn histogram_text(h: &Histogram) -> String {
+    if h.is_stale() {
+        return "native stale".to_owned();
+    }
+    let mut text = format!("native schema {}, count {}, sum {}", h.schema, h.count, h.sum);
+    if !h.has_custom_buckets() {
+        let _ = write!(text, ", zero {}", h.zero_count);
+    }
+    if h.zero_threshold != 1e-128 && !h.has_custom_buckets() {
+        let _ = write!(text, " up to {}", h.zero_threshold);
+    }
+    for (side, buckets) in [("", &h.positive), ("negative ", &h.negative)] {
+        if !buckets.counts.is_empty() {
+            let spans: Vec<String> = buckets
+                .spans
+                .iter()
+                .map(|s| format!("({},{})", s.offset, s.length))
+                .collect();
+            let counts: Vec<String> = buckets.counts.iter().map(f64::to_string).collect();
+            let _ = write!(
+                text,
+                ", {side}spans [{}], {side}absolute counts [{}]",
+                spans.join(","),
+                counts.join(",")
+            );
+        }
+    }
+    if h.has_custom_buckets() {
+        let _ = write!(text, ", bounds {:?}", h.bounds);
+    }
+    text
+}
+
 impl Shelf {
     fn fail(&self) -> Result<(), AppendError> {
         self.fault.lock().map_or(Ok(()), |fault| Err(fault()))
@@ -131,6 +170,23 @@ impl Sink for Shelf {
                     .lock()
                     .push(format!("{series} {}", value_text(sample.v, sample.t.0)));
             }
+            for (place, start) in batch.starts() {
+                let (series, sample) = batch.samples()[*place as usize];
+                let (series, value) = (series_text(batch.labels(series).0), value_text(sample.v, sample.t.0));
+                self.starts.lock().push(format!("{series} {value} from {}", start.0));
+            }
+            for (series, sample) in batch.histograms() {
+                let text = format!(
+                    "{} {} @{}",
+                    series_text(batch.labels(*series).0),
+                    histogram_text(&sample.histogram),
+                    sample.t.0
+                );
+                if sample.start.0 != 0 {
+                    self.starts.lock().push(format!("{text} from {}", sample.start.0));
+                }
+                self.histograms.lock().push(text);
+            }
             for (series, exemplar) in batch.exemplars() {
                 let series = series_text(batch.labels(*series).0);
                 let (labels, value) = (pairs(&exemplar.labels), value_text(exemplar.value, exemplar.t.0));
@@ -143,6 +199,7 @@ impl Sink for Shelf {
             }
             let mut taken = self.samples_taken.lock().clone();
             taken.kept = batch.samples().len() as u64 - taken.refused();
+            taken.histograms = batch.histograms().len() as u64;
             Ok(taken)
         })
     }

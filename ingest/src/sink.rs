@@ -12,8 +12,10 @@ pub(crate) type Appending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AppendE
 /// What became of samples that were not refused as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SamplesTaken {
-    /// Stored now or before.
+    /// Float samples stored now or before.
     pub kept: u64,
+    /// Native histograms stored now or before.
+    pub histograms: u64,
     /// Older than retention.
     pub too_old: u64,
     /// Too far ahead.
@@ -112,6 +114,7 @@ impl Sink for Storage {
             let appended = Storage::append_samples(self, batch).await?;
             Ok(SamplesTaken {
                 kept: appended.stored + appended.duplicates,
+                histograms: batch.histograms().len() as u64,
                 too_old: appended.too_old,
                 too_new: appended.too_new,
                 conflicts: appended.conflicts,

@@ -151,6 +151,11 @@ impl<'a> Field<'a> {
         self.varint().map(|v| v as i32)
     }
 
+    /// A field of type `sint32`; the high bits are cut off.
+    pub fn sint32(&self) -> Result<i32, BadWire> {
+        self.varint().map(|v| unzigzag(v) as i32)
+    }
+
     /// A `fixed64` or `sfixed64` field.
     pub fn fixed64(&self) -> Result<u64, BadWire> {
         match self.value {
@@ -207,6 +212,11 @@ impl<'a> Field<'a> {
     fn wrong_type(&self) -> BadWire {
         BadWire::Type { field: self.number }
     }
+}
+
+/// The number of a `sint32` or `sint64`, of which small ones of either sign are short on the wire.
+pub(crate) fn unzigzag(v: u64) -> i64 {
+    (v >> 1) as i64 ^ -((v & 1) as i64)
 }
 
 fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -306,6 +316,13 @@ mod tests {
                 field.unwrap().each_fixed64(|v| seen.push(v)).unwrap();
             }
             assert_eq!(seen, [1, 2]);
+        }
+    }
+
+    #[test]
+    fn signed_numbers_of_either_sign() {
+        for (wire, want) in [(0, 0), (1, -1), (2, 1), (u64::MAX, i64::MIN), (u64::MAX - 1, i64::MAX)] {
+            assert_eq!(unzigzag(wire), want);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What both versions of remote write make of a request, and the rules they share.
 
-use model::{Exemplar, LabelSet, METRIC_NAME, MetricKind, SampleBatch, TimestampMs};
+use model::{Exemplar, HistogramSample, LabelSet, METRIC_NAME, MetricKind, SampleBatch, SeriesIx, TimestampMs};
 
+use super::histogram::Unfit;
 use crate::refusal::Refusal;
 
 /// Characters of an exemplar's label set, names and values.
@@ -19,8 +20,12 @@ pub(crate) struct Decoded {
     pub skipped_samples: u64,
     /// Why, for the first of them.
     pub skipped_why: Option<String>,
-    /// Native histograms, which are not stored.
-    pub histograms: u64,
+    /// Native histograms of series that were skipped.
+    pub skipped_histograms: u64,
+    /// Native histograms that are none.
+    pub unfit_histograms: u64,
+    /// Why, for the first of them.
+    pub unfit_why: Option<String>,
 }
 
 impl Decoded {
@@ -29,6 +34,23 @@ impl Decoded {
         self.skipped_series += 1;
         let words = || format!("series {} has {why}", LabelSet::from_pairs(labels.iter().copied()));
         self.skipped_why.get_or_insert_with(words);
+    }
+
+    /// Takes a histogram of `series`, or counts it as unfit.
+    pub fn histogram(&mut self, series: SeriesIx, read: Result<HistogramSample, Unfit>) {
+        match read {
+            Ok(sample) => self.batch.histogram(series, sample),
+            Err(why) => {
+                self.unfit_histograms += 1;
+                let labels = || LabelSet::from_encoded(self.batch.labels(series).0).unwrap_or_default();
+                self.unfit_why.get_or_insert_with(|| format!("{}: {why}", labels()));
+            }
+        }
+    }
+
+    /// Samples and histograms that are not stored for a reason found here.
+    pub fn refused(&self) -> u64 {
+        self.skipped_samples + self.skipped_histograms + self.unfit_histograms
     }
 }
 

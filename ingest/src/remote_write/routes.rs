@@ -2,7 +2,7 @@
 //!
 //! Senders retry 5xx for ever and drop a batch on any 4xx, so a temporary fault is always 503. Samples that are refused
 //! for their time are told with 400 though the others are stored. Series with unusable labels are told to senders of
-//! version 2 only (400); version 1 senders get 204, as Prometheus gives them.
+//! version 2 only (400); version 1 senders get 204, as Prometheus gives them. Histograms that are none are told to both.
 //!
 //! Version 2 answers carry how much was written, whatever the status; without these headers a sender takes us for a
 //! version 1 receiver that understood nothing. Version 1 answers must not carry them.
@@ -46,18 +46,19 @@ pub(crate) async fn write(State(shared): State<Shared>, request: Request) -> Res
     };
     let mut response = match receive(&shared, version, compression, body).await {
         Ok((decoded, taken)) => {
-            let rejected = decoded.skipped_samples + decoded.histograms + taken.refused();
+            let rejected = decoded.refused() + taken.refused();
+            let kept = taken.kept + taken.histograms;
             let words = words(version, &decoded, &taken);
             let mut response = if words.is_empty() {
-                row.ok(taken.kept, rejected);
+                row.ok(kept, rejected);
                 StatusCode::NO_CONTENT.into_response()
             } else {
-                row.bad(taken.kept, rejected);
+                row.bad(kept, rejected);
                 (StatusCode::BAD_REQUEST, words + "\n").into_response()
             };
             if version == Version::Two {
                 let exemplars = decoded.batch.exemplars().len() as u64;
-                put_written(response.headers_mut(), taken.kept, exemplars);
+                put_written(response.headers_mut(), [taken.kept, taken.histograms, exemplars]);
             }
             return response;
         }
@@ -67,7 +68,7 @@ pub(crate) async fn write(State(shared): State<Shared>, request: Request) -> Res
         }
     };
     if version == Version::Two {
-        put_written(response.headers_mut(), 0, 0);
+        put_written(response.headers_mut(), [0; 3]);
     }
     response
 }
@@ -142,10 +143,10 @@ fn words(version: Version, decoded: &Decoded, taken: &SamplesTaken) -> String {
     if taken.refused() > 0 {
         words.push(taken.words());
     }
-    if decoded.histograms > 0 {
+    if let Some(why) = &decoded.unfit_why {
         words.push(format!(
-            "{} native histograms are not stored by this version",
-            decoded.histograms
+            "{} native histograms refused, the first of {why}",
+            decoded.unfit_histograms
         ));
     }
     words.join("; ")
@@ -160,8 +161,10 @@ fn refused(refusal: &Refusal) -> Response {
     response
 }
 
-fn put_written(headers: &mut HeaderMap, samples: u64, exemplars: u64) {
-    headers.insert(SAMPLES_WRITTEN, HeaderValue::from(samples));
-    headers.insert(HISTOGRAMS_WRITTEN, HeaderValue::from(0u64));
-    headers.insert(EXEMPLARS_WRITTEN, HeaderValue::from(exemplars));
+/// Samples, histograms and exemplars written.
+fn put_written(headers: &mut HeaderMap, written: [u64; 3]) {
+    let names = [SAMPLES_WRITTEN, HISTOGRAMS_WRITTEN, EXEMPLARS_WRITTEN];
+    for (name, n) in names.into_iter().zip(written) {
+        headers.insert(name, HeaderValue::from(n));
+    }
 }

@@ -1,12 +1,15 @@
 //! Remote write as its senders see it: requests through the router, over a shelf.
 
 use http::{Request, StatusCode, header};
+use model::Histogram;
 use storage::AppendError;
 
+use super::histogram::tests as histogram;
 use super::version1::tests::{request, series};
 use super::version2::tests as v2;
 use crate::shelf::{BODY_BYTES_MAX, ingest, post, send};
 use crate::sink::SamplesTaken;
+use crate::wire::{put_bytes, put_number};
 
 const V1: [(&str, &str); 2] = [
     ("content-type", "application/x-protobuf"),
@@ -139,15 +142,33 @@ async fn unusable_labels_are_skipped_and_refused_times_are_told() {
 }
 
 #[tokio::test]
-async fn native_histograms_are_refused_and_the_rest_is_stored() {
+async fn native_histograms_are_stored_and_unfit_ones_told() {
     let (ingest, shelf) = ingest();
-    let mut with_histogram = series(&[("__name__", "h")], &[(1, 1.0)]);
-    crate::wire::put_bytes(&mut with_histogram, 4, &[]);
-    let body = snappy(&request(&[with_histogram]));
-    let (status, _, body) = post(&ingest.prometheus_router(), "/api/v1/write", &V1, body).await;
+    let router = ingest.prometheus_router();
+    let fit = histogram::message(&histogram::sound(), 1000, 0, false);
+    let unfit = Histogram {
+        count: 11.0,
+        ..histogram::sound()
+    };
+    let unfit = histogram::message(&unfit, 2000, 0, false);
+    let of = |messages: &[&Vec<u8>]| {
+        let mut series = series(&[("__name__", "h")], &[]);
+        messages.iter().for_each(|m| put_bytes(&mut series, 4, m));
+        snappy(&request(&[series]))
+    };
+    let text = "h{} native schema 0, count 10, sum 7.5, zero 1 up to 0.001, spans [(-2,1),(4,1)], \
+                absolute counts [2,3], negative spans [(1,1)], negative absolute counts [4] @1000";
+    let (status, ..) = post(&router, "/api/v1/write", &V1, of(&[&fit])).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(*shelf.histograms.lock(), [text]);
+    let (status, _, body) = post(&router, "/api/v1/write", &V1, of(&[&unfit, &fit])).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(String::from_utf8(body).unwrap().contains("1 native histograms"));
-    assert_eq!(shelf.samples.lock().len(), 1);
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        "1 native histograms refused, the first of {__name__=\"h\"}: \
+         3 buckets and the zero bucket hold 10 observations, the count says 11\n"
+    );
+    assert_eq!(*shelf.histograms.lock(), [text, text]);
 }
 
 #[tokio::test]
@@ -164,13 +185,6 @@ async fn temporary_faults_are_503() {
 
 #[tokio::test]
 async fn version_2_is_told_what_was_written() {
-    const V2: [(&str, &str); 2] = [
-        (
-            "content-type",
-            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-        ),
-        ("content-encoding", "snappy"),
-    ];
     let (ingest, shelf) = ingest();
     let router = ingest.prometheus_router();
     let symbols = ["", "__name__", "m", "job", "x"];
@@ -201,4 +215,126 @@ async fn version_2_is_told_what_was_written() {
     );
     let (status, headers, _) = post(&router, "/api/v1/write", &V2, "garbage").await;
     assert_eq!((status, written(&headers)), (StatusCode::BAD_REQUEST, [0, 0, 0]));
+}
+
+const V2: [(&str, &str); 2] = [
+    (
+        "content-type",
+        "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    ),
+    ("content-encoding", "snappy"),
+];
+
+/// Status, samples, histograms and exemplars written.
+type Written = (StatusCode, [u64; 3]);
+
+async fn write2(symbols: &[&str], all: &[Vec<u8>]) -> (Written, String) {
+    let (ingest, _) = ingest();
+    let body = snappy(&v2::request(symbols, all));
+    let (status, headers, body) = post(&ingest.prometheus_router(), "/api/v1/write", &V2, body).await;
+    let written = ["samples", "histograms", "exemplars"].map(|kind| {
+        let name = format!("x-prometheus-remote-write-{kind}-written");
+        headers[&name].to_str().unwrap().parse().unwrap()
+    });
+    ((status, written), String::from_utf8(body).unwrap())
+}
+
+/// What the protocol's compliance suite asks of a receiver, row by row.
+#[tokio::test]
+async fn written_counts_are_what_was_written() {
+    const OK: StatusCode = StatusCode::NO_CONTENT;
+    const BAD: StatusCode = StatusCode::BAD_REQUEST;
+    let symbols = [
+        "",
+        "__name__",
+        "m",
+        "label with spaces",
+        "value\nof two lines",
+        "resource cpu usage",
+        "some.metric",
+        "größe",
+        "trace_id",
+    ];
+    let one = |labels: &[u32]| v2::series(labels, &[(1, 1.0)]);
+    let h = |h: &Histogram| v2::with_histogram(v2::series(&[1, 2], &[]), &histogram::message(h, 1, 0, false));
+    let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -0.0].map(f64::to_bits);
+    let odd: Vec<(i64, f64)> = odd.iter().zip(1..).map(|(v, t)| (t, f64::from_bits(*v))).collect();
+    let custom = Histogram {
+        schema: model::CUSTOM_BUCKETS,
+        count: 3.0,
+        positive: model::Buckets::from_indexed([(0, 3.0)]),
+        bounds: [0.5, 1.0].into(),
+        sum: 1.0,
+        ..Histogram::stale()
+    };
+    let wrong = Histogram {
+        count: 11.0,
+        ..histogram::sound()
+    };
+    let many: Vec<u32> = [1, 2].into_iter().chain((0..200).flat_map(|_| [3, 4])).collect();
+    for (what, series, want) in [
+        ("a sample", vec![one(&[1, 2])], (OK, [1, 0, 0])),
+        ("a newline in a value", vec![one(&[1, 2, 3, 4])], (OK, [1, 0, 0])),
+        ("spaces in a name", vec![one(&[1, 5])], (OK, [1, 0, 0])),
+        ("dots in a name", vec![one(&[1, 6])], (OK, [1, 0, 0])),
+        ("unicode", vec![one(&[1, 7])], (OK, [1, 0, 0])),
+        ("labels out of order", vec![one(&[3, 4, 1, 2])], (OK, [1, 0, 0])),
+        ("odd values", vec![v2::series(&[1, 2], &odd)], (OK, [5, 0, 0])),
+        ("no name", vec![one(&[3, 4])], (BAD, [0, 0, 0])),
+        ("no labels", vec![one(&[])], (BAD, [0, 0, 0])),
+        ("a label twice", vec![one(&many)], (BAD, [0, 0, 0])),
+        ("a reference into nothing", vec![one(&[1, 99])], (BAD, [0, 0, 0])),
+        (
+            "one bad of four",
+            vec![one(&[1, 2]), one(&[3, 4]), one(&[1, 5]), one(&[1, 6])],
+            (BAD, [3, 0, 0]),
+        ),
+        ("a histogram", vec![h(&histogram::sound())], (OK, [0, 1, 0])),
+        ("custom buckets", vec![h(&custom)], (OK, [0, 1, 0])),
+        ("a histogram that ended", vec![h(&Histogram::stale())], (OK, [0, 1, 0])),
+        ("a wrong count", vec![h(&wrong), one(&[1, 2])], (BAD, [1, 0, 0])),
+        (
+            "exemplars with and without labels",
+            vec![v2::with_exemplar(v2::with_exemplar(one(&[1, 2]), &[8, 2]), &[])],
+            (OK, [1, 0, 2]),
+        ),
+        (
+            "an exemplar without a sample",
+            vec![v2::with_exemplar(v2::series(&[1, 2], &[]), &[8, 2])],
+            (BAD, [0, 0, 0]),
+        ),
+        (
+            "both kinds and an exemplar",
+            vec![v2::with_exemplar(
+                v2::with_histogram(one(&[1, 2]), &histogram::message(&custom, 2, 0, true)),
+                &[8, 2],
+            )],
+            (OK, [1, 1, 1]),
+        ),
+        ("nothing", vec![], (OK, [0, 0, 0])),
+    ] {
+        let (got, words) = write2(&symbols, &series).await;
+        assert_eq!(got, want, "{what}: {words}");
+        assert_eq!(words.is_empty(), want.0 == OK, "{what}: {words}");
+    }
+}
+
+#[tokio::test]
+async fn starts_are_kept() {
+    let (ingest, shelf) = ingest();
+    let symbols = ["", "__name__", "m"];
+    let mut one = v2::series(&[1, 2], &[]);
+    for (t, start) in [(2000u64, 1000u64), (3000, 0), (4000, 5000)] {
+        let mut sample = Vec::new();
+        put_number(&mut sample, 2, t);
+        put_number(&mut sample, 3, start);
+        put_bytes(&mut one, 2, &sample);
+    }
+    let one = v2::with_histogram(one, &histogram::message(&histogram::sound(), 6000, 1500, false));
+    let body = snappy(&v2::request(&symbols, &[one]));
+    let (status, ..) = post(&ingest.prometheus_router(), "/api/v1/write", &V2, body).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let starts = shelf.starts.lock();
+    assert_eq!((starts.len(), starts[0].as_str()), (2, "m{} 0 @2000 from 1000"));
+    assert!(starts[1].ends_with("@6000 from 1500"), "{}", starts[1]);
 }

@@ -2,7 +2,7 @@
 //!
 //!     WriteRequest     1 timeseries*, 3 metadata*
 //!     TimeSeries       1 labels* {1 name, 2 value}, 2 samples* {1 value double, 2 timestamp int64 ms},
-//!                      3 exemplars* {1 labels*, 2 value, 3 timestamp}, 4 histograms*
+//!                      3 exemplars* {1 labels*, 2 value, 3 timestamp}, 4 histograms* (`histogram.rs`)
 //!     MetricMetadata   1 type, 2 metric_family_name, 4 help, 5 unit
 //!
 //! A series with labels that cannot name one is skipped and counted; the rest of the request is stored. Values are
@@ -11,6 +11,7 @@
 use model::{Exemplar, MetricMetadata, TimestampMs};
 
 use super::decoded::{Decoded, METADATA_BYTES, bad_labels, check_room, exemplar_of, kind_of};
+use super::histogram::read_histogram;
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Field, Fields};
 
@@ -82,7 +83,11 @@ fn read_series<'a>(
                     check_room(decoded.batch.bytes(), bytes_max)?;
                 }
             }
-            (4, _) => decoded.histograms += 1,
+            (4, Some(series)) => {
+                decoded.histogram(series, read_histogram(field.bytes()?)?);
+                check_room(decoded.batch.bytes(), bytes_max)?;
+            }
+            (4, None) => decoded.skipped_histograms += 1,
             _ => {}
         }
     }

@@ -3,13 +3,14 @@
 //!
 //!     Request     4 symbols*, 5 timeseries*
 //!     TimeSeries  1 labels_refs u32* (name, value, name, ..), 2 samples* {1 value, 2 timestamp ms, 3 start},
-//!                 3 histograms*, 4 exemplars* {1 labels_refs, 2 value, 3 timestamp}, 5 metadata {1 type, 3 help, 4 unit}
+//!                 3 histograms* (`histogram.rs`), 4 exemplars* {1 labels_refs, 2 value, 3 timestamp}, 5 metadata {1 type, 3 help, 4 unit}
 //!
 //! A bad series or exemplar is skipped and counted; the rest of the request is stored.
 
 use model::{MetricKind, MetricMetadata, SeriesIx, TimestampMs};
 
 use super::decoded::{Decoded, METADATA_BYTES, bad_labels, check_room, exemplar_of, kind_of};
+use super::histogram::read_histogram;
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Fields};
 
@@ -18,15 +19,16 @@ const REFS_MAX: usize = 2000;
 
 /// Decodes a request. The batch holds at most `bytes_max`.
 pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<Decoded, Refusal> {
-    let mut symbols: Vec<&str> = Vec::new();
+    let mut symbols: Vec<Option<&str>> = Vec::new();
     for field in Fields::new(request) {
         let field = field?;
         if field.number == 4 {
-            symbols.push(field.utf8()?);
-            check_room(symbols.len() * size_of::<&str>(), bytes_max)?;
+            // Only the series that use a symbol suffer when it is no text.
+            symbols.push(std::str::from_utf8(field.bytes()?).ok());
+            check_room(symbols.len() * size_of::<Option<&str>>(), bytes_max)?;
         }
     }
-    if symbols.first().is_some_and(|s| !s.is_empty()) {
+    if symbols.first().is_some_and(|s| *s != Some("")) {
         return Err(Refusal::Bad("symbols must begin with the empty string".to_owned()));
     }
     let mut reading = Reading {
@@ -48,7 +50,8 @@ pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<Decoded, Refusa
 
 struct Reading<'a> {
     decoded: Decoded,
-    symbols: Vec<&'a str>,
+    /// `None`: not UTF-8.
+    symbols: Vec<Option<&'a str>>,
     refs: Vec<u32>,
     labels: Vec<(&'a str, &'a str)>,
     metadata_bytes: usize,
@@ -68,7 +71,6 @@ impl<'a> Reading<'a> {
                 _ => {}
             }
         }
-        self.decoded.histograms += histograms;
         let mut labels = std::mem::take(&mut self.labels);
         let bad = match self.resolve(&mut labels) {
             Err(why) => Some(why),
@@ -79,9 +81,9 @@ impl<'a> Reading<'a> {
             Some(why) => {
                 self.decoded.skip(&labels, why);
                 self.decoded.skipped_samples += samples;
+                self.decoded.skipped_histograms += histograms;
                 Ok(())
             }
-            None if samples == 0 => Ok(()),
             None => self.contents(message, &mut labels),
         };
         self.labels = labels;
@@ -98,9 +100,15 @@ impl<'a> Reading<'a> {
             let field = field?;
             match field.number {
                 2 => {
-                    let (t, v) = read_sample(field.bytes()?)?;
-                    self.decoded.batch.sample(series, TimestampMs(t), v);
+                    let (t, v, start) = read_sample(field.bytes()?)?;
+                    if start == 0 || start > t {
+                        self.decoded.batch.sample(series, TimestampMs(t), v);
+                    } else {
+                        let (t, start) = (TimestampMs(t), TimestampMs(start));
+                        self.decoded.batch.sample_from(series, t, v, start);
+                    }
                 }
+                3 => self.decoded.histogram(series, read_histogram(field.bytes()?)?),
                 4 => self.exemplar(field.bytes()?, series)?,
                 5 => self.metadata(field.bytes()?, name)?,
                 _ => continue,
@@ -135,7 +143,7 @@ impl<'a> Reading<'a> {
         let mut metadata = MetricMetadata::default();
         let symbol = |r: u64| {
             let symbol = usize::try_from(r).ok().and_then(|r| self.symbols.get(r));
-            symbol.map_or(String::new(), |s| (*s).to_owned())
+            symbol.copied().flatten().map_or(String::new(), str::to_owned)
         };
         for field in Fields::new(message) {
             let field = field?;
@@ -171,7 +179,8 @@ impl<'a> Reading<'a> {
         let symbol = |r: u32| self.symbols.get(r as usize).copied();
         for [name, value] in pairs {
             match (symbol(*name), symbol(*value)) {
-                (Some(name), Some(value)) => labels.push((name, value)),
+                (Some(Some(name)), Some(Some(value))) => labels.push((name, value)),
+                (Some(_), Some(_)) => return Err("a label that is not UTF-8"),
                 _ => return Err("a reference to a symbol that is not there"),
             }
         }
@@ -193,17 +202,18 @@ fn push_ref(refs: &mut Vec<u32>, r: u64) {
 }
 
 #[inline]
-fn read_sample(message: &[u8]) -> Result<(i64, f64), BadWire> {
-    let (mut t, mut v) = (0, 0.0);
+fn read_sample(message: &[u8]) -> Result<(i64, f64, i64), BadWire> {
+    let (mut t, mut v, mut start) = (0, 0.0, 0);
     for field in Fields::new(message) {
         let field = field?;
         match field.number {
             1 => v = field.double()?,
             2 => t = field.varint()? as i64,
+            3 => start = field.varint()? as i64,
             _ => {}
         }
     }
-    Ok((t, v))
+    Ok((t, v, start))
 }
 
 #[cfg(test)]
@@ -242,6 +252,12 @@ pub(crate) mod tests {
         put_fixed64(&mut exemplar, 2, 0.5f64.to_bits());
         put_number(&mut exemplar, 3, 9);
         put_bytes(&mut series, 4, &exemplar);
+        series
+    }
+
+    /// A series with a histogram.
+    pub fn with_histogram(mut series: Vec<u8>, message: &[u8]) -> Vec<u8> {
+        put_bytes(&mut series, 3, message);
         series
     }
 

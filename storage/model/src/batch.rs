@@ -42,6 +42,9 @@ impl LabelArena {
     }
 }
 
+/// Memory of a histogram beside its buckets, about.
+const HISTOGRAM_BYTES: usize = 192;
+
 /// Samples, exemplars and metadata of one request.
 #[derive(Clone, Debug, Default)]
 pub struct SampleBatch {
@@ -50,6 +53,8 @@ pub struct SampleBatch {
     /// Place in `samples` and start; rising by place.
     starts: Vec<(u32, TimestampMs)>,
     histograms: Vec<(SeriesIx, HistogramSample)>,
+    /// What the histograms occupy, about.
+    histogram_bytes: usize,
     exemplars: Vec<(SeriesIx, Exemplar)>,
     metadata: Vec<(String, MetricMetadata)>,
 }
@@ -79,6 +84,10 @@ impl SampleBatch {
 
     /// Adds a native histogram.
     pub fn histogram(&mut self, series: SeriesIx, sample: HistogramSample) {
+        let h = &sample.histogram;
+        let numbers = h.positive.counts.len() + h.negative.counts.len() + h.bounds.len();
+        let spans = h.positive.spans.len() + h.negative.spans.len();
+        self.histogram_bytes += HISTOGRAM_BYTES + 8 * (numbers + spans);
         self.histograms.push((series, sample));
     }
 
@@ -134,11 +143,8 @@ impl SampleBatch {
 
     /// About how many bytes it occupies.
     pub fn bytes(&self) -> usize {
-        let histograms: usize = (self.histograms.iter())
-            .map(|(_, h)| 192 + 8 * (h.histogram.positive.counts.len() + h.histogram.negative.counts.len()))
-            .sum();
         let fixed = self.labels.sets.len() * 16 + self.samples.len() * 24 + self.exemplars.len() * 128;
-        self.labels.bytes.len() + self.starts.len() * 16 + histograms + fixed
+        self.labels.bytes.len() + self.starts.len() * 16 + self.histogram_bytes + fixed
     }
 
     /// Empties it, keeping the buffers.
@@ -147,6 +153,7 @@ impl SampleBatch {
         self.samples.clear();
         self.starts.clear();
         self.histograms.clear();
+        self.histogram_bytes = 0;
         self.exemplars.clear();
         self.metadata.clear();
     }
