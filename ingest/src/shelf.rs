@@ -200,6 +200,7 @@ impl Sink for Shelf {
             let mut taken = self.samples_taken.lock().clone();
             taken.kept = batch.samples().len() as u64 - taken.refused();
             taken.histograms = batch.histograms().len() as u64;
+            taken.exemplars = batch.exemplars().len() as u64;
             Ok(taken)
         })
     }

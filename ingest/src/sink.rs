@@ -16,6 +16,10 @@ pub(crate) struct SamplesTaken {
     pub kept: u64,
     /// Native histograms stored now or before.
     pub histograms: u64,
+    /// Exemplars stored now or before.
+    pub exemplars: u64,
+    /// Native histograms that are none.
+    pub invalid: u64,
     /// Older than retention.
     pub too_old: u64,
     /// Too far ahead.
@@ -29,7 +33,7 @@ pub(crate) struct SamplesTaken {
 impl SamplesTaken {
     /// How many samples were refused.
     pub fn refused(&self) -> u64 {
-        self.too_old + self.too_new + self.conflicts
+        self.too_old + self.too_new + self.conflicts + self.invalid
     }
 
     /// In one sentence, what was refused; empty if nothing was.
@@ -42,6 +46,7 @@ impl SamplesTaken {
                 self.conflicts,
                 "with another value than the one stored for the same time",
             ),
+            (self.invalid, "that are no native histograms"),
         ] {
             if n > 0 {
                 parts.push(format!("{n} samples {what}"));
@@ -113,8 +118,10 @@ impl Sink for Storage {
         Box::pin(async move {
             let appended = Storage::append_samples(self, batch).await?;
             Ok(SamplesTaken {
-                kept: appended.stored + appended.duplicates,
-                histograms: batch.histograms().len() as u64,
+                kept: appended.stored + appended.duplicates - appended.duplicate_histograms,
+                histograms: appended.histograms + appended.duplicate_histograms,
+                exemplars: appended.exemplars,
+                invalid: appended.invalid,
                 too_old: appended.too_old,
                 too_new: appended.too_new,
                 conflicts: appended.conflicts,

@@ -57,8 +57,7 @@ pub(crate) async fn write(State(shared): State<Shared>, request: Request) -> Res
                 (StatusCode::BAD_REQUEST, words + "\n").into_response()
             };
             if version == Version::Two {
-                let exemplars = decoded.batch.exemplars().len() as u64;
-                put_written(response.headers_mut(), [taken.kept, taken.histograms, exemplars]);
+                put_written(response.headers_mut(), [taken.kept, taken.histograms, taken.exemplars]);
             }
             return response;
         }

@@ -225,6 +225,7 @@ fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
         }
     }
     appended.stored = sum.stored;
+    let duplicate_floats = sum.duplicates;
     for (cell, sample) in &plan.histograms {
         let start = sample.start.0;
         let change = cell.append_histogram(
@@ -249,7 +250,9 @@ fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
             head.count_exemplar(exemplar.t.0, bytes);
         }
     }
+    appended.exemplars = plan.exemplars.len() as u64;
     appended.duplicates = sum.duplicates;
+    appended.duplicate_histograms = sum.duplicates - duplicate_floats;
     appended.conflicts = sum.conflicts;
 }
 

@@ -87,8 +87,12 @@ pub struct Appended {
     pub histograms: u64,
     /// Native histograms that are none.
     pub invalid: u64,
-    /// Samples that were there already with the same value.
+    /// Samples that were there already with the same value, histograms included.
     pub duplicates: u64,
+    /// Of these, histograms.
+    pub duplicate_histograms: u64,
+    /// Exemplars inside the window; known ones count again.
+    pub exemplars: u64,
     /// Samples older than retention.
     pub too_old: u64,
     /// Samples too far in the future.
