@@ -151,6 +151,18 @@ struct Series {
     labels: Vec<KeyValue>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    exemplars: Vec<Exemplar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<KeyValue>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    ms: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -327,6 +339,19 @@ async fn metrics_are_streamed() {
         assert_eq!(series.labels[0].key, "resource.service.name");
         assert_eq!(series.samples.iter().map(|s| s.value).sum::<f64>(), 6.0);
         assert!(series.samples.iter().all(|s| s.ms % 60_000 == 0));
+    }
+    let exemplars: Vec<&Exemplar> = last.series.iter().flat_map(|s| &s.exemplars).collect();
+    assert!(!exemplars.is_empty());
+    for exemplar in exemplars {
+        let trace = exemplar.labels.iter().find(|kv| kv.key == "trace:id").unwrap();
+        let Some(Value::StringValue(id)) = &trace.value.as_ref().unwrap().value else {
+            panic!()
+        };
+        assert!(id.starts_with("0000000000000000000000004c7d1e9"), "{id}");
+        assert!(
+            exemplar.value > 0.0 && exemplar.ms >= (NOW - 300) * 1000,
+            "{exemplar:?}"
+        );
     }
     assert!(last.metrics.as_ref().unwrap().jobs > 0);
     // Without a step one is chosen.
@@ -552,6 +577,33 @@ async fn what_cannot_be_read_is_said() {
     let jaeger = get(&lab.jaeger, "/api/traces/4c7d1e90", &[]).await.json();
     assert_eq!(jaeger["data"][0]["spans"].as_array().unwrap().len(), 2);
     assert_eq!(jaeger["errors"][0]["code"], 206);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exemplars_accompany_samples() {
+    let lab = Lab::filled().await;
+    let query = [
+        ("q", "{ name = \"SELECT\" } | max_over_time(duration)"),
+        ("exemplars", "2"),
+    ];
+    let series = get(&lab.tempo, "/api/metrics/query_range", &query).await.json()["series"][0].clone();
+    let exemplars = series["exemplars"].as_array().unwrap();
+    assert_eq!(exemplars.len(), 2);
+    for exemplar in exemplars {
+        assert_eq!(exemplar["value"], 0.0015);
+        assert_eq!(exemplar["labels"][0]["key"], "trace:id");
+        assert_eq!(
+            exemplar["labels"][1],
+            json!({"key": "name", "value": {"stringValue": "SELECT"}})
+        );
+        assert!(exemplar["timestampMs"].is_string());
+    }
+    let without = get(&lab.tempo, "/api/metrics/query_range", &[query[0], ("exemplars", "0")])
+        .await
+        .json();
+    assert_eq!(without["series"][0].get("exemplars"), None);
+    let instant = get(&lab.tempo, "/api/metrics/query", &query).await.json();
+    assert_eq!(instant["series"][0].get("exemplars"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

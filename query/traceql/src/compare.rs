@@ -148,6 +148,7 @@ impl Counts {
             out.push(Series {
                 labels,
                 cells: Cells::full(cells),
+                exemplars: Vec::new(),
             });
         };
         for (scope, named) in self.attributes {

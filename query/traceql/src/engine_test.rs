@@ -392,10 +392,63 @@ fn check_metrics(query: &str, want: &[&str]) {
     for (traces, _) in SHOPS.iter() {
         let output = Query::parse(query)
             .unwrap()
-            .metrics_range(&context(), traces, range, 10 * SECOND)
+            .metrics_range(&context(), traces, range, 10 * SECOND, 10)
             .unwrap();
         assert_eq!(series(&output), want, "{query}");
     }
+}
+
+/// Exemplars as `{series labels} value@seconds {labels}`.
+fn check_exemplars(query: &str, asked: usize, want: &[&str]) {
+    let range = TimeRangeNs {
+        start: TimestampNs(BASE + 10 * SECOND),
+        end: TimestampNs(BASE + 30 * SECOND),
+    };
+    for (traces, _) in SHOPS.iter() {
+        let query = Query::parse(query).unwrap();
+        let output = query
+            .metrics_range(&context(), traces, range, 10 * SECOND, asked)
+            .unwrap();
+        let got = output.series.iter().flat_map(|s| {
+            s.exemplars.iter().map(|e| {
+                assert_eq!(e.labels[0].0, "trace:id");
+                let labels: Vec<String> = e.labels[1..].iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+                let seconds = (e.t.0 - BASE) as f64 / SECOND as f64;
+                format!("{} {}@{seconds} {}", s.prom_labels, e.value, labels.join(","))
+            })
+        });
+        assert_eq!(got.collect::<Vec<_>>(), want);
+    }
+}
+
+#[test]
+fn exemplars_stand_behind_samples() {
+    check_exemplars("{ name = `job` } | rate() with(exemplars=false)", 100, &[]);
+    check_exemplars("{ name = `job` } | rate()", 0, &[]);
+    check_exemplars(
+        "{ name = `job` } | rate()",
+        100,
+        &[r#"{__name__="rate"} 0.1@30 name=Str("job")"#],
+    );
+    check_exemplars(
+        "{ name = `job` } | max_over_time(duration) by (resource.service.name) with(exemplars=true)",
+        0,
+        &[
+            r#"{resource.service.name="flask-backend"} 0.05@30 name=Str("job"),resource.service.name=Str("flask-backend"),duration=Str("50ms")"#,
+        ],
+    );
+    check_exemplars(
+        "{ name = `job` } | histogram_over_time(duration)",
+        100,
+        &[r#"{__bucket="0.067108864"} 1@30 name=Str("job"),duration=Str("50ms")"#],
+    );
+    check_exemplars(
+        "{ name = `job` } | quantile_over_time(duration, 0.5, 1)",
+        100,
+        &[r#"{p="0.5"} 0.05@30 name=Str("job"),duration=Str("50ms")"#],
+    );
+    // Nothing is left of the point.
+    check_exemplars("{ name = `job` } | rate() > 5", 100, &[]);
 }
 
 #[test]

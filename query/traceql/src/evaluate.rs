@@ -1,7 +1,7 @@
 //! The language without storage, for tests and corpora: queries on spans made up by the caller, and the small functions
 //! that metrics stand on.
 
-use model::{AttributeValue, SpanKind, StatusCode};
+use model::{AttributeValue, SpanId, SpanKind, StatusCode, TraceId};
 use query_exec::{Context, Limits};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -288,8 +288,11 @@ pub fn metrics_range(
             spans: (0..spans.len() as u32).collect(),
             ..crate::run::Spanset::default()
         };
-        let starts = |at: u32| spans.get(at as usize).map_or(i64::MIN, |span| span.start_ns);
-        groups.observe(function, &MadeUp(spans), all, starts, &intervals, &context)?;
+        let known = |at: u32| {
+            let start = spans.get(at as usize).map_or(i64::MIN, |span| span.start_ns);
+            (start, TraceId(0), SpanId(0))
+        };
+        groups.observe(function, &MadeUp(spans), all, known, &intervals, &context)?;
         Ok(groups)
     };
     let mut all = series(&MetricsPlan::of(metrics), &intervals, &mut scan)?;

@@ -12,6 +12,7 @@ mod duration;
 #[cfg(test)]
 mod engine_test;
 pub mod evaluate;
+mod exemplar;
 mod intervals;
 mod lenient;
 mod lex;
@@ -43,11 +44,12 @@ pub use tags::{tag_names, tag_values};
 pub use topology::{Calls, calls, operations};
 pub use trace_filter::{Kinship, TraceFilter, TraceFilterError};
 
+use exemplar::Picking;
 use intervals::Intervals;
 use metrics::{FunctionPlan, Groups, MetricsPlan, Series};
 use plan::Plan;
 use search::over_shards;
-use syntax::Body;
+use syntax::{Body, Literal};
 use tag_search::TagSearch;
 use view::View;
 
@@ -77,6 +79,8 @@ pub enum EvalError {
 #[derive(Clone, Debug)]
 pub struct Query {
     inner: Arc<Inner>,
+    /// What its hint says of exemplars.
+    exemplars: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -182,6 +186,19 @@ pub struct MetricSeries {
     pub prom_labels: LabelSet,
     /// Points: time and value; steps without a value are left out.
     pub points: Vec<(TimestampNs, f64)>,
+    /// Some of the spans behind the points, by time.
+    pub exemplars: Vec<MetricExemplar>,
+}
+
+/// A span behind a point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricExemplar {
+    /// The span's start.
+    pub t: TimestampNs,
+    /// Its value where the function looks at one, else that of the point.
+    pub value: f64,
+    /// `trace:id`, and what the query looks at.
+    pub labels: Vec<(String, AttributeValue)>,
 }
 
 /// Series and figures.
@@ -206,7 +223,10 @@ impl Query {
             Body::Spansets(pipeline) => Inner::Spansets(Plan::of(pipeline)),
             Body::Metrics(metrics) => Inner::Metrics(MetricsPlan::of(metrics)),
         };
-        Ok(Query { inner: Arc::new(inner) })
+        Ok(Query {
+            inner: Arc::new(inner),
+            exemplars: exemplars_hint(&tree.hints),
+        })
     }
 
     /// From the `tags=` form of search: `k=v` pairs (logfmt), each matching `.k`, and the special tags of Tempo.
@@ -214,6 +234,7 @@ impl Query {
         let tags = TagSearch::parse(tags)?;
         Ok(Query {
             inner: Arc::new(Inner::Tags(tags)),
+            exemplars: None,
         })
     }
 
@@ -221,6 +242,7 @@ impl Query {
     pub fn by_example(example: SpanExample) -> Query {
         Query {
             inner: Arc::new(Inner::Example(example)),
+            exemplars: None,
         }
     }
 
@@ -258,23 +280,32 @@ impl Query {
         traces: &Traces,
         range: TimeRangeNs,
     ) -> Result<MetricsOutput, EvalError> {
-        self.metrics(context, traces, &Intervals::instant(range.start.0, range.end.0))
+        self.metrics(context, traces, &Intervals::instant(range.start.0, range.end.0), 0)
     }
 
     /// Evaluates a metrics query at steps of `step_ns` over `range`, both ends inclusive. Steps lie on multiples of
-    /// `step_ns`; each sample counts the spans that started within the step before it.
+    /// `step_ns`; each sample counts the spans that started within the step before it. With at most `exemplars`, unless a
+    /// hint says otherwise.
     pub fn metrics_range(
         &self,
         context: &Context,
         traces: &Traces,
         range: TimeRangeNs,
         step_ns: i64,
+        exemplars: usize,
     ) -> Result<MetricsOutput, EvalError> {
         let intervals = Intervals::for_request(range.start.0, range.end.0, step_ns);
-        self.metrics(context, traces, &intervals)
+        let exemplars = self.exemplars.unwrap_or(exemplars).min(EXEMPLARS_MAX);
+        self.metrics(context, traces, &intervals, exemplars)
     }
 
-    fn metrics(&self, context: &Context, traces: &Traces, intervals: &Intervals) -> Result<MetricsOutput, EvalError> {
+    fn metrics(
+        &self,
+        context: &Context,
+        traces: &Traces,
+        intervals: &Intervals,
+        exemplars: usize,
+    ) -> Result<MetricsOutput, EvalError> {
         let Inner::Metrics(plan) = &*self.inner else {
             return Err(ParseError {
                 message: "not a metrics query".to_owned(),
@@ -283,7 +314,7 @@ impl Query {
         };
         let mut output = MetricsOutput::default();
         let mut scan = |function: &FunctionPlan| -> Result<Groups, EvalError> {
-            let (groups, stats, incomplete) = metric_groups(function, context, traces, intervals)?;
+            let (groups, stats, incomplete) = metric_groups(function, context, traces, intervals, exemplars)?;
             output.incomplete |= incomplete;
             output.inspected_spans += stats.spans;
             output.inspected_bytes += stats.bytes;
@@ -301,6 +332,7 @@ fn metric_groups(
     context: &Context,
     traces: &Traces,
     intervals: &Intervals,
+    exemplars: usize,
 ) -> Result<(Groups, storage_traces::ScanStats, bool), EvalError> {
     let Some(request) = function.request() else {
         return Ok((Groups::default(), storage_traces::ScanStats::default(), false));
@@ -311,12 +343,17 @@ fn metric_groups(
         end: TimestampNs(last.saturating_add(1)),
     });
     let needs_tree = function.plan.needs_tree();
-    let (shards, stats) = over_shards(context, &snapshot, &request, Groups::default, |groups, id, spans| {
+    let picking = Picking::over(first, last, exemplars);
+    let start = || Groups::picking(picking);
+    let (shards, stats) = over_shards(context, &snapshot, &request, start, |groups, id, spans| {
         let view = View::new(id, spans, needs_tree);
-        let starts = |at: u32| view.spans.get(at as usize).map_or(i64::MIN, |span| span.start.0);
-        groups.observe(function, &view, search::whole(&view), starts, intervals, context)
+        let known = |at: u32| match view.spans.get(at as usize) {
+            Some(span) => (span.start.0, id, span.span_id),
+            None => (i64::MIN, id, SpanId(0)),
+        };
+        groups.observe(function, &view, search::whole(&view), known, intervals, context)
     })?;
-    let mut total = Groups::default();
+    let mut total = start();
     for shard in shards {
         total.merge(shard, &function.function, context)?;
     }
@@ -336,5 +373,35 @@ fn finished(series: &Series, intervals: &Intervals) -> MetricSeries {
             .iter()
             .map(|(at, v)| (TimestampNs(intervals.time(at)), v))
             .collect(),
+        exemplars: series
+            .exemplars
+            .iter()
+            .filter_map(|exemplar| {
+                // Where a later stage took the point, its exemplars go with it.
+                let point = series.cells.get(exemplar.interval)?;
+                let labels = exemplar.labels.iter();
+                Some(MetricExemplar {
+                    t: TimestampNs(exemplar.start),
+                    value: exemplar.value.unwrap_or(point),
+                    labels: labels
+                        .map(|(name, value)| (name.clone(), value.to_attribute()))
+                        .collect(),
+                })
+            })
+            .collect(),
+    }
+}
+
+/// Most exemplars of a query, and how many `with(exemplars=true)` asks for.
+const EXEMPLARS_MAX: usize = 100;
+
+/// `with(exemplars=true|false|N)`; the last hint counts.
+fn exemplars_hint(hints: &[(String, Literal)]) -> Option<usize> {
+    let (_, value) = hints.iter().rfind(|(name, _)| name == "exemplars")?;
+    match value {
+        Literal::Bool(true) => Some(EXEMPLARS_MAX),
+        Literal::Bool(false) => Some(0),
+        Literal::Int(n) => Some(usize::try_from(*n).unwrap_or(0)),
+        _ => None,
     }
 }

@@ -1,12 +1,14 @@
 //! Metrics over spans: each span that a pipeline leaves is counted in the interval of its start, by the values of the
 //! `by (...)` fields; second stages and arithmetic work on the finished series.
 
+use model::{SpanId, TraceId};
 use query_exec::{BinaryOp, Cells, Compensated, Context, ExecError, TRACEQL, apply};
 use rapidhash::RapidHashMap;
 use storage_traces::{Projection, ScanRequest};
 
 use crate::EvalError;
 use crate::compare::Comparison;
+use crate::exemplar::{Candidate, Exemplar, Picked, Picking, shows_span};
 use crate::intervals::Intervals;
 use crate::plan::{Plan, constant, fields_of_function};
 use crate::run::{Spans, Spanset, run};
@@ -23,6 +25,7 @@ pub(crate) type Labels = Vec<(String, Value<'static>)>;
 pub(crate) struct Series {
     pub(crate) labels: Labels,
     pub(crate) cells: Cells,
+    pub(crate) exemplars: Vec<Exemplar>,
 }
 
 /// Metrics ready to run.
@@ -246,6 +249,7 @@ fn joined(op: ArithmeticOp, left: &[Series], right: &[Series], cells: impl Fn(&C
         Series {
             labels,
             cells: cells(&a.cells, &b.cells),
+            exemplars: a.exemplars.iter().chain(&b.exemplars).cloned().collect(),
         }
     };
     let lone = |side: &[Series]| side.len() == 1 && side.first().is_some_and(|one| key(one).is_empty());
@@ -296,6 +300,7 @@ pub(crate) struct Groups {
     places: RapidHashMap<Vec<u8>, usize>,
     groups: Vec<Group>,
     pub(crate) comparison: crate::compare::Counts,
+    picked: Picked,
 }
 
 struct Group {
@@ -324,20 +329,28 @@ fn is_duration(field: &Field) -> bool {
 }
 
 impl Groups {
+    /// Nothing counted yet; exemplars are picked on the way.
+    pub(crate) fn picking(picking: Picking) -> Groups {
+        Groups {
+            picked: Picked::new(picking),
+            ..Groups::default()
+        }
+    }
+
     /// Counts the spans that the function's pipeline leaves of one trace.
     pub(crate) fn observe<S: Spans>(
         &mut self,
         function: &FunctionPlan,
         spans: &S,
         all: Spanset,
-        starts: impl Fn(u32) -> i64,
+        known: impl Fn(u32) -> (i64, TraceId, SpanId),
         intervals: &Intervals,
         context: &Context,
     ) -> Result<(), ExecError> {
         let mut key = Vec::new();
         for set in run(&function.plan.steps, spans, vec![all])? {
             for span in set.spans {
-                let start = starts(span);
+                let (start, trace_id, span_id) = known(span);
                 let Some(interval) = intervals.of(start) else { continue };
                 if let Some(comparison) = &function.comparison {
                     self.comparison
@@ -372,6 +385,14 @@ impl Groups {
                     }
                 };
                 self.groups[at].data.observe(&function.function, interval, measured);
+                self.picked.offer(start, (trace_id, span_id), || Candidate {
+                    group: key.clone(),
+                    bucket: match measured {
+                        Measured::Bucket(exponent) => Some(exponent),
+                        _ => None,
+                    },
+                    exemplar: exemplar(function, spans, span, (start, interval), trace_id),
+                });
             }
         }
         Ok(())
@@ -398,6 +419,7 @@ impl Groups {
     /// Adds what another shard gathered.
     pub(crate) fn merge(&mut self, other: Groups, function: &Function, context: &Context) -> Result<(), ExecError> {
         self.comparison.merge(other.comparison);
+        self.picked.merge(other.picked);
         for group in other.groups {
             match self.places.get(&group.key) {
                 Some(at) => self.groups[*at].data.merge(function, group.data),
@@ -414,7 +436,12 @@ impl Groups {
         if let Some(comparison) = &function.comparison {
             self.comparison.into_series(comparison, intervals, &mut all);
         }
+        let mut candidates: RapidHashMap<Vec<u8>, Vec<Candidate>> = RapidHashMap::default();
+        for candidate in self.picked.into_candidates() {
+            candidates.entry(candidate.group.clone()).or_default().push(candidate);
+        }
         for group in self.groups {
+            let own = all.len();
             let mut labels: Labels = Vec::new();
             for (field, value) in function.by.iter().zip(&group.values) {
                 if !value.is_nil() {
@@ -425,9 +452,72 @@ impl Groups {
                 labels.push((first.to_string(), Value::Str("nil".into())));
             }
             group.data.into_series(&function.function, labels, intervals, &mut all);
+            for candidate in candidates.remove(&group.key).unwrap_or_default() {
+                attach(candidate, &function.function, &mut all[own..]);
+            }
         }
         sort(&mut all);
         all
+    }
+}
+
+/// What is told of a span: the fields that the query looks at, and the trace.
+fn exemplar<S: Spans>(
+    function: &FunctionPlan,
+    spans: &S,
+    span: u32,
+    (start, interval): (i64, usize),
+    trace_id: TraceId,
+) -> Exemplar {
+    let fields = function.plan.fields.iter().filter_map(|field| {
+        let value = spans.value(span, field);
+        (!value.is_nil() && *field != Field::Intrinsic(Intrinsic::TraceId))
+            .then(|| (field.to_string(), value.into_owned()))
+    });
+    let trace = (
+        Intrinsic::TraceId.scoped().to_owned(),
+        Value::Str(trace_id.to_string().into()),
+    );
+    let value = match &function.function {
+        Function::OverTime(_, field) | Function::Quantile(field, _) => {
+            let number = spans.value(span, field).as_number();
+            number.map(|n| if is_duration(field) { n / 1e9 } else { n })
+        }
+        _ => None,
+    };
+    Exemplar {
+        start,
+        interval,
+        value: value.filter(|_| shows_span(&function.function)),
+        labels: std::iter::once(trace).chain(fields).collect(),
+    }
+}
+
+/// Hangs an exemplar on the series of its group where it belongs: on its bucket's, on the nearest quantile's, or on the
+/// only one.
+fn attach(candidate: Candidate, function: &Function, series: &mut [Series]) {
+    let Candidate { bucket, exemplar, .. } = candidate;
+    let of_label = |one: &Series, label: &str, wanted: f64| {
+        let found = one.labels.iter().find(|(name, _)| name == label);
+        found.is_some_and(|(_, value)| *value == Value::Float(wanted))
+    };
+    let place = match (function, bucket, exemplar.value) {
+        (Function::Histogram(field), Some(exponent), _) => {
+            let wanted = bound(field, exponent);
+            series.iter().position(|one| of_label(one, "__bucket", wanted))
+        }
+        (Function::Quantile(..), _, Some(value)) => {
+            let distance = |one: &Series| (one.cells.get(exemplar.interval).unwrap_or(0.0) - value).abs();
+            let nearest = series
+                .iter()
+                .enumerate()
+                .min_by(|(_, a), (_, b)| distance(a).total_cmp(&distance(b)));
+            nearest.map(|(at, _)| at)
+        }
+        _ => (!series.is_empty()).then_some(0),
+    };
+    if let Some(one) = place.and_then(|at| series.get_mut(at)) {
+        one.exemplars.push(exemplar);
     }
 }
 
@@ -500,11 +590,13 @@ impl Data {
                 out.push(Series {
                     labels: named(labels),
                     cells,
+                    exemplars: Vec::new(),
                 });
             }
             Data::Extreme(cells) => out.push(Series {
                 labels: named(labels),
                 cells,
+                exemplars: Vec::new(),
             }),
             Data::Sums(sums) => {
                 let mut cells = Cells::absent(n);
@@ -515,6 +607,7 @@ impl Data {
                 out.push(Series {
                     labels: named(labels),
                     cells,
+                    exemplars: Vec::new(),
                 });
             }
             Data::Buckets(buckets) => {
@@ -563,6 +656,7 @@ fn histogram_series(field: &Field, sorted: &[((u32, u8), u64)], labels: &Labels,
         out.push(Series {
             labels,
             cells: Cells::full(values),
+            exemplars: Vec::new(),
         });
     }
 }
@@ -591,6 +685,7 @@ fn quantile_series(
         out.push(Series {
             labels,
             cells: Cells::full(values),
+            exemplars: Vec::new(),
         });
     }
 }

@@ -30,6 +30,9 @@ const SPANS_MAX: u64 = 100;
 /// Intervals that a metrics query may have.
 const INTERVALS_MAX: i64 = 10_000;
 
+/// Exemplars of a metrics query when nothing is said.
+const EXEMPLARS: u64 = 100;
+
 /// Values listed when nothing is said.
 const VALUES: u64 = 10_000;
 
@@ -155,6 +158,7 @@ pub(super) struct ValuesAsked {
 pub(super) struct MetricsAsked {
     /// Most series shown; 0: all.
     series_max: usize,
+    exemplars: usize,
     query: Query,
     text: String,
     range: TimeRangeNs,
@@ -278,13 +282,14 @@ impl Api {
             text,
             range,
             series_max,
+            exemplars,
             ..
         } = asked;
         let mut output = self
             .queries
             .run(Language::TraceQl, &text, None, move |context, storage| {
                 tell(begun, context);
-                query.metrics_range(context, storage.traces(), range, step)
+                query.metrics_range(context, storage.traces(), range, step, exemplars)
             })
             .await??;
         let lacking = MetricsAsked::shown(series_max, &mut output);
@@ -491,6 +496,10 @@ impl MetricsAsked {
         };
         Ok(MetricsAsked {
             series_max: number(form, "maxSeries", 0, u64::MAX)? as usize,
+            exemplars: match form.get("exemplars") {
+                Some("0") => 0,
+                _ => number(form, "exemplars", EXEMPLARS, u64::MAX)? as usize,
+            },
             query,
             text,
             range,

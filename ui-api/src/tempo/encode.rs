@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use model::AttributeValue;
-use query_traceql::{FoundSpanset, FoundTrace, MetricsOutput, SearchOutput};
+use query_traceql::{FoundSpanset, FoundTrace, MetricExemplar, MetricsOutput, SearchOutput};
 
 use super::trace::{push_any_value, push_double};
 use crate::number::push_json;
@@ -134,7 +134,13 @@ pub(crate) fn metrics(output: &MetricsOutput, instant: bool, lacking: &str) -> R
                 }
                 out.push('}');
             });
-            out.push_str("],\"promLabels\":");
+            out.push(']');
+            if !s.exemplars.is_empty() {
+                out.push_str(",\"exemplars\":[");
+                join(out, &s.exemplars, push_exemplar);
+                out.push(']');
+            }
+            out.push_str(",\"promLabels\":");
             push_json(out, &s.prom_labels.to_string());
         }
         out.push('}');
@@ -147,6 +153,17 @@ pub(crate) fn metrics(output: &MetricsOutput, instant: bool, lacking: &str) -> R
         partial(lacking)
     );
     json(out)
+}
+
+fn push_exemplar(out: &mut String, e: &MetricExemplar) {
+    out.push_str("{\"labels\":[");
+    join(out, &e.labels, push_pair);
+    out.push(']');
+    if e.value != 0.0 {
+        out.push_str(",\"value\":");
+        push_double(out, e.value);
+    }
+    let _ = write!(out, ",\"timestampMs\":\"{}\"}}", e.t.floor_ms().0);
 }
 
 /// `{"tagNames":[...]}`.

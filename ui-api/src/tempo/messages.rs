@@ -225,6 +225,18 @@ pub(super) struct TimeSeries {
     pub labels: Vec<KeyValue>,
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    pub exemplars: Vec<Exemplar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub labels: Vec<KeyValue>,
+    #[prost(double, tag = "2")]
+    pub value: f64,
+    #[prost(int64, tag = "3")]
+    pub timestamp_ms: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -342,15 +354,21 @@ fn span_set(set: &FoundSpanset) -> SpanSet {
     }
 }
 
-/// A series with its samples.
+/// A series with its samples and exemplars.
 pub(super) fn time_series(series: &MetricSeries) -> TimeSeries {
     let samples = series.points.iter().map(|(t, value)| Sample {
         value: *value,
         timestamp_ms: t.floor_ms().0,
     });
+    let exemplars = series.exemplars.iter().map(|e| Exemplar {
+        labels: pairs(&e.labels),
+        value: e.value,
+        timestamp_ms: e.t.floor_ms().0,
+    });
     TimeSeries {
         labels: pairs(&series.labels),
         samples: samples.collect(),
+        exemplars: exemplars.collect(),
     }
 }
 

@@ -263,6 +263,7 @@ impl QueryRangeRequest {
             ("start", nanos(self.start)),
             ("end", nanos(self.end)),
             ("step", step),
+            ("exemplars", unless_zero(self.exemplars)),
             ("maxSeries", unless_zero(self.max_series)),
         ])
     }
