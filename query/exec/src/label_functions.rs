@@ -4,9 +4,6 @@ use model::{LabelSet, METRIC_NAME};
 
 use crate::{Context, ExecError, Matrix};
 
-/// Bytes a compiled expression may take, so that a hostile one is refused.
-const REGEX_BYTES_MAX: usize = 4 << 20;
-
 /// `label_replace(v, dst, replacement, src, regex)`. Fails on a bad regex or label name, or when two rows become one.
 pub fn label_replace(
     context: &Context,
@@ -17,10 +14,7 @@ pub fn label_replace(
     regex: &str,
 ) -> Result<Matrix, ExecError> {
     let data = |text| Err(ExecError::Data(text));
-    let compiled = regex::RegexBuilder::new(&format!("^(?s:{regex})$"))
-        .size_limit(REGEX_BYTES_MAX)
-        .build();
-    let Ok(compiled) = compiled else {
+    let Ok(compiled) = model::anchored_regex(regex) else {
         return data(format!("invalid regular expression in label_replace(): {regex}"));
     };
     if dst.is_empty() {

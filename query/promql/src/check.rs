@@ -159,7 +159,10 @@ fn aggregate(text: &str, aggregate: &Aggregate) -> Result<(), ParseError> {
 /// Checks what is made of two operands that have been checked.
 fn binary(text: &str, binary: &Binary, span: Span) -> Result<(), ParseError> {
     let bad = |at: usize, what: String| Err(fault(text, at, what));
-    let (start, op_start) = (span.start, binary.op_span.start);
+    let start = span.start;
+    // What stands first after the left side; that is the operator, but for a comment before it.
+    let after = text.get(binary.left.span.end..).unwrap_or_default();
+    let op_start = text.len() - after.trim_start_matches([' ', '\t', '\n', '\r']).len();
     let (left, right) = (binary.left.value_type(), binary.right.value_type());
     let (op, matching) = (binary.op, &binary.matching);
     if binary.return_bool && !op.is_comparison() {

@@ -61,17 +61,7 @@ fn write_expr(out: &mut dyn Write, expr: &Expr, next: Next) -> fmt::Result {
         Kind::Text(bytes) => out.write_str(&go_quoted(bytes)),
         Kind::Selector(s) => {
             write_selector(out, s)?;
-            if s.shift.offset_first(next) && s.edges != Edges::Plain {
-                write_offset(out, &s.shift)?;
-                write_at(out, &s.shift)?;
-                return write_edges(out, s.edges);
-            }
-            if s.edges == Edges::Plain {
-                return write_shift(out, &s.shift, next);
-            }
-            write_at(out, &s.shift)?;
-            write_edges(out, s.edges)?;
-            write_offset(out, &s.shift)
+            write_modifiers(out, &s.shift, s.edges, next, [Part::At, Part::Edges, Part::Offset])
         }
         Kind::Range(r) => write_range(out, r, next),
         Kind::Subquery(s) => {
@@ -137,6 +127,9 @@ fn write_args(out: &mut dyn Write, args: &[Expr]) -> fmt::Result {
 
 fn write_number(out: &mut dyn Write, number: &Number) -> fmt::Result {
     if number.duration {
+        if number.value == 0.0 && number.value.is_sign_negative() {
+            out.write_char('-')?;
+        }
         write!(out, "{}", DurationMs((number.value * 1000.0).round() as i64))
     } else {
         out.write_str(&go_decimal(number.value))
@@ -182,8 +175,8 @@ fn write_range(out: &mut dyn Write, range: &Range, next: Next) -> fmt::Result {
     out.write_char('[')?;
     write_duration(out, &range.range)?;
     out.write_char(']')?;
-    write_edges(out, range.selector.edges)?;
-    write_shift(out, &range.selector.shift, next)
+    let (shift, edges) = (&range.selector.shift, range.selector.edges);
+    write_modifiers(out, shift, edges, next, [Part::Edges, Part::At, Part::Offset])
 }
 
 /// `[range:step] @ t offset d`
@@ -195,15 +188,37 @@ fn write_window(out: &mut dyn Write, subquery: &Subquery, next: Next) -> fmt::Re
         write_duration(out, step)?;
     }
     out.write_char(']')?;
-    write_shift(out, &subquery.shift, next)
+    let order = [Part::Edges, Part::At, Part::Offset];
+    write_modifiers(out, &subquery.shift, Edges::Plain, next, order)
 }
 
-fn write_edges(out: &mut dyn Write, edges: Edges) -> fmt::Result {
-    out.write_str(match edges {
-        Edges::Plain => "",
-        Edges::Anchored => " anchored",
-        Edges::Smoothed => " smoothed",
-    })
+/// A modifier of a selector.
+#[derive(Clone, Copy)]
+enum Part {
+    At,
+    Edges,
+    Offset,
+}
+
+/// Modifiers in `order`, unless the offset must not come last.
+fn write_modifiers(out: &mut dyn Write, shift: &Shift, edges: Edges, next: Next, order: [Part; 3]) -> fmt::Result {
+    let order = if shift.offset_first(next) {
+        [Part::Offset, Part::At, Part::Edges]
+    } else {
+        order
+    };
+    for part in order {
+        match part {
+            Part::At => write_at(out, shift)?,
+            Part::Offset => write_offset(out, shift)?,
+            Part::Edges => out.write_str(match edges {
+                Edges::Plain => "",
+                Edges::Anchored => " anchored",
+                Edges::Smoothed => " smoothed",
+            })?,
+        }
+    }
+    Ok(())
 }
 
 impl Shift {
@@ -214,23 +229,15 @@ impl Shift {
 }
 
 impl DurationExpr {
-    /// Whether it begins with a parenthesis.
+    /// Whether it begins in a way that lets an operator after it belong to it: with a parenthesis, or two signs.
     fn opens(&self) -> bool {
         match self {
             DurationExpr::Paren(_) => true,
+            DurationExpr::Negative(inner) => matches!(inner.expr, DurationExpr::Negative(_)),
             DurationExpr::Binary(_, left, _) => left.expr.opens(),
             _ => false,
         }
     }
-}
-
-fn write_shift(out: &mut dyn Write, shift: &Shift, next: Next) -> fmt::Result {
-    if shift.offset_first(next) {
-        write_offset(out, shift)?;
-        return write_at(out, shift);
-    }
-    write_at(out, shift)?;
-    write_offset(out, shift)
 }
 
 fn write_at(out: &mut dyn Write, shift: &Shift) -> fmt::Result {

@@ -109,7 +109,6 @@ pub(crate) struct Aggregate {
 #[derive(Clone, Debug)]
 pub(crate) struct Binary {
     pub(crate) op: BinaryOp,
-    pub(crate) op_span: Span,
     pub(crate) return_bool: bool,
     pub(crate) matching: Matching,
     pub(crate) left: Expr,

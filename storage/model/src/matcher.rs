@@ -41,7 +41,7 @@ pub struct Matcher {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BadMatcher {
-    /// The regex engine's complaint.
+    /// What is wrong, as RE2's users know it: `error parsing regexp: missing closing ): `(``.
     pub message: String,
 }
 
@@ -52,10 +52,7 @@ impl Matcher {
         let (regex, set) = match op {
             MatchOp::Equal | MatchOp::NotEqual => (None, Vec::new()),
             MatchOp::Regex | MatchOp::NotRegex => {
-                let regex = regex::RegexBuilder::new(&format!("^(?s:{value})$"))
-                    .size_limit(4 << 20)
-                    .build()
-                    .map_err(|e| BadMatcher { message: e.to_string() })?;
+                let regex = crate::anchored_regex(&value)?;
                 let set = literal_alternatives(&value).unwrap_or_default();
                 (Some(regex), set)
             }

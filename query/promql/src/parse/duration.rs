@@ -32,7 +32,6 @@ static AFTER_STEP: Place = Place {
     wanted: "\"]\"",
 };
 
-const OUT_OF_RANGE: &str = "duration out of range";
 /// More than +, - and *: as strong as unary minus.
 const SIGN: u8 = 5;
 
@@ -79,7 +78,8 @@ fn positive(input: Stream<'_>) -> Parsed<'_, Duration> {
     let duration = duration.settled();
     match duration.expr {
         DurationExpr::Seconds(n) if n.value <= 0.0 => {
-            Err(Fault::said(duration.span.start, "duration must be greater than 0"))
+            let what = "duration must be greater than 0";
+            Err(Fault::said_before(rest, duration.span.start, what))
         }
         _ => Ok((rest, duration)),
     }
@@ -92,12 +92,12 @@ pub(super) fn offset(input: Stream<'_>) -> Parsed<'_, Option<Duration>> {
             return duration(0)(input);
         }
         let Ok((rest, negative)) = sign(input) else {
-            return term(input);
+            return term(input, input.start());
         };
         if sign(rest).is_ok() {
             return duration(0)(input).map(|(rest, duration)| (rest, wrapped(duration)));
         }
-        let (rest, inner) = term(rest).map_err(|e| at_sign(e, rest.start(), input.start()))?;
+        let (rest, inner) = term(rest, input.start())?;
         signed(input, negative, inner, rest)
     })(input)?;
     let offset = offset.settled();
@@ -113,15 +113,15 @@ fn duration<'t>(weakest: u8) -> impl Fn(Stream<'t>) -> Parsed<'t, Duration> {
                 let (rest, inner) = duration(SIGN + 1)(rest)?;
                 signed(input, negative, inner, rest)?
             }
-            Err(_) => term(input)?,
+            Err(_) => term(input, input.start())?,
         };
         while let Some((op, strength)) = operator(rest.token()).filter(|(op, s)| *s >= weakest && is_arithmetic(*op)) {
             let at = rest.start();
             let (after, right) = duration(right_side(op, strength))(rest.operator_counted()?.past())?;
             if let DurationExpr::Seconds(Number { value: 0.0, .. }) = right.expr {
                 match op {
-                    BinaryOp::Div => return Err(Fault::said(at, "division by zero")),
-                    BinaryOp::Mod => return Err(Fault::said(at, "modulo by zero")),
+                    BinaryOp::Div => return Err(Fault::said_before(after, at, "division by zero")),
+                    BinaryOp::Mod => return Err(Fault::said_before(after, at, "modulo by zero")),
                     _ => {}
                 }
             }
@@ -148,14 +148,6 @@ fn wrapped(duration: Duration) -> Duration {
     }
 }
 
-/// A number after a sign that is out of range is so together with its sign.
-fn at_sign(e: nom::Err<Fault>, number: usize, sign: usize) -> nom::Err<Fault> {
-    match e {
-        nom::Err::Failure(Fault::Said { at, what }) if at == number && what == OUT_OF_RANGE => Fault::said(sign, what),
-        e => e,
-    }
-}
-
 fn is_arithmetic(op: BinaryOp) -> bool {
     use BinaryOp::*;
     matches!(op, Add | Sub | Mul | Div | Mod | Pow)
@@ -178,7 +170,8 @@ fn signed<'t>(input: Stream<'t>, negative: bool, inner: Duration, rest: Stream<'
     Ok((rest, Duration { expr, span }))
 }
 
-fn term(input: Stream<'_>) -> Parsed<'_, Duration> {
+/// `number_start` is where a number begins that is told to be out of range: a sign may belong to it.
+fn term(input: Stream<'_>, number_start: usize) -> Parsed<'_, Duration> {
     let start = input.start();
     let whole = |rest: Stream<'_>, expr| Duration {
         expr,
@@ -188,7 +181,7 @@ fn term(input: Stream<'_>) -> Parsed<'_, Duration> {
         Tok::Number(_) | Tok::Duration(_) => {
             let (rest, number) = literal(input)?;
             if number.value.abs() > SECONDS_MAX || number.value.is_nan() {
-                return Err(Fault::said(start, OUT_OF_RANGE));
+                return Err(Fault::said(number_start, "duration out of range"));
             }
             Ok((rest, whole(rest, DurationExpr::Seconds(number))))
         }

@@ -80,7 +80,6 @@ pub(super) fn right_side(op: BinaryOp, strength: u8) -> u8 {
 }
 
 fn binary(input: Stream<'_>, left: Expr, op: BinaryOp, strength: u8) -> Parsed<'_, Expr> {
-    let op_span = input.token().span;
     let (rest, (return_bool, mut matching)) = modifiers(input.past())?;
     if op.is_set() && matching.cardinality == Cardinality::OneToOne {
         matching.cardinality = Cardinality::ManyToMany;
@@ -92,7 +91,6 @@ fn binary(input: Stream<'_>, left: Expr, op: BinaryOp, strength: u8) -> Parsed<'
     };
     let binary = Binary {
         op,
-        op_span,
         return_bool,
         matching,
         left,
@@ -272,7 +270,11 @@ fn aggregate<'t>(input: Stream<'t>, op: &'static str) -> Parsed<'t, Expr> {
     let (rest, (grouping, args)) = within(&AGGREGATION, aggregated)(input.past())?;
     let wanted = if takes_a_parameter(op) { 2 } else { 1 };
     if args.len() != wanted {
-        return Err(Fault::said(start, wrong_number(wanted, args.len())));
+        let what = wrong_number(wanted, args.len());
+        return Err(match grouping {
+            Some(_) => Fault::said(start, what),
+            None => Fault::said_before(rest, start, what),
+        });
     }
     let aggregate = Aggregate {
         op,

@@ -4,7 +4,6 @@
 
 mod duration;
 mod expression;
-mod regex;
 mod selector;
 mod stream;
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::duration::{literal, offset, window};
-use super::regex;
 use super::stream::{Fault, Parsed, Place, Stream, punct, sign, within};
 use crate::lex::{Tok, Token};
 use crate::syntax::{At, Edges, Expr, Kind, Range, Selector, Shift, Subquery};
@@ -109,9 +108,9 @@ fn matched<'t>(input: Stream<'t>, token: &Token<'t>, label: String, op: MatchOp)
         Tok::Text(bytes) => Ok((input.past(), text(bytes))),
         _ => Err(input.unexpected()),
     })(input)?;
-    match regex::matcher(label, op, &value) {
+    match Matcher::new(label, op, value) {
         Ok(matcher) => Ok((rest, matcher)),
-        Err(what) => Err(Fault::said(token.span.start, what)),
+        Err(e) => Err(Fault::said(token.span.start, e.message)),
     }
 }
 
@@ -160,13 +159,16 @@ pub(super) fn modified(mut rest: Stream<'_>, mut expr: Expr) -> Parsed<'_, Expr>
             Tok::Word(word @ "anchored") => {
                 set_edges(&mut expr, word, Edges::Anchored)?;
                 rest = rest.past();
+                continue;
             }
             Tok::Word(word @ "smoothed") => {
                 set_edges(&mut expr, word, Edges::Smoothed)?;
                 rest = rest.past();
+                continue;
             }
             _ => return Ok((rest, expr)),
         }
+        // As Prometheus counts, `anchored` and `smoothed` lie outside.
         expr.span = rest.since(start);
     }
 }

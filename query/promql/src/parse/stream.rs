@@ -48,6 +48,13 @@ impl Fault {
     pub(super) fn said(at: usize, what: impl Into<String>) -> nom::Err<Fault> {
         nom::Err::Failure(Fault::Said { at, what: what.into() })
     }
+    /// The same of what is known only when the token after it is: what the lexer has to say of that one comes first.
+    pub(super) fn said_before(next: Stream<'_>, at: usize, what: impl Into<String>) -> nom::Err<Fault> {
+        match next.tok() {
+            Tok::Fault(_) => next.unexpected(),
+            _ => Fault::said(at, what),
+        }
+    }
     pub(super) fn at(&self, tokens: &[Token<'_>]) -> usize {
         match self {
             Fault::Unexpected { token, .. } => tokens.get(*token).map_or(0, |t| t.span.start),
