@@ -88,6 +88,25 @@ fn hints_say_what_storage_knows() {
 }
 
 #[test]
+fn a_hint_does_not_depend_on_where_a_reader_begins() {
+    let lab = Lab::new();
+    let up = labels(&[("__name__", "h")]);
+    let counts = [[1.0, 1.0], [2.0, 1.0], [3.0, 4.0], [1.0, 1.0], [2.0, 2.0]];
+    let samples = (counts.iter().enumerate()).map(|(i, counts)| sample(1000 * (i as i64 + 1), 0, counter(counts)));
+    append(&lab, &up, samples.collect());
+    let from = |start: i64| {
+        let range = TimeRangeMs {
+            start: TimestampMs(start),
+            end: TimestampMs(9000),
+        };
+        read(&lab, range).histograms.h[0].reset
+    };
+    let hints: Vec<ResetHint> = (1..=5).map(|i| from(1000 * i)).collect();
+    use ResetHint::{NotReset, Unknown};
+    assert_eq!(hints, [Unknown, NotReset, NotReset, Unknown, NotReset]);
+}
+
+#[test]
 fn a_float_and_a_histogram_at_one_time_are_a_conflict() {
     let lab = Lab::new();
     let up = labels(&[("__name__", "h")]);

@@ -11,7 +11,7 @@ use model::{Histogram, ResetHint, TimeRangeMs, TimestampMs};
 use crate::Samples;
 use crate::chunk::Chunk;
 use crate::histogram::bytes_of;
-use crate::samples::Histograms;
+use crate::samples::{Histograms, goes_on};
 use crate::series::Outcome;
 
 /// Histograms that wait before they are closed.
@@ -91,8 +91,21 @@ impl Track {
         TrackView {
             closed: self.closed_in(range).cloned().collect(),
             late: self.late.within(range),
-            open: self.open.within(range),
+            open: self.open_within(range),
         }
+    }
+
+    /// Those of the open ones in `range`. What is known of the first one does not depend on where a reader begins.
+    fn open_within(&self, range: TimeRangeMs) -> Histograms {
+        let mut open = self.open.within(range);
+        if let Some(first) = open.h.first_mut()
+            && first.reset == ResetHint::Unknown
+            && let Some(before) = self.open.t.partition_point(|t| *t < open.t[0]).checked_sub(1)
+            && goes_on(&self.open.h[before], first)
+        {
+            Arc::make_mut(first).reset = ResetHint::NotReset;
+        }
+        open
     }
 
     /// Closes everything into chunks.
