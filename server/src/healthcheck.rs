@@ -4,19 +4,22 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::listeners::{Face, address};
+use crate::listeners::{FACES, Face, address};
 use crate::settings::{Listen, Settings};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `GET /ready` at the first HTTP listener that is on. An error says what was wrong.
 pub fn ask(settings: &Settings) -> Result<(), String> {
-    let asked = [Face::Prometheus, Face::Loki, Face::Tempo, Face::OtlpHttp]
-        .into_iter()
-        .find_map(|face| match address(settings, face) {
-            Listen::At(at) => Some(at),
-            Listen::Off => None,
-        });
+    let http = FACES
+        .iter()
+        .map(|(face, ..)| *face)
+        .filter(|face| !matches!(face, Face::OtlpGrpc | Face::JaegerGrpc));
+    let mut on = http.filter_map(|face| match address(settings, face) {
+        Listen::At(at) => Some(at),
+        Listen::Off => None,
+    });
+    let asked = on.next();
     let at = asked.ok_or("no HTTP listener is on, so there is nothing to ask")?;
     let at = at.replacen("0.0.0.0:", "127.0.0.1:", 1).replacen("[::]:", "[::1]:", 1);
     let failed = |e: std::io::Error| format!("{at}: {e}");

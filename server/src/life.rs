@@ -67,6 +67,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         ready_seconds: started.elapsed().as_secs_f64(),
         instance: instance(&doors),
         doors: doors.clone(),
+        udp: datagrams.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
         ingest: ingest.clone(),
         queries: queries.clone(),
     });

@@ -2,6 +2,7 @@
 //! `job="trilobite"`, so that a fresh start already has `up` and its own figures to query.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -25,6 +26,8 @@ pub struct Telemetry {
     pub ingest: Ingest,
     /// The queries (and through them the storage).
     pub queries: Queries,
+    /// Where datagrams come in.
+    pub udp: Vec<SocketAddr>,
     /// `instance` of the stored series.
     pub instance: String,
 }
@@ -259,6 +262,19 @@ impl Telemetry {
                 .map(value)
                 .sum::<u64>() as f64
         };
+        let drops = self.udp.iter().filter_map(|addr| {
+            let drops = machine::udp_drops(*addr)?;
+            Some((vec![("addr", addr.to_string())], drops as f64))
+        });
+        let drops: Vec<_> = drops.collect();
+        if !drops.is_empty() {
+            out.push(Family {
+                name: "trilobite_udp_dropped_total",
+                kind: MetricKind::Counter,
+                help: "Datagrams that the kernel dropped because they were not read in time.",
+                samples: drops,
+            });
+        }
         // The names that dashboards of the replaced backends look for.
         for (name, help, value) in [
             (

@@ -158,6 +158,8 @@ fn every_door_leads_to_the_same_traces() {
     let metrics = get(t.prometheus(), "/metrics").unwrap().text();
     let line = r#"trilobite_ingest_accepted_total{protocol="jaeger_thrift_udp",signal="traces"} 2"#;
     assert!(metrics.contains(line), "{metrics}");
+    let dropped = format!("trilobite_udp_dropped_total{{addr=\"{}\"}} 0", t.listener("jaeger_udp"));
+    assert!(metrics.contains(&dropped), "{metrics}");
 
     // What was acknowledged, or stored from a datagram, survives.
     t.kill().unwrap();
