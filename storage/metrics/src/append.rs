@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use model::{Day, Exemplar, HistogramSample, LabelSet, Sample, SampleBatch, SeriesIx, TimestampMs};
 use storage_catalogue::CatalogueError;
-use storage_wal::Lsn;
+use storage_wal::{Lsn, Wal, WalError};
 
 use crate::head::Head;
 use crate::histogram::flaw;
@@ -39,6 +39,43 @@ struct Plan<'a> {
 struct Target {
     cell: Arc<Cell>,
     samples: Range<usize>,
+}
+
+/// How values continue from record to record: records are made and appended one after the other.
+#[derive(Default)]
+pub(crate) struct Log {
+    /// Rises when all series begin anew.
+    run: u32,
+    /// The last record, if the next one may follow it.
+    last: Option<Lsn>,
+    /// Samples since all began anew.
+    samples: u64,
+}
+
+/// All series begin anew after so many samples for each.
+const RUN_SAMPLES: u64 = 24;
+
+impl Log {
+    /// What the next record, of so many samples, follows.
+    fn follows(&mut self, samples: usize, series: u64) -> Option<Lsn> {
+        if self.samples >= RUN_SAMPLES * series.max(64) {
+            self.last = None;
+        }
+        if self.last.is_none() {
+            self.run = self.run.wrapping_add(1);
+            self.samples = 0;
+        }
+        self.samples += samples as u64;
+        self.last
+    }
+
+    fn append(&mut self, wal: &Wal, record: &[u8]) -> Result<Lsn, WalError> {
+        // What is not in the log is not followed.
+        self.last = None;
+        let lsn = wal.append(KIND_BATCH, record)?;
+        self.last = Some(lsn);
+        Ok(lsn)
+    }
 }
 
 /// Which times are accepted.
@@ -73,8 +110,16 @@ impl Metrics {
 
         let definitions = plan.definitions.iter();
         let mut record = RecordWriter::new(definitions.map(|(cell, day)| (cell.id, *day, &cell.labels)));
+        let mut log = self.log.lock();
+        let follows = log.follows(plan.t.len(), heads.active.series());
+        let run = log.run;
+        for (cell, _) in &plan.definitions {
+            cell.begin_logged();
+        }
         let series = plan.targets.iter().map(|target| (target.cell.id, target.samples.len()));
-        record.samples(series, &plan.t, &plan.v);
+        record.samples(follows, series, &plan.t, &plan.v, |place, bits| {
+            plan.targets[place].cell.swap_logged(run, bits)
+        });
         record.exemplars(plan.exemplars.iter().map(|(cell, exemplar)| (cell.id, *exemplar)));
         record.metadata(&news);
         let histograms = plan.histograms.iter();
@@ -82,7 +127,8 @@ impl Metrics {
             &plan.start,
             histograms.map(|(cell, sample)| (cell.id, sample.t.0, sample.start.0, &*sample.histogram)),
         );
-        let lsn = self.wal.append(KIND_BATCH, &record)?;
+        let lsn = log.append(&self.wal, &record)?;
+        drop(log);
 
         for (cell, day) in &plan.definitions {
             cell.defined_on(*day);

@@ -20,6 +20,7 @@ mod histogram;
 mod histogram_tests;
 mod metadata;
 mod record;
+mod record_columns;
 mod replay;
 mod residual;
 mod samples;
@@ -221,6 +222,7 @@ pub struct Metrics {
     /// Shared by appends from log to head, alone for the moment of a freeze.
     gate: RwLock<()>,
     heads: ArcSwap<Heads>,
+    log: Mutex<append::Log>,
     cutting: Mutex<()>,
     compacting: Mutex<()>,
     blocks: Arc<Blocks>,
@@ -284,6 +286,7 @@ impl Metrics {
             options,
             families,
             gate: RwLock::new(()),
+            log: Mutex::default(),
             heads: ArcSwap::from_pointee(Heads {
                 active: Arc::new(head),
                 frozen: Vec::new(),

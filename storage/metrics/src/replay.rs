@@ -8,7 +8,7 @@ use storage_wal::Lsn;
 
 use crate::head::Head;
 use crate::metadata::Families;
-use crate::record::{KIND_BATCH, Record};
+use crate::record::{Chains, KIND_BATCH, Record};
 use crate::series::Cell;
 
 /// Takes records in the order of the log.
@@ -20,6 +20,9 @@ pub(crate) struct Replayer<'a> {
     pub(crate) checkpoint: Lsn,
     /// By the ids of the log.
     cells: HashMap<u32, Arc<Cell>>,
+    chains: Chains,
+    /// Samples that continue what was lost.
+    unknown: u64,
     undefined: u64,
     unreadable: u64,
     failed: Option<CatalogueError>,
@@ -33,6 +36,8 @@ impl<'a> Replayer<'a> {
             families,
             checkpoint,
             cells: HashMap::new(),
+            chains: Chains::default(),
+            unknown: 0,
             undefined: 0,
             unreadable: 0,
             failed: None,
@@ -44,9 +49,13 @@ impl<'a> Replayer<'a> {
         if lsn < self.checkpoint || self.failed.is_some() {
             return;
         }
-        let record = match Record::decode(payload) {
-            Ok(record) if kind == KIND_BATCH => record,
-            _ => {
+        let decoded = match kind {
+            KIND_BATCH => Record::decode(lsn, payload, &mut self.chains).ok(),
+            _ => None,
+        };
+        let record = match decoded {
+            Some(record) => record,
+            None => {
                 self.unreadable += 1;
                 return;
             }
@@ -58,11 +67,11 @@ impl<'a> Replayer<'a> {
 
     /// Says what was lost, if anything.
     pub(crate) fn finish(self) -> Result<(), CatalogueError> {
-        if self.unreadable > 0 || self.undefined > 0 {
+        if self.unreadable > 0 || self.undefined > 0 || self.unknown > 0 {
             tracing::warn!(
                 records = self.unreadable,
-                samples = self.undefined,
-                "the WAL of metrics holds records that cannot be read, or samples of series it does not define; they are left out"
+                samples = self.undefined + self.unknown,
+                "the WAL of metrics holds records that cannot be read, or samples that need what is lost; they are left out"
             );
         }
         self.failed.map_or(Ok(()), Err)
@@ -82,11 +91,15 @@ impl<'a> Replayer<'a> {
             self.cells.insert(*id, cell);
         }
         let mut start = 0;
-        for &(id, samples) in &record.series {
+        for (place, &(id, samples)) in record.series.iter().enumerate() {
             let range = start..start + samples;
             let (t, v) = (&record.t[range.clone()], &record.v[range.clone()]);
             let starts = record.starts.get(range).unwrap_or(&[]);
             start += samples;
+            if record.unknown.get(place) == Some(&true) {
+                self.unknown += samples as u64;
+                continue;
+            }
             match self.cells.get(&id) {
                 Some(cell) => self.head.count(&cell.append(t, v, starts)),
                 None => self.undefined += samples as u64,

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use model::{DAY_MS, Day, Exemplar, Histogram, LabelSet, TimeRangeMs, TimestampMs};
 use parking_lot::Mutex;
@@ -39,6 +39,9 @@ pub(crate) struct Cell {
     day: AtomicI32,
     min: AtomicI64,
     max: AtomicI64,
+    /// Bits of the last value in the log, and since when values continue (`append.rs`).
+    logged: AtomicU64,
+    logged_in: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -128,8 +131,28 @@ impl Cell {
             day: AtomicI32::new(NO_DAY),
             min: AtomicI64::new(i64::MAX),
             max: AtomicI64::new(i64::MIN),
+            logged: AtomicU64::new(0),
+            logged_in: AtomicU32::new(0),
             state: Mutex::default(),
         }
+    }
+
+    /// Notes the last value that goes into the log and returns the one before, 0.0 if that was not in this run of
+    /// values. Who calls holds the log.
+    pub(crate) fn swap_logged(&self, run: u32, bits: u64) -> u64 {
+        let before = self.logged.load(Ordering::Relaxed);
+        self.logged.store(bits, Ordering::Relaxed);
+        if self.logged_in.load(Ordering::Relaxed) == run {
+            before
+        } else {
+            self.logged_in.store(run, Ordering::Relaxed);
+            0
+        }
+    }
+
+    /// The series is defined in the log (again): values begin at 0.0.
+    pub(crate) fn begin_logged(&self) {
+        self.logged.store(0, Ordering::Relaxed);
     }
 
     /// Bytes of memory of a series without samples, places in the head's tables included.

@@ -672,7 +672,7 @@ fn cardinality_counts_the_active_series_once() {
     assert_eq!(seen.series_by_pair, pairs(&[("__name__=a", 3), ("host=x", 2)]));
     assert_eq!(lab.metrics().cardinality(0).series_by_pair, pairs(&[]));
     // A cut that fails leaves a frozen head beside the active one.
-    lab.faulty.fail_after(3);
+    lab.faulty.fail_after(7);
     assert!(lab.metrics().cut().is_err());
     lab.faulty.heal();
     lab.append_one(&all[0], 2000, 1.0);
