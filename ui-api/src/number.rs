@@ -2,69 +2,22 @@
 
 use std::fmt::Write;
 
+use query_exec::{push_exponent_number, push_plain_number};
+
 /// Appends a value as Prometheus prints it: the shortest text that parses back, plain unless it is below 1e-6 or at
 /// least 1e21; `NaN`, `+Inf`, `-Inf`.
 pub(crate) fn push_value(out: &mut String, v: f64) {
-    if v.is_nan() {
-        out.push_str("NaN");
-    } else if v.is_infinite() {
-        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
-    } else if v != 0.0 && (v.abs() < 1e-6 || v.abs() >= 1e21) {
-        let text = format!("{v:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |d| ('-', d));
-        let start = out.len();
-        out.push_str(mantissa);
-        // No value of 1e21 or more lies half way between two shortest texts.
-        if sign == '-' {
-            settle_tie(out, start, v, digits.parse().unwrap_or(0));
-        }
-        let _ = write!(out, "e{sign}{digits:0>2}");
+    let magnitude = v.abs();
+    if v != 0.0 && v.is_finite() && !(1e-6..1e21).contains(&magnitude) {
+        push_exponent_number(out, v);
     } else {
-        push_plain(out, v);
+        push_plain_number(out, v);
     }
 }
 
 /// Appends a scalar: as [`push_value`], but never with an exponent.
 pub(crate) fn push_scalar(out: &mut String, v: f64) {
-    if v.is_finite() {
-        push_plain(out, v);
-    } else {
-        push_value(out, v);
-    }
-}
-
-/// Appends a finite value without an exponent.
-fn push_plain(out: &mut String, v: f64) {
-    let start = out.len();
-    let _ = write!(out, "{v}");
-    settle_tie(out, start, v, 0);
-}
-
-/// Where two shortest texts are equally near, Prometheus takes the one with the even last digit, and `write!` the one farther
-/// from zero. They are equally near if the value has exactly one binary place more than the text has decimal places, of
-/// which `shift` are in the exponent.
-fn settle_tie(out: &mut String, start: usize, v: f64, shift: usize) {
-    let decimals = shift + out[start..].find('.').map_or(0, |dot| out.len() - start - dot - 1);
-    if decimals == 0 || decimals + 1 != binary_places(v) {
-        return;
-    }
-    if let Some(last @ (b'1' | b'3' | b'5' | b'7' | b'9')) = out.as_bytes().last().copied() {
-        out.pop();
-        out.push(char::from(last - 1));
-    }
-}
-
-/// How many places after the point the value has in binary.
-fn binary_places(v: f64) -> usize {
-    let bits = v.to_bits();
-    let (exponent, fraction) = ((bits >> 52 & 0x7ff) as i64, bits & ((1 << 52) - 1));
-    let (exponent, fraction) = match exponent {
-        0 => (1, fraction),
-        _ => (exponent, fraction | 1 << 52),
-    };
-    let lowest = exponent - 1075 + i64::from(fraction.trailing_zeros().min(52));
-    usize::try_from(-lowest).unwrap_or(0)
+    push_plain_number(out, v);
 }
 
 /// Appends milliseconds as seconds: no fraction when it is zero, otherwise exactly three digits.
@@ -248,21 +201,6 @@ mod tests {
             (f64::NEG_INFINITY, "-Inf"),
             (f64::NAN, "NaN"),
             (123456789.125, "123456789.125"),
-        ] {
-            assert_eq!(value(v), text);
-        }
-    }
-
-    #[test]
-    fn of_two_equally_near_texts_the_even_one_is_printed() {
-        for (v, text) in [
-            (103_275_965_753.25 / 64.0, "1613686964.8945312"),
-            (16_368_005_905.0 / 1024.0, "15984380.766601562"),
-            (459_751_640_629.0 / 256.0, "1795904846.2070312"),
-            (1.0 / 33_554_432.0, "2.9802322387695312e-08"),
-            (0.1, "0.1"),
-            (0.375, "0.375"),
-            (5e-324, "5e-324"),
         ] {
             assert_eq!(value(v), text);
         }

@@ -4,8 +4,8 @@ use hashbrown::HashMap;
 use model::{LabelSet, METRIC_NAME};
 
 use crate::{
-    Aggregator, Cell, Cells, Context, Dialect, ExecError, Grid, Matrix, Remark, Remarks, Row, quantile_of_sorted, rank,
-    ratio, text_of,
+    Aggregator, Cell, Cells, Context, Dialect, ExecError, Grid, Matrix, Remark, Remarks, Row, push_plain_number,
+    quantile_of_sorted, rank, ratio, text_of,
 };
 
 /// Aggregations over rows.
@@ -272,9 +272,7 @@ fn count_values(
 
 /// A number as a label's value: plain notation, never an exponent.
 fn plain_number(v: f64) -> String {
-    if v.is_infinite() {
-        (if v > 0.0 { "+Inf" } else { "-Inf" }).to_owned()
-    } else {
-        v.to_string()
-    }
+    let mut text = String::new();
+    push_plain_number(&mut text, v);
+    text
 }

@@ -183,6 +183,12 @@ impl Join<'_> {
             _ => (many, one),
         };
         let cells = operator.combine(&left.cells, &right.cells, self.remarks);
+        if operator.filters() && !one_to_one {
+            // What a filter takes out has met all the same.
+            let met = operator.comparable(&left.cells, &right.cells);
+            let labels = result_labels(operator.op, matching, &many.labels, &one.labels, operator.dialect);
+            self.taken.take(group, &Row::new(labels, met))?;
+        }
         if cells.all_absent() {
             return Ok(());
         }
@@ -194,7 +200,7 @@ impl Join<'_> {
         if operator.return_bool {
             result.remove_name(operator.dialect);
         }
-        if !one_to_one {
+        if !one_to_one && !operator.filters() {
             self.taken.take(group, &result)?;
         }
         self.out.rows.push(result);

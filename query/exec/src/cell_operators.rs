@@ -61,6 +61,20 @@ impl Operator {
         out
     }
 
+    /// The steps at which a comparison of the two means something, whatever comes of it.
+    pub(crate) fn comparable(&self, left: &Cells, right: &Cells) -> Cells {
+        let equality = matches!(self.op, BinaryOp::Eq | BinaryOp::Ne);
+        let mut out = Cells::absent(left.len());
+        for i in left.steps() {
+            match (left.cell(i), right.cell(i)) {
+                (Some(Cell::Float(_)), Some(Cell::Float(_))) => out.set(i, 1.0),
+                (Some(Cell::Histogram(_)), Some(Cell::Histogram(_))) if equality => out.set(i, 1.0),
+                _ => {}
+            }
+        }
+        out
+    }
+
     /// The same with a number per step on one side; a filter keeps the other.
     pub(crate) fn combine_scalar(&self, cells: &mut Cells, scalar: &[f64], scalar_left: bool, remarks: &mut Remarks) {
         if cells.has_histograms() || self.op.is_trim() {

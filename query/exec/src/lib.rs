@@ -43,7 +43,7 @@ pub use histogram::{
 pub use label_functions::{label_join, label_replace};
 pub use matching::{Cardinality, Matching};
 pub use matrix::{Matrix, Row, SAME_LABELSET};
-pub use number::go_number;
+pub use number::{go_number, push_exponent_number, push_plain_number};
 pub use pool::Pool;
 pub use remarks::{Remark, Remarks};
 pub use sliding::{Join, Sliding, Sorted, Spread};

@@ -7,7 +7,7 @@ use query_exec::{Cells, Grid, Matrix, Row, label_join, label_replace, sort_by_la
 use crate::functions::{Function, Work, double_exponential_smoothing, quantile_over_time};
 use crate::lex::Span;
 use crate::plan::{Node, NodeWork, Select};
-use crate::read::Wanted;
+use crate::read::{Wanted, place_of};
 use crate::run::{Evaluated, Run, Value, data, size};
 use crate::windows::{Made, Windows};
 
@@ -69,7 +69,7 @@ impl Run<'_> {
             }
             Work::Timestamp => {
                 let m = if let Some(select) = selector(&args[0]) {
-                    self.instant(select, grid, Wanted::Time)?
+                    self.instant(select, args[0].span, grid, Wanted::Time)?
                 } else {
                     let mut m = self.vector(&args[0], grid)?;
                     for row in &mut m.rows {
@@ -85,7 +85,9 @@ impl Run<'_> {
             }
             Work::StartTimestamp => {
                 let m = match selector(&args[0]) {
-                    Some(select) if self.options.use_start_timestamps => self.instant(select, grid, Wanted::Start)?,
+                    Some(select) if self.options.use_start_timestamps => {
+                        self.instant(select, args[0].span, grid, Wanted::Start)?
+                    }
                     _ => Matrix::empty(grid),
                 };
                 Value::Vector(self.renamed(m)?)
@@ -96,19 +98,33 @@ impl Run<'_> {
 
     /// The samples of windows.
     fn of_windows(&self, function: &Function, args: &[Node], _: Span, grid: Grid) -> Evaluated<Value> {
+        for arg in args {
+            if let NodeWork::Range { select, .. } = &arg.work {
+                let allowed = select.edges.functions();
+                if !allowed.is_empty() && !allowed.contains(&function.name) {
+                    let (edges, allowed) = (select.edges.name(), allowed.join(", "));
+                    let what = format!(
+                        "{edges} modifier can only be used with: {allowed} - not with {}",
+                        function.name
+                    );
+                    return Err(data(what));
+                }
+            }
+        }
         Ok(match function.work {
             Work::Window(f) => Value::Vector(self.windowed(&args[0], &args[1..], grid, true, f)?),
             Work::WindowNamed(f) => Value::Vector(self.windowed(&args[0], &args[1..], grid, false, f)?),
             Work::Counter(f) => {
                 let m = self.over_windows(&args[0], grid, false, |w| Ok(f(w, &[])))?;
-                self.doubt_counters(m.rows.iter(), args[0].span);
+                self.doubt_counters(m.rows.iter(), place_of(&args[0]));
                 Value::Vector(self.renamed(m)?)
             }
             Work::QuantileOverTime => {
-                let q = self.scalar(&args[0], grid)?;
-                self.warn_of_quantiles(&q, args[0].span);
-                let params = [q];
+                let params = [self.scalar(&args[0], grid)?];
                 let m = self.over_windows(&args[1], grid, true, |w| Ok(quantile_over_time(w, &params)))?;
+                let asked = params[0].iter().enumerate();
+                let answered = asked.filter(|(step, _)| m.rows.iter().any(|row| row.cells.has(*step)));
+                self.warn_of_quantiles(answered.map(|(_, q)| *q), args[0].span);
                 Value::Vector(m)
             }
             Work::Smoothing => {

@@ -11,7 +11,7 @@ use query_exec::{Cells, Grid, Matrix, Row};
 
 use crate::functions::Function;
 use crate::lex::Span;
-use crate::plan::{Node, NodeWork, Select};
+use crate::plan::{Moment, Node, NodeWork, Select};
 use crate::read::Wanted;
 use crate::run::{Evaluated, Run, Value, WHERE, data, size};
 use crate::syntax::Edges;
@@ -68,16 +68,20 @@ impl Run<'_> {
         else {
             return Err(data(format!("{} takes a vector and label matchers", function.name)));
         };
+        // Prometheus reads info series as far as the first selector reaches, with its `@` and offset, and then takes the
+        // newest sample at each step, without them.
+        let looked_at = select.shift;
         let asked = Asked::of(&select.matchers)?;
+        let base_span = base.span;
         let base = self.vector(base, grid)?;
         let matchers: Arc<[Matcher]> = asked.names.iter().chain(&asked.labels).cloned().collect();
         let select = Select {
             matchers,
             edges: Edges::Plain,
             stats_only: false,
-            shift: select.shift,
+            shift: Moment::default(),
         };
-        let infos = self.instant(&select, grid, Wanted::Time)?;
+        let infos = self.instant_among(&select, &looked_at, base_span, grid, Wanted::Time)?;
         let mut of_target: HashMap<LabelSet, Vec<&Row>> = HashMap::new();
         for row in &infos.rows {
             of_target.entry(row.labels.keep(&IDENTITY)).or_default().push(row);

@@ -73,7 +73,7 @@ pub(crate) struct Select {
 }
 
 /// The time that is looked at when the step is `t`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moment {
     /// Instead of the step.
     pub(crate) at: Option<i64>,

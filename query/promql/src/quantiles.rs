@@ -8,9 +8,7 @@ use hashbrown::HashMap;
 use model::{Histogram, LabelSet};
 use query_exec::{Cells, Grid, Matrix, NativeQuantile, Row, native_fraction, native_quantile};
 
-use crate::functions::{
-    BOUND, Buckets, Fixed, Function, Work, bucket_fraction, bucket_quantile, collect_buckets, function,
-};
+use crate::functions::{BOUND, Buckets, Function, Work, bucket_fraction, bucket_quantile, collect_buckets};
 use crate::lex::Span;
 use crate::notes::{for_metric, go_float};
 use crate::plan::Node;
@@ -32,7 +30,7 @@ impl Run<'_> {
             Work::HistogramQuantile => {
                 let q = self.scalar(&args[0], grid)?;
                 let m = vector(1)?;
-                self.warn_of_quantiles(&q, args[0].span);
+                self.warn_of_quantiles(q.iter().copied(), args[0].span);
                 Value::Vector(self.quantiles(&[(q, None)], m, args[1].span)?)
             }
             Work::HistogramQuantiles => {
@@ -41,7 +39,7 @@ impl Run<'_> {
                 let mut wanted = Vec::new();
                 for arg in &args[2..] {
                     let q = self.scalar(arg, grid)?;
-                    self.warn_of_quantiles(&q, arg.span);
+                    self.warn_of_quantiles(q.iter().copied(), arg.span);
                     let value = q.first().map(|q| label_float(*q)).unwrap_or_default();
                     wanted.push((q, Some((label.clone(), value))));
                 }
@@ -69,7 +67,7 @@ impl Run<'_> {
     fn quantiles(&self, wanted: &[Wanted], m: Matrix, span: Span) -> Evaluated<Matrix> {
         let found = self.histograms(&m, span);
         let mut out = Matrix::empty(m.grid);
-        for (q, label) in wanted {
+        for (k, (q, label)) in wanted.iter().enumerate() {
             let mut put = |labels: &LabelSet, drop_name: bool, cells: Cells| -> Evaluated<()> {
                 self.context.add_samples(m.grid.len() as u64)?;
                 let labels = match label {
@@ -94,7 +92,9 @@ impl Run<'_> {
             }
             for (group, blocked) in &found.classic {
                 self.context.check(WHERE)?;
-                let cells = self.classic_quantiles(q, group, blocked, m.grid, span);
+                // Once repaired, a histogram is not found broken again.
+                let repaired = |step: usize| wanted[..k].iter().any(|(q, _)| (0.0..=1.0).contains(&q[step]));
+                let cells = self.classic_quantiles(q, group, blocked, m.grid, span, repaired);
                 put(&group.labels, false, cells)?;
             }
         }
@@ -102,34 +102,23 @@ impl Run<'_> {
         self.finished(out, &m)
     }
 
-    fn classic_quantiles(&self, q: &[f64], group: &Buckets<'_>, blocked: &[usize], grid: Grid, span: Span) -> Cells {
-        let mut fixes: Option<(Fixed, usize, i64, i64)> = None;
+    fn classic_quantiles(
+        &self,
+        q: &[f64],
+        group: &Buckets<'_>,
+        blocked: &[usize],
+        grid: Grid,
+        span: Span,
+        repaired: impl Fn(usize) -> bool,
+    ) -> Cells {
         let cells = of_buckets(group, blocked, grid, |step, buckets| {
             let (value, fixed) = bucket_quantile(q[step], buckets);
-            if let Some(fixed) = fixed {
-                let at = grid.at(step);
-                let (all, n, _, last) = fixes.get_or_insert((fixed, 0, at, at));
-                all.lowest = all.lowest.min(fixed.lowest);
-                all.highest = all.highest.max(fixed.highest);
-                all.by = all.by.max(fixed.by);
-                (*n, *last) = (*n + 1, at);
+            if let Some(fixed) = fixed.filter(|_| !repaired(step)) {
+                self.notes
+                    .fixed_histogram(span, self.name_in_infos(group.name), fixed, grid.at(step));
             }
             value
         });
-        if let Some((fixed, n, first, last)) = fixes {
-            let what = format!(
-                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/\
-                 prometheus/latest/querying/functions/#histogram_quantile){}, from buckets {} to {}, with a max \
-                 diff of {}, over {n} samples from {} to {}",
-                for_metric(self.name_in_infos(group.name)),
-                go_float(fixed.lowest),
-                go_float(fixed.highest),
-                go_float(fixed.by),
-                rfc3339(first),
-                rfc3339(last),
-            );
-            self.notes.info(span, what);
-        }
         cells
     }
 
@@ -193,7 +182,7 @@ impl Run<'_> {
 
     fn histograms<'m>(&self, m: &'m Matrix, span: Span) -> Histograms<'m> {
         let odd = |row: &Row, bound: &str| {
-            let name = for_metric(row.labels.metric_name());
+            let name = for_metric(self.name_in_infos(row.labels.metric_name()));
             let what = format!("bucket label \"le\" is missing or has a malformed value of {bound:?}{name}");
             self.notes.warn(span, what);
         };
@@ -218,8 +207,8 @@ impl Run<'_> {
                 }
                 if !blocked.is_empty() {
                     let what = "vector contains a mix of classic and native histograms";
-                    self.notes
-                        .warn(span, format!("{what}{}", for_metric(row.labels.metric_name())));
+                    let name = for_metric(self.name_in_infos(row.labels.metric_name()));
+                    self.notes.warn(span, format!("{what}{name}"));
                 }
             }
             native.push((row, cells));
@@ -267,22 +256,4 @@ fn label_float(v: f64) -> String {
     } else {
         text
     }
-}
-
-/// A time as RFC 3339 in UTC.
-fn rfc3339(ms: i64) -> String {
-    let s = ms.div_euclid(1000);
-    let part = |name: &str| match function(name).map(|f| f.work) {
-        Some(Work::Date(f)) => f(s as f64) as i64,
-        _ => 0,
-    };
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        part("year"),
-        part("month"),
-        part("day_of_month"),
-        part("hour"),
-        part("minute"),
-        s.rem_euclid(60)
-    )
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use storage_metrics::Samples;
 
 use crate::Series;
-use crate::functions::{Work, interpolated};
+use crate::functions::{Work, extended, smoothed};
 use crate::lex::Span;
 use crate::notes::About;
 use crate::plan::{Moment, Node, NodeWork, Select};
@@ -52,19 +52,40 @@ pub(crate) enum Wanted {
 
 impl Run<'_> {
     /// The newest sample at each step, not older than the lookback and not ended by a staleness marker.
-    pub(crate) fn instant(&self, select: &Select, grid: Grid, wanted: Wanted) -> Evaluated<Matrix> {
-        self.leaf_rows(&self.newest_of(select, grid, wanted), grid)
+    pub(crate) fn instant(&self, select: &Select, span: Span, grid: Grid, wanted: Wanted) -> Evaluated<Matrix> {
+        self.leaf_rows(&self.newest_of(select, span, grid, wanted), grid)
     }
 
-    fn newest_of<'n>(&self, select: &'n Select, grid: Grid, wanted: Wanted) -> Leaf<'n> {
-        let lookback = self.options.lookback_ms;
+    /// The same, of samples alone that a selector with another shift reads.
+    pub(crate) fn instant_among(
+        &self,
+        select: &Select,
+        shift: &Moment,
+        span: Span,
+        grid: Grid,
+        wanted: Wanted,
+    ) -> Evaluated<Matrix> {
+        let leaf = Leaf {
+            range: reach_of(shift, self.options.lookback_ms, grid),
+            ..self.newest_of(select, span, grid, wanted)
+        };
+        self.leaf_rows(&leaf, grid)
+    }
+
+    fn newest_of<'n>(&'n self, select: &'n Select, span: Span, grid: Grid, wanted: Wanted) -> Leaf<'n> {
+        let (notes, lookback) = (self.notes, self.options.lookback_ms);
         Leaf {
             select,
             range: reach(select, lookback, grid, lookback),
-            cells: Box::new(move |samples, _| {
+            cells: Box::new(move |samples, labels| {
                 if select.edges == Edges::Smoothed && wanted == Wanted::Value {
                     drop_stale(samples);
-                    return Ok(smoothed(samples, &select.shift, lookback, grid));
+                    let about = About {
+                        notes,
+                        span,
+                        name: labels.metric_name(),
+                    };
+                    return Ok(smoothed(samples, &select.shift, lookback, grid, &about));
                 }
                 Ok(newest(samples, &select.shift, lookback, grid, wanted))
             }),
@@ -112,12 +133,12 @@ impl Run<'_> {
             return Ok(None);
         };
         let (leaf, drops_names, counter) = match &inner.work {
-            NodeWork::Instant(select) => (self.newest_of(select, grid, Wanted::Value), false, None),
+            NodeWork::Instant(select) => (self.newest_of(select, inner.span, grid, Wanted::Value), false, None),
             NodeWork::Call { function, args } => {
                 let (f, drops_names, counter) = match function.work {
                     Work::Window(f) => (f, true, None),
                     Work::WindowNamed(f) => (f, false, None),
-                    Work::Counter(f) => (f, true, Some(args[0].span)),
+                    Work::Counter(f) => (f, true, Some(place_of(&args[0]))),
                     _ => return Ok(None),
                 };
                 let NodeWork::Range { select, range_ms } = &args[0].work else {
@@ -220,11 +241,12 @@ impl Run<'_> {
                 let (shift, range_ms) = window_of(of)?;
                 let sources = self.sources(of, grid)?;
                 self.context.add_samples((grid.len() * sources.len()) as u64)?;
+                let span = place_of(of);
                 let row_of = |s: &Source| -> Evaluated<Option<Row>> {
                     self.context.check(WHERE)?;
                     let about = About {
                         notes: self.notes,
-                        span: of.span,
+                        span,
                         name: s.labels.metric_name(),
                     };
                     let windows = Windows::over(&s.samples, &grid, shift, range_ms, false, about);
@@ -346,10 +368,23 @@ impl Run<'_> {
         for s in self.sources(node, Grid::instant(at))? {
             let inside = |t: &i64| range.contains(TimestampMs(*t));
             let (floats, histograms) = (&s.samples, &s.samples.histograms);
-            let points: Vec<(TimestampMs, f64)> = (floats.t.iter().zip(&floats.v))
+            let mut points: Vec<(TimestampMs, f64)> = (floats.t.iter().zip(&floats.v))
                 .filter(|(t, _)| inside(t))
                 .map(|(t, v)| (TimestampMs(*t), *v))
                 .collect();
+            if let NodeWork::Range { select, .. } = &node.work
+                && select.edges != Edges::Plain
+            {
+                if !histograms.t.is_empty() {
+                    let name = select.edges.name();
+                    return Err(data(format!("{name} modifier is not supported with histograms")));
+                }
+                let (start, end) = (range.start.0.saturating_sub(1), range.end.0);
+                let smoothed = select.edges == Edges::Smoothed;
+                points = (extended(&floats.t, &floats.v, start, end, smoothed).into_iter())
+                    .map(|(t, v)| (TimestampMs(t), v))
+                    .collect();
+            }
             let histograms: Vec<(TimestampMs, Arc<Histogram>)> = (histograms.t.iter().zip(&histograms.h))
                 .filter(|(t, _)| inside(t))
                 .map(|(t, h)| (TimestampMs(*t), h.clone()))
@@ -372,6 +407,15 @@ impl Run<'_> {
             return Err(data(query_exec::SAME_LABELSET));
         }
         Ok(out)
+    }
+}
+
+/// What annotations on a range vector point at: Prometheus has lost the place of a subquery by then.
+pub(crate) fn place_of(node: &Node) -> Span {
+    match &node.work {
+        NodeWork::Subquery { .. } => Span { start: 0, end: 0 },
+        NodeWork::Once(inner) => place_of(inner),
+        _ => node.span,
     }
 }
 
@@ -510,28 +554,6 @@ fn newest(samples: &Samples, shift: &Moment, lookback: i64, grid: Grid, wanted: 
 
 fn start_of(starts: &[i64], i: usize) -> f64 {
     starts.get(i).copied().unwrap_or(0) as f64 / 1000.0
-}
-
-/// The value at each step on the line between the floats around it; where there is one on one side only, that one.
-fn smoothed(samples: &Samples, shift: &Moment, lookback: i64, grid: Grid) -> Cells {
-    let mut cells = Cells::absent(grid.len());
-    let near = |i: &usize, at: i64| samples.t[*i].abs_diff(at) < lookback.unsigned_abs();
-    let mut next = 0;
-    for (step, at) in grid.iter().enumerate() {
-        let at = shift.of(at);
-        while next < samples.t.len() && samples.t[next] <= at {
-            next += 1;
-        }
-        let before = next.checked_sub(1).filter(|i| near(i, at));
-        let after = Some(next).filter(|i| *i < samples.t.len() && near(i, at));
-        let point = |i: usize| (samples.t[i], samples.v[i]);
-        match (before, after) {
-            (Some(a), Some(b)) => cells.set(step, interpolated(point(a), point(b), at, false)),
-            (Some(i), None) | (None, Some(i)) => cells.set(step, samples.v[i]),
-            (None, None) => {}
-        }
-    }
-    cells
 }
 
 /// Leaves staleness markers out.

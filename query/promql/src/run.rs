@@ -48,7 +48,7 @@ impl Run<'_> {
         Ok(match &node.work {
             NodeWork::Number(v) => Value::Scalar(vec![*v; grid.len()]),
             NodeWork::Text(t) => Value::Text(t.clone()),
-            NodeWork::Instant(select) => Value::Vector(self.instant(select, grid, Wanted::Value)?),
+            NodeWork::Instant(select) => Value::Vector(self.instant(select, node.span, grid, Wanted::Value)?),
             NodeWork::Range { .. } | NodeWork::Subquery { .. } => {
                 return Err(data("a range vector stands where an instant vector belongs"));
             }
@@ -186,6 +186,7 @@ impl Run<'_> {
         let number = || param.map_or(Ok(Vec::new()), |p| self.scalar(p, grid));
         let span = param.map_or(inner.span, |p| p.span);
         let name = op;
+        let mut parameters = Vec::new();
         let op = match op {
             "sum" => AggregateOp::Sum,
             "avg" => AggregateOp::Avg,
@@ -199,18 +200,12 @@ impl Run<'_> {
             "bottomk" => AggregateOp::BottomK(number()?),
             "limitk" => AggregateOp::LimitK(number()?),
             "quantile" => {
-                let q = number()?;
-                self.warn_of_quantiles(&q, span);
-                AggregateOp::Quantile(q)
+                parameters = number()?;
+                AggregateOp::Quantile(parameters.clone())
             }
             "limit_ratio" => {
-                let ratios = number()?;
-                for r in ratios.iter().filter(|r| r.abs() > 1.0) {
-                    let (bound, r) = (r.signum(), go_float(*r));
-                    let what = format!("ratio value should be between -1 and 1, got {r}, capping to {bound}");
-                    self.notes.warn(span, what);
-                }
-                AggregateOp::LimitRatio(ratios)
+                parameters = number()?;
+                AggregateOp::LimitRatio(parameters.clone())
             }
             "count_values" => match param.map(|p| &p.work) {
                 Some(NodeWork::Text(bytes)) => match String::from_utf8(bytes.clone()) {
@@ -232,6 +227,7 @@ impl Run<'_> {
                 })?
             }
         };
+        self.warn_of_parameters(name, &parameters, span);
         self.notes.of_aggregation(inner.span, name, remarks);
         match made {
             Value::Vector(m) => Ok(m),
@@ -248,10 +244,35 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(crate) fn warn_of_quantiles(&self, q: &[f64], span: Span) {
-        for q in q.iter().filter(|q| !(0.0..=1.0).contains(*q)) {
-            let what = format!("quantile value should be between 0 and 1, got {}", go_float(*q));
+    pub(crate) fn warn_of_quantiles(&self, q: impl Iterator<Item = f64>, span: Span) {
+        for q in q.filter(|q| !(0.0..=1.0).contains(q)) {
+            let what = format!("quantile value should be between 0 and 1, got {}", go_float(q));
             self.notes.warn(span, what);
+        }
+    }
+
+    /// Of an aggregation's parameters only the extremes are said.
+    fn warn_of_parameters(&self, aggregation: &str, parameters: &[f64], span: Span) {
+        let smallest = parameters.iter().copied().fold(f64::INFINITY, f64::min);
+        let largest = parameters.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        match aggregation {
+            _ if parameters.is_empty() => {}
+            "quantile" => {
+                let nan = parameters.iter().copied().find(|q| q.is_nan());
+                self.warn_of_quantiles(
+                    nan.into_iter().chain([largest, smallest]).filter(|q| !q.is_infinite()),
+                    span,
+                );
+            }
+            _ => {
+                for (r, bound) in [(largest, 1.0), (smallest, -1.0)] {
+                    if r.abs() > 1.0 && r.is_finite() && r.signum() == bound {
+                        let r = go_float(r);
+                        let what = format!("ratio value should be between -1 and 1, got {r}, capping to {bound}");
+                        self.notes.warn(span, what);
+                    }
+                }
+            }
         }
     }
 

@@ -60,6 +60,26 @@ pub(crate) enum Edges {
     Smoothed,
 }
 
+impl Edges {
+    /// As it is written; empty for the plain ones.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Edges::Plain => "",
+            Edges::Anchored => "anchored",
+            Edges::Smoothed => "smoothed",
+        }
+    }
+
+    /// The functions that such a window can be handed to; empty for any.
+    pub(crate) fn functions(self) -> &'static [&'static str] {
+        match self {
+            Edges::Plain => &[],
+            Edges::Anchored => &["changes", "delta", "increase", "rate", "resets"],
+            Edges::Smoothed => &["delta", "increase", "rate"],
+        }
+    }
+}
+
 /// `offset` and `@`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shift {

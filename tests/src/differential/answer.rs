@@ -77,8 +77,8 @@ pub fn difference(case: &Case, expected: &Answer, found: &Answer) -> Option<Stri
         _ => series(&a["r"], &b["r"], order),
     };
     value
-        .or_else(|| notes("warnings", &a["w"], &b["w"]))
-        .or_else(|| notes("infos", &a["i"], &b["i"]))
+        .or_else(|| notes("warnings", &a["w"], &b["w"], case.step_ms != 0))
+        .or_else(|| notes("infos", &a["i"], &b["i"], case.step_ms != 0))
 }
 
 fn brief(v: &Value) -> String {
@@ -180,12 +180,23 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-fn notes(kind: &str, a: &Value, b: &Value) -> Option<String> {
+/// The text without the count in "over 3 samples": over a range Prometheus doubles it at every step.
+fn uncounted(text: &str) -> String {
+    match text.split_once(", over ") {
+        Some((before, after)) => format!(
+            "{before}, over {}",
+            after.trim_start_matches(|c: char| c.is_ascii_digit())
+        ),
+        None => text.to_owned(),
+    }
+}
+
+fn notes(kind: &str, a: &Value, b: &Value, ranged: bool) -> Option<String> {
     let set = |v: &Value| -> BTreeSet<String> {
         v.as_array()
             .into_iter()
             .flatten()
-            .filter_map(|s| s.as_str().map(str::to_owned))
+            .filter_map(|s| s.as_str().map(|s| if ranged { uncounted(s) } else { s.to_owned() }))
             .collect()
     };
     let (a, b) = (set(a), set(b));

@@ -1,5 +1,7 @@
 //! Quantiles and fractions of classic histograms: cumulative counts by upper bound.
 
+use std::cmp::Ordering;
+
 use hashbrown::HashMap;
 use model::LabelSet;
 use query_exec::Row;
@@ -64,7 +66,7 @@ pub(crate) struct Fixed {
 
 /// The φ-quantile of (upper bound, cumulative count), sorted by bound; the buffer is used up.
 pub(crate) fn bucket_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> (f64, Option<Fixed>) {
-    if q.is_nan() || buckets.last().is_none_or(|b| b.0 != f64::INFINITY) {
+    if q.is_nan() {
         return (f64::NAN, None);
     }
     if q < 0.0 {
@@ -73,15 +75,19 @@ pub(crate) fn bucket_quantile(q: f64, buckets: &mut Vec<(f64, f64)>) -> (f64, Op
     if q > 1.0 {
         return (f64::INFINITY, None);
     }
+    if buckets.last().is_none_or(|b| b.0 != f64::INFINITY) {
+        return (f64::NAN, None);
+    }
     join_equal_bounds(buckets);
     let fixed = make_monotonic(buckets);
     let n = buckets.len();
     let observations = buckets[n - 1].1;
-    if n < 2 || observations == 0.0 || observations.is_nan() {
+    if n < 2 || observations == 0.0 {
         return (f64::NAN, fixed);
     }
     let mut rank = q * observations;
-    let at = buckets[..n - 1].partition_point(|b| b.1 < rank || b.1.is_nan());
+    let below = |count: f64| count.partial_cmp(&rank).is_none_or(Ordering::is_lt);
+    let at = buckets[..n - 1].partition_point(|b| below(b.1));
     if at == n - 1 {
         return (buckets[n - 2].0, fixed);
     }

@@ -268,6 +268,6 @@ static FUNCTIONS: &[Function] = {
     ]
 };
 
-pub(crate) use edges::interpolated;
+pub(crate) use edges::{extended, smoothed};
 pub(crate) use over_time::quantile as quantile_over_time;
 pub(crate) use smoothing::double_exponential as double_exponential_smoothing;

@@ -232,7 +232,7 @@ fn count_pairs(
     histograms: impl Fn(&Histogram, &Histogram) -> bool,
 ) -> Cells {
     if w.edges != Edges::Plain {
-        return edges::count_pairs(w, hit);
+        return edges::count_pairs(w, hit, histograms);
     }
     if !w.h.is_empty() {
         return w.of_any(|window| Some(Made::Float(native::count_pairs(window, &hit, &histograms))));

@@ -6,12 +6,20 @@ use crate::windows::Windows;
 
 /// Factors for the level and the trend, both between 0 and 1, limits excluded.
 pub(crate) fn double_exponential(w: &Windows<'_>, level: &[f64], trend: &[f64]) -> Result<Cells, ExecError> {
-    for (what, factors, letters) in [("smoothing", level, "sf"), ("trend", trend, "tf")] {
-        if let Some(bad) = factors.iter().find(|f| !(**f > 0.0 && **f < 1.0)) {
-            return Err(ExecError::Data(format!(
-                "invalid {what} factor. Expected: 0 < {letters} < 1, got: {bad:.6}"
-            )));
+    // A factor that is NaN passes, and one that meets no sample too.
+    let mut bad = None;
+    let cells = w.of_any(|any| {
+        for (what, factor, letters) in [("smoothing", level[any.step], "sf"), ("trend", trend[any.step], "tf")] {
+            if factor <= 0.0 || factor >= 1.0 {
+                let what = format!("invalid {what} factor. Expected: 0 < {letters} < 1, got: {factor:.6}");
+                bad.get_or_insert(ExecError::Data(what));
+            }
         }
+        None
+    });
+    drop(cells);
+    if let Some(bad) = bad {
+        return Err(bad);
     }
     Ok(w.each(|w| {
         let [first, second, ..] = w.v else { return None };
