@@ -1,114 +1,25 @@
 //! Queries on a real engine: what a user sees, and that a range is its instants one after the other.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::OnceLock;
-use std::time::Duration;
+mod lab;
 
-use model::{LabelSet, SampleBatch, TimestampMs, stale_nan};
+use std::sync::OnceLock;
+
+use lab::hour::{SCRAPE, START, an_hour};
+use lab::{Lab, lab_of, limits};
+use model::{LabelSet, TimestampMs};
 use proptest::prelude::*;
-use query_exec::{Context, Limits};
+use query_exec::text_of;
 use query_promql::{EvalError, Options, Output, Query, Series, Value};
-use storage_metrics::Metrics;
 
 const OPTIONS: Options = Options {
     lookback_ms: 300_000,
     subquery_step_ms: 60_000,
     ..Options::DEFAULT
 };
-/// 2023-11-14T22:00:00Z, a multiple of the scrape interval.
-const START: i64 = 1_699_999_200_000;
-const SCRAPE: i64 = 15_000;
-
-struct Lab {
-    metrics: Metrics,
-    _dir: tempfile::TempDir,
-}
-
-/// An hour of a small lab: gauges, counters with resets, a histogram, a series that comes and goes.
 fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
-    LAB.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = storage_disk::Disk::real();
-        let (catalogue, _) = storage_catalogue::Catalogue::open(disk.clone(), dir.path()).unwrap();
-        let parts = storage_metrics::Parts {
-            disk,
-            catalogue,
-            budget: storage_budget::Budget::new(1 << 30),
-            dir: dir.path().join("metrics"),
-            wal: storage_wal::Options {
-                sync: storage_wal::SyncMode::Never,
-                segment_bytes: 16 << 20,
-            },
-        };
-        let options = storage_metrics::Options {
-            retention_ms: i64::MAX / 4,
-            ahead_ms: 600_000,
-        };
-        let (metrics, _) = Metrics::open(parts, options).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut batch = SampleBatch::default();
-        fill(&mut batch);
-        let last = TimestampMs(START + 3_600_000);
-        runtime.block_on(metrics.append(&batch, last)).unwrap();
-        Lab { metrics, _dir: dir }
-    })
-}
-
-fn fill(batch: &mut SampleBatch) {
-    let mut put = |labels: &[(&str, &str)], value: &dyn Fn(i64) -> Option<f64>| {
-        let series = batch.series_of(&LabelSet::from_pairs(labels.iter().copied()));
-        for k in 0..240 {
-            if let Some(v) = value(k) {
-                batch.sample(series, TimestampMs(START + k * SCRAPE), v);
-            }
-        }
-    };
-    for (i, instance) in ["a:1", "b:2", "c:3"].into_iter().enumerate() {
-        let i = i as i64;
-        let job = if i < 2 { "api" } else { "db" };
-        let on = |name: &'static str| vec![("__name__", name), ("instance", instance), ("job", job)];
-        put(&on("up"), &|_| Some(1.0));
-        put(&on("cpus"), &|_| Some((2 + i) as f64));
-        for kind in ["free", "used"] {
-            let mut labels = on("memory_bytes");
-            labels.push(("type", kind));
-            put(&labels, &|k| Some(1e9 + ((k * 7919 + i * 31) % 997) as f64 * 1e5));
-        }
-        let mut labels = on("requests_total");
-        labels.push(("code", "200"));
-        // Restarts every 100 scrapes.
-        put(&labels, &|k| Some(((k % 100) * (i + 1) * 3) as f64));
-        for (le, share) in [("0.1", 5.0), ("0.5", 8.0), ("1.0", 9.0), ("+Inf", 10.0)] {
-            let mut labels = on("latency_seconds_bucket");
-            labels.push(("le", le));
-            put(&labels, &|k| Some(k as f64 * share));
-        }
-    }
-    put(&[("__name__", "flapping"), ("instance", "a:1")], &|k| match k % 40 {
-        0..=19 => Some(k as f64),
-        20 => Some(stale_nan()),
-        _ => None,
-    });
-    for i in 0..600 {
-        let i = i.to_string();
-        put(&[("__name__", "wide_total"), ("i", &i)], &|k| {
-            (k % 10 == 0).then_some(k as f64)
-        });
-    }
-    put(&[("__name__", "odd"), ("kind", "nan")], &|_| Some(f64::NAN));
-    put(&[("__name__", "odd"), ("kind", "inf")], &|k| {
-        Some(if k % 2 == 0 { f64::INFINITY } else { -1.0 })
-    });
-}
-
-fn limits(samples_max: u64) -> Context {
-    let limits = Limits {
-        samples_max,
-        series_max: 10_000,
-        bytes_max: 1 << 30,
-    };
-    Context::new(Duration::from_secs(60), limits)
+    LAB.get_or_init(|| lab_of(&an_hour(), START + 3_600_000))
 }
 
 fn instant(text: &str, at: i64) -> Result<Output, EvalError> {
@@ -358,6 +269,42 @@ const TEMPLATES: &[&str] = &[
     "sum(cpus) / count(up) * 100 - time() % 5",
     "sum_over_time(OVER(memory_bytes[RANGE])[10m:SUB])",
     "max_over_time(cpus[RANGE] @ start())",
+    "durations",
+    "HIST(durations)",
+    "HIST(rate(durations[RANGE]))",
+    "HIST(sum by (instance) (rate(sizes[RANGE])))",
+    "OVER(durations[RANGE])",
+    "OVER(sizes[RANGE])",
+    "OVER(queue[RANGE])",
+    "OVER(turned[RANGE] offset 1m)",
+    "OVER(durations[RANGE:SUB])",
+    "AGG(durations)",
+    "AGG(sizes)",
+    "AGG({__name__=~\"turned|durations\"})",
+    "durations OP on(instance) queue",
+    "durations OP 2",
+    "3 OP sizes",
+    "queue </ 1.5",
+    "sizes >/ 1.5",
+    "-durations",
+    "histogram_quantile(0.3, rate(durations[RANGE]))",
+    "histogram_quantile(0.9, sum(increase(sizes[RANGE])))",
+    "histogram_quantiles(queue, \"q\", 0.1, 0.9)",
+    "histogram_fraction(-1, 1.5, durations)",
+    "histogram_count(rate(durations[RANGE]))",
+    "count_values(\"v\", queue)",
+    "limitk(1, durations)",
+    "limit_ratio(0.5, durations)",
+    "timestamp(turned)",
+    "absent(durations)",
+    "durations @ end() + queue",
+    "increase(requests_total[RANGE] anchored)",
+    "rate(requests_total[RANGE] smoothed)",
+    "delta(flapping[RANGE] smoothed)",
+    "changes(flapping[RANGE] anchored)",
+    "flapping smoothed",
+    "cpus + fill(3) flapping",
+    "memory_bytes OP on(instance, type) group_left fill_right(7) flapping",
 ];
 
 fn queries() -> Vec<String> {
@@ -413,6 +360,16 @@ fn queries() -> Vec<String> {
                 "timestamp",
             ],
         ),
+        (
+            "HIST",
+            &[
+                "histogram_avg",
+                "histogram_count",
+                "histogram_sum",
+                "histogram_stddev",
+                "histogram_stdvar",
+            ],
+        ),
         ("RANGE", &["45s", "5m", "20m"]),
         ("SUB", &["", "17s", "2m"]),
     ];
@@ -428,16 +385,31 @@ fn queries() -> Vec<String> {
     queries
 }
 
-fn at_step(m: &[Series], t: i64) -> Vec<(String, f64)> {
-    m.iter()
-        .filter_map(|s| Some((s.labels.to_string(), s.points.iter().find(|p| p.0.0 == t)?.1)))
-        .collect()
+/// What a step holds: a number, or a histogram as text.
+type Held = Result<f64, String>;
+
+fn at_step(m: &[Series], t: i64) -> Vec<(String, Held)> {
+    let held = |s: &Series| {
+        let float = s.points.iter().find(|p| p.0.0 == t).map(|p| Ok(p.1));
+        let histogram = || s.histograms.iter().find(|p| p.0.0 == t).map(|p| Err(text_of(&p.1)));
+        float.or_else(histogram)
+    };
+    let mut step: Vec<_> = m
+        .iter()
+        .filter_map(|s| Some((s.labels.to_string(), held(s)?)))
+        .collect();
+    step.sort_by(|a, b| a.0.cmp(&b.0));
+    step
 }
 
 /// Equal but for the rounding of sums over long windows, which a range slides over and an instant adds up.
-fn alike(a: &[(String, f64)], b: &[(String, f64)]) -> bool {
+fn alike(a: &[(String, Held)], b: &[(String, Held)]) -> bool {
     let close = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-12 * a.abs().max(b.abs());
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
+    let same = |a: &Held, b: &Held| match (a, b) {
+        (Ok(a), Ok(b)) => close(*a, *b),
+        (a, b) => a == b,
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(&a.1, &b.1))
 }
 
 /// The range's steps against instants; `start()` and `end()` are the range's, so they are written out.
@@ -451,7 +423,7 @@ fn range_is_its_instants(text: &str, start: i64, steps: i64, step: i64) -> Resul
     prop_assert!(whole.is_sorted_by(|a, b| a.labels < b.labels), "{}", text);
     for i in 0..steps {
         let t = start + i * step;
-        let mut alone = match instant(&text, t).unwrap().value {
+        let alone = match instant(&text, t).unwrap().value {
             Value::Vector(v) => at_step(&v, t),
             Value::Scalar(_, v) => at_step(
                 &[Series {
@@ -463,9 +435,7 @@ fn range_is_its_instants(text: &str, start: i64, steps: i64, step: i64) -> Resul
             ),
             other => panic!("{other:?}"),
         };
-        alone.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut step_of_whole = at_step(&whole, t);
-        step_of_whole.sort_by(|a, b| a.0.cmp(&b.0));
+        let step_of_whole = at_step(&whole, t);
         prop_assert!(
             alike(&step_of_whole, &alone),
             "{text} at step {i}: {step_of_whole:?}, alone {alone:?}"

@@ -1,6 +1,8 @@
 //! A store for tests of evaluation, and how to ask it.
 #![allow(clippy::unwrap_used, dead_code)]
 
+pub mod hour;
+
 use std::time::Duration;
 
 use model::{LabelSet, SampleBatch, TimestampMs};
