@@ -191,7 +191,13 @@ fn term(input: Stream<'_>, number_start: usize) -> Parsed<'_, Duration> {
             match inner.expr {
                 // Parentheses around parentheses are not kept.
                 DurationExpr::Paren(_) => Ok((rest, inner)),
-                _ => Ok((rest, whole(rest, DurationExpr::Paren(Box::new(inner))))),
+                DurationExpr::Seconds(_) => Ok((rest, whole(rest, DurationExpr::Paren(Box::new(inner))))),
+                // As Prometheus counts, parentheses are part of a place only around a number.
+                _ => {
+                    let span = inner.span;
+                    let expr = DurationExpr::Paren(Box::new(inner));
+                    Ok((rest, Duration { expr, span }))
+                }
             }
         }
         Tok::Word(name @ ("step" | "range")) => {
