@@ -1,5 +1,6 @@
 //! Columns of samples, and how two runs become one.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Histogram, ResetHint, TimeRangeMs, TimestampMs};
@@ -147,11 +148,20 @@ impl Samples {
     ///
     /// [unknown]: ResetHint::Unknown
     pub(crate) fn settle_hints(&mut self, base: Mark) {
+        let floats = &self.t[base.floats..];
+        let times = &self.histograms.t[base.histograms..];
         let list = &mut self.histograms.h[base.histograms..];
         for i in 0..list.len() {
+            // A float ends the run of histograms before it.
+            let after_float = i > 0 && !floats.is_empty() && {
+                let next = floats.partition_point(|&t| t < times[i - 1]);
+                floats.get(next).is_some_and(|&t| t < times[i])
+            };
             let hint = match list[i].reset {
+                ResetHint::NotReset if after_float => ResetHint::Unknown,
                 ResetHint::Gauge | ResetHint::NotReset => continue,
                 ResetHint::Reset => ResetHint::Unknown,
+                ResetHint::Unknown if after_float => continue,
                 ResetHint::Unknown => match i.checked_sub(1).map(|before| &list[before]) {
                     Some(before) if goes_on(before, &list[i]) => ResetHint::NotReset,
                     _ => continue,
@@ -228,16 +238,25 @@ impl Histograms {
         let order: Vec<usize> = (from..self.t.len()).filter(|&i| keep(self.t[i])).collect();
         if order.len() < self.t.len() - from {
             self.reorder(from, &order);
+            self.forget_hints(from..self.t.len());
         }
     }
 
     fn merge(&mut self, base: usize, second: usize) {
-        let Some((base, order)) = merge_order(&self.t, base, second) else {
-            return;
-        };
-        self.reorder(base, &order);
-        // Another one may stand before each now.
-        for h in &mut self.h[base..] {
+        match merge_order(&self.t, base, second) {
+            Some((base, order)) => {
+                self.reorder(base, &order);
+                self.forget_hints(base..self.t.len());
+            }
+            // A run that was cut to a range begins amid a chunk: its first was compared with one that is not here.
+            None if base < second && second < self.t.len() => self.forget_hints(second..second + 1),
+            None => {}
+        }
+    }
+
+    /// Another one may stand before each of these now.
+    fn forget_hints(&mut self, range: Range<usize>) {
+        for h in &mut self.h[range] {
             if h.reset == ResetHint::NotReset {
                 Arc::make_mut(h).reset = ResetHint::Unknown;
             }
@@ -347,6 +366,45 @@ mod tests {
         s.merge_tail(at(0, 0), second);
         assert_eq!(s.t, [1, 2, 3]);
         assert_eq!(s.histograms.t, [4]);
+    }
+
+    /// A hint is about the histogram before; when that is another one than it was, it says nothing.
+    #[test]
+    fn no_hint_outlives_the_neighbour_it_is_about() {
+        use ResetHint::{NotReset, Unknown};
+        let push = |s: &mut Samples, t: i64, count: f64, reset| {
+            let (sum, stale) = (1.0, Histogram::stale());
+            let h = Histogram {
+                reset,
+                count,
+                sum,
+                ..stale
+            };
+            s.histograms.push(t, 0, Arc::new(h));
+        };
+        let hints = |s: &mut Samples, second: Mark| {
+            s.merge_tail(at(0, 0), second);
+            s.settle_hints(at(0, 0));
+            s.histograms.h.iter().map(|h| h.reset).collect::<Vec<_>>()
+        };
+        // The second run was cut: its first followed another one.
+        let mut s = Samples::default();
+        push(&mut s, 1, 9.0, Unknown);
+        let second = s.mark();
+        push(&mut s, 2, 6.0, NotReset);
+        push(&mut s, 3, 7.0, NotReset);
+        assert_eq!(hints(&mut s, second), [Unknown, Unknown, NotReset]);
+
+        // The one between was not stored first.
+        let mut s = samples(&[(3, 0.0)]);
+        push(&mut s, 1, 5.0, Unknown);
+        let second = s.mark();
+        push(&mut s, 2, 4.0, Unknown);
+        push(&mut s, 3, 1.0, Unknown);
+        push(&mut s, 4, 2.0, NotReset);
+        push(&mut s, 5, 3.0, NotReset);
+        assert_eq!(hints(&mut s, second), [Unknown, Unknown, Unknown, NotReset]);
+        assert_eq!(s.histograms.t, [1, 2, 4, 5]);
     }
 
     #[test]

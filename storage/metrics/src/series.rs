@@ -411,6 +411,9 @@ impl State {
     }
 
     fn has_float(&self, t: i64) -> bool {
+        if self.newest().is_none_or(|newest| t > newest) {
+            return false;
+        }
         let waits = |late: &Vec<(i64, f64)>| late.binary_search_by_key(&t, |&(t, _)| t).is_ok();
         self.late.as_ref().is_some_and(|late| waits(late)) || self.find(t).is_some()
     }

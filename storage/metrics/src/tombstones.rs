@@ -277,7 +277,7 @@ pub(crate) fn remove(masks: &[Mask], id: u32, out: &mut Samples, base: Mark) {
             }
             // What was known of a reset was known against one that is gone.
             if let Some(next) = list.h.get_mut(gone.start)
-                && next.reset != ResetHint::Gauge
+                && next.reset == ResetHint::NotReset
             {
                 Arc::make_mut(next).reset = ResetHint::Unknown;
             }
