@@ -623,3 +623,91 @@ async fn series_are_cut_where_asked() {
         (2, &json!(null))
     );
 }
+
+/// Anything may come over the network: no request ends in a panic, which would be an internal error.
+#[tokio::test(flavor = "multi_thread")]
+async fn arbitrary_requests_are_answered() {
+    let lab = Lab::filled().await;
+    let mut state = 1u64;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    let methods = [
+        "Search",
+        "SearchTags",
+        "SearchTagsV2",
+        "SearchTagValues",
+        "SearchTagValuesV2",
+        "MetricsQueryRange",
+        "MetricsQueryInstant",
+    ];
+    let sound = framed(&RangeRequest {
+        query: "{} | rate()".to_owned(),
+        start: (NOW - 300) as u64 * 1_000_000_000,
+        end: NOW as u64 * 1_000_000_000,
+        step: 15_000_000_000,
+    });
+    for round in 0..300 {
+        let mut body = match round % 2 {
+            0 => (0..next() % 60).map(|_| next() as u8).collect(),
+            _ => sound.clone(),
+        };
+        for _ in 0..next() % 4 {
+            let at = next() % body.len().max(1);
+            if let Some(byte) = body.get_mut(at) {
+                *byte = next() as u8;
+            }
+        }
+        let (headers, _) = call(&lab, methods[next() % methods.len()], body.clone()).await;
+        assert_ne!(headers["grpc-status"], "13", "{body:?}: {headers:?}");
+    }
+    let values = [
+        "",
+        "0",
+        "-1",
+        "1",
+        "99999999999999999999",
+        "x",
+        "{",
+        "%",
+        "1h",
+        "\u{0}",
+        "error:true",
+        "{\"a\":[1]}",
+        "null",
+    ];
+    let names = [
+        "service",
+        "operation",
+        "start",
+        "end",
+        "limit",
+        "minDuration",
+        "maxDuration",
+        "tag",
+        "tags",
+        "lookback",
+        "traceID",
+        "endTs",
+        "raw",
+        "prettyPrint",
+        "spanKind",
+    ];
+    let paths = [
+        "/api/traces",
+        "/api/traces/1",
+        "/api/dependencies",
+        "/api/operations",
+        "/api/services",
+    ];
+    for _ in 0..500 {
+        let pairs: Vec<(&str, &str)> = (0..next() % 6)
+            .map(|_| (names[next() % names.len()], values[next() % values.len()]))
+            .collect();
+        let answer = get(&lab.jaeger, paths[next() % paths.len()], &pairs).await;
+        assert!(answer.status.as_u16() < 500, "{pairs:?}: {}", answer.text());
+    }
+}

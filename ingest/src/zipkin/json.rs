@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Endpoint, Kind, ZipkinSpan};
+use super::{Endpoint, Kind, PARTS_MAX, ZipkinSpan};
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::room::Room;
@@ -23,24 +24,101 @@ pub(super) fn decode(body: &[u8], room: &mut Room) -> Result<(Vec<ZipkinSpan>, R
     })
 }
 
-/// Walks a JSON list, item by item.
+/// Walks a JSON list, item by item: a list is never held as a whole, because an item of two bytes would take many.
 pub(super) fn each(
     body: &[u8],
     room: &mut Room,
     mut read: impl FnMut(&str, &mut Vec<ZipkinSpan>) -> Result<(), String>,
 ) -> Result<(Vec<ZipkinSpan>, Report), Refusal> {
-    let raws: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|e| Refusal::Bad(format!("malformed JSON list of spans: {e}")))?;
     let mut spans = Vec::new();
     let mut report = Report::default();
-    for raw in raws {
-        room.take(size_of::<ZipkinSpan>() + 2 * raw.get().len())?;
+    let mut full = None;
+    let mut see = |raw: &RawValue| -> Result<(), &'static str> {
+        if let Err(refusal) = room.take(size_of::<ZipkinSpan>() + 2 * raw.get().len()) {
+            full = Some(refusal);
+            return Err("too large");
+        }
         report.items += 1;
         if let Err(why) = read(raw.get(), &mut spans) {
             report.reject(1, || why);
         }
+        Ok(())
+    };
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let walked = Items(&mut see).deserialize(&mut json).and_then(|()| json.end());
+    match (full, walked) {
+        (Some(refusal), _) => Err(refusal),
+        (None, Err(e)) => Err(Refusal::Bad(format!("malformed JSON list of spans: {e}"))),
+        (None, Ok(())) => Ok((spans, report)),
     }
-    Ok((spans, report))
+}
+
+/// Hands on the items of a list.
+struct Items<F>(F);
+
+impl<'de, F: FnMut(&'de RawValue) -> Result<(), &'static str>> DeserializeSeed<'de> for Items<F> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(&'de RawValue) -> Result<(), &'static str>> Visitor<'de> for Items<F> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of spans")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(raw) = seq.next_element::<&RawValue>()? {
+            (self.0)(raw).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+/// A list of which the first [`PARTS_MAX`] items are kept.
+#[derive(Debug)]
+pub(super) struct Bounded<T> {
+    pub kept: Vec<T>,
+    pub dropped: u32,
+}
+
+impl<T> Default for Bounded<T> {
+    fn default() -> Bounded<T> {
+        Bounded {
+            kept: Vec::new(),
+            dropped: 0,
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bounded<T>, D::Error> {
+        struct First<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for First<T> {
+            type Value = Bounded<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_unit<E>(self) -> Result<Bounded<T>, E> {
+                Ok(Bounded::default())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Bounded<T>, A::Error> {
+                let mut list = Bounded::default();
+                while list.kept.len() < PARTS_MAX {
+                    match seq.next_element()? {
+                        Some(item) => list.kept.push(item),
+                        None => return Ok(list),
+                    }
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    list.dropped = list.dropped.saturating_add(1);
+                }
+                Ok(list)
+            }
+        }
+        deserializer.deserialize_any(First(PhantomData))
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,9 +143,9 @@ struct SpanJson<'a> {
     #[serde(default)]
     remote_endpoint: Option<EndpointJson>,
     #[serde(default)]
-    annotations: Option<Vec<AnnotationJson>>,
+    annotations: Bounded<AnnotationJson>,
     #[serde(default)]
-    tags: Option<Tags>,
+    tags: Tags,
 }
 
 impl SpanJson<'_> {
@@ -94,12 +172,14 @@ impl SpanJson<'_> {
                 .unwrap_or_default(),
             ..ZipkinSpan::default()
         };
-        for annotation in self.annotations.unwrap_or_default() {
+        for annotation in self.annotations.kept {
             span.annotate(annotation.timestamp.0.unwrap_or(0), annotation.value);
         }
-        for (key, value) in self.tags.unwrap_or_default().0 {
+        for (key, value) in self.tags.kept {
             span.tag(key, value);
         }
+        span.dropped_annotations = self.annotations.dropped;
+        span.dropped_tags = self.tags.dropped;
         Ok(span)
     }
 }
@@ -205,9 +285,12 @@ impl<'de> Deserialize<'de> for Micros {
     }
 }
 
-/// Tags in their order.
+/// Tags in their order, of which the first [`PARTS_MAX`] are kept.
 #[derive(Debug, Default)]
-struct Tags(Vec<(String, String)>);
+struct Tags {
+    kept: Vec<(String, String)>,
+    dropped: u32,
+}
 
 impl<'de> Deserialize<'de> for Tags {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tags, D::Error> {
@@ -217,15 +300,24 @@ impl<'de> Deserialize<'de> for Tags {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of tags")
             }
+            fn visit_unit<E>(self) -> Result<Tags, E> {
+                Ok(Tags::default())
+            }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tags, A::Error> {
-                let mut tags = Vec::new();
-                while let Some((key, TagText(value))) = map.next_entry::<String, TagText>()? {
-                    tags.extend(value.map(|value| (key, value)));
+                let mut tags = Tags::default();
+                while tags.kept.len() < PARTS_MAX {
+                    match map.next_entry::<String, TagText>()? {
+                        Some((key, TagText(value))) => tags.kept.extend(value.map(|value| (key, value))),
+                        None => return Ok(tags),
+                    }
                 }
-                Ok(Tags(tags))
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    tags.dropped = tags.dropped.saturating_add(1);
+                }
+                Ok(tags)
             }
         }
-        deserializer.deserialize_map(Pairs)
+        deserializer.deserialize_any(Pairs)
     }
 }
 

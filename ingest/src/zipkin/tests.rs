@@ -163,6 +163,25 @@ async fn a_span_that_cannot_be_used_is_refused_alone() {
     }
 }
 
+/// A list of small things must not take many times its bytes.
+#[tokio::test]
+async fn lists_are_bounded() {
+    let (ingest, shelf) = ingest();
+    let router = ingest.zipkin_router();
+    let many = |item: &str, n: usize| vec![item; n].join(",");
+    let (status, _, _) = post(&router, "/api/v2/spans", &[JSON], format!("[{}]", many("1", 500_000))).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    let annotations = many(r#"{"value":"a"}"#, 3000);
+    let tags: Vec<String> = (0..3000).map(|n| format!("\"t{n}\":\"\"")).collect();
+    let tags = tags.join(",");
+    let span = format!(r#"[{{"traceId":"1","id":"1","timestamp":1,"annotations":[{annotations}],"tags":{{{tags}}}}}]"#);
+    let (status, _, _) = post(&router, "/api/v2/spans", &[JSON], span).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let spans = shelf.spans.lock();
+    assert_eq!((spans[0].events.len(), spans[0].dropped_events), (1000, 2000));
+    assert_eq!((spans[0].attributes.len(), spans[0].dropped_attributes), (1000, 2000));
+}
+
 #[tokio::test]
 async fn bodies_may_be_compressed() {
     use std::io::Write;

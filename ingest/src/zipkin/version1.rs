@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::json::{self, AnnotationJson, EndpointJson, Micros, TagText};
+use super::json::{self, AnnotationJson, Bounded, EndpointJson, Micros, TagText};
 use super::{Endpoint, Kind, ZipkinSpan};
 use crate::refusal::Refusal;
 use crate::report::Report;
@@ -154,9 +154,9 @@ struct SpanJson<'a> {
     #[serde(default)]
     duration: Micros,
     #[serde(default)]
-    annotations: Option<Vec<AnnotationJson>>,
+    annotations: Bounded<AnnotationJson>,
     #[serde(default)]
-    binary_annotations: Option<Vec<BinaryJson>>,
+    binary_annotations: Bounded<BinaryJson>,
 }
 
 #[derive(Deserialize)]
@@ -170,12 +170,13 @@ struct BinaryJson {
 impl SpanJson<'_> {
     fn into_span(self) -> Result<Version1, String> {
         let endpoint = |json: Option<EndpointJson>| json.map(EndpointJson::into_endpoint).unwrap_or_default();
-        let annotations = self.annotations.unwrap_or_default().into_iter().map(|a| Annotation {
+        let (dropped_annotations, dropped_binary) = (self.annotations.dropped, self.binary_annotations.dropped);
+        let annotations = self.annotations.kept.into_iter().map(|a| Annotation {
             t: a.timestamp.0.unwrap_or(0),
             value: a.value,
             host: endpoint(a.endpoint),
         });
-        let binary = self.binary_annotations.unwrap_or_default().into_iter().map(|b| {
+        let binary = self.binary_annotations.kept.into_iter().map(|b| {
             let value = b.value.0.unwrap_or_default();
             Binary {
                 is_bool: value == "true" || value == "false",
@@ -192,7 +193,9 @@ impl SpanJson<'_> {
             timestamp: self.timestamp.0.filter(|us| *us > 0),
             duration: self.duration.0.unwrap_or(0),
             annotations: annotations.collect(),
+            dropped_annotations,
             binary: binary.collect(),
+            dropped_binary,
         })
     }
 }
@@ -221,7 +224,9 @@ struct Version1 {
     timestamp: Option<u64>,
     duration: u64,
     annotations: Vec<Annotation>,
+    dropped_annotations: u32,
     binary: Vec<Binary>,
+    dropped_binary: u32,
 }
 
 /// The sides of a call: the annotations that begin and end it, and the address of the other side.
@@ -251,6 +256,8 @@ impl Version1 {
             timestamp: self.timestamp,
             duration: self.duration,
             local: fallback.unwrap_or_default(),
+            dropped_annotations: self.dropped_annotations,
+            dropped_tags: self.dropped_binary,
             ..ZipkinSpan::default()
         };
         if sides.is_empty() {
