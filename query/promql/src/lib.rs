@@ -172,7 +172,6 @@ impl Query {
         Query {
             text: text.into(),
             expr: Arc::new(expr),
-            ..self.clone()
         }
     }
     /// The query in canonical form, broken and indented where a line would be longer than 100 bytes (`format_query`).

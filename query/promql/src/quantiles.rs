@@ -111,15 +111,14 @@ impl Run<'_> {
         span: Span,
         repaired: impl Fn(usize) -> bool,
     ) -> Cells {
-        let cells = of_buckets(group, blocked, grid, |step, buckets| {
+        of_buckets(group, blocked, grid, |step, buckets| {
             let (value, fixed) = bucket_quantile(q[step], buckets);
             if let Some(fixed) = fixed.filter(|_| !repaired(step)) {
                 self.notes
                     .fixed_histogram(span, self.name_in_infos(group.name), fixed, grid.at(step));
             }
             value
-        });
-        cells
+        })
     }
 
     /// Prometheus has taken the name off when it says these things, unless names are taken off late.
