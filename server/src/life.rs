@@ -1,20 +1,21 @@
 //! From start to stop: bind, replay, open the doors, let time pass, and end cleanly on SIGTERM or SIGINT.
 
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ingest::Ingest;
-use model::TimestampNs;
+use model::{LabelSet, TimestampNs};
 use query::{Limits, Queries};
 use storage::{Storage, TickError, Ticked};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use ui_api::{About, LogLevel};
+use ui_api::{About, LogLevel, Targets};
 
 use crate::listeners::{self, Door, FACES, Face};
 use crate::settings::Settings;
+use crate::targets::Itself;
 use crate::telemetry::Telemetry;
 use crate::{machine, routes};
 
@@ -70,8 +71,14 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         udp: datagrams.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
         ingest: ingest.clone(),
         queries: queries.clone(),
+        last_scrape: Mutex::default(),
     });
-    let about = about(&settings, start_seconds, log_level);
+    let targets = Arc::new(Itself {
+        telemetry: telemetry.clone(),
+        hostname: machine::hostname(),
+        interval: SELF_SCRAPE,
+    });
+    let about = about(&settings, start_seconds, log_level, targets);
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
     }
@@ -154,7 +161,7 @@ fn query_options(settings: &Settings) -> query::Options {
     }
 }
 
-fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>) -> About {
+fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>, targets: Arc<dyn Targets>) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("TRILOBITE_REVISION").unwrap_or("").to_owned(),
@@ -168,6 +175,10 @@ fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>) 
         start_seconds,
         merge_structured_metadata: settings.loki_merge_structured_metadata,
         admin_api: settings.enable_admin_api,
+        hostname: machine::hostname(),
+        working_dir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),
+        external_labels: LabelSet::empty(),
+        targets,
         log_level,
     }
 }

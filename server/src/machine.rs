@@ -32,6 +32,11 @@ pub fn memory_limit(share: Share) -> u64 {
     }
 }
 
+/// The machine's name; empty where the system does not say.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Memory of the cgroup, or of the machine if that is less.
 fn memory_total() -> u64 {
     let cgroup = [

@@ -12,6 +12,7 @@ mod log_level;
 mod machine;
 mod routes;
 mod settings;
+mod targets;
 mod telemetry;
 
 use std::process::ExitCode;

@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ingest::Ingest;
 use model::{MetricKind, MetricMetadata, SampleBatch, TimestampMs};
@@ -13,6 +14,7 @@ use storage::Storage;
 
 use crate::listeners::Door;
 use crate::machine;
+use crate::targets::JOB;
 
 /// Gathers the process' own metrics.
 pub struct Telemetry {
@@ -30,6 +32,17 @@ pub struct Telemetry {
     pub udp: Vec<SocketAddr>,
     /// `instance` of the stored series.
     pub instance: String,
+    /// The last time that its own metrics were stored.
+    pub last_scrape: Mutex<Option<Scrape>>,
+}
+
+/// When its own metrics were gathered, and how long that took.
+#[derive(Clone, Copy, Debug)]
+pub struct Scrape {
+    /// When.
+    pub t: TimestampMs,
+    /// How long.
+    pub took: Duration,
 }
 
 /// A metric family with its samples.
@@ -87,7 +100,11 @@ impl Telemetry {
                 count += 1;
             }
         }
-        let seconds = since.elapsed().as_secs_f64();
+        let took = since.elapsed();
+        let seconds = took.as_secs_f64();
+        if let Ok(mut last) = self.last_scrape.lock() {
+            *last = Some(Scrape { t, took });
+        }
         for (name, value) in [
             ("up", 1.0),
             ("scrape_samples_scraped", f64::from(count)),
@@ -99,6 +116,19 @@ impl Telemetry {
         batch
     }
 
+    /// What is known of each family, by name.
+    pub fn metadata(&self) -> Vec<(String, MetricMetadata)> {
+        let families = self.gather().into_iter().map(|f| {
+            let metadata = MetricMetadata {
+                kind: f.kind,
+                unit: String::new(),
+                help: f.help.to_owned(),
+            };
+            (f.name.to_owned(), metadata)
+        });
+        families.collect()
+    }
+
     fn put<'a>(
         &'a self,
         batch: &mut SampleBatch,
@@ -107,11 +137,7 @@ impl Telemetry {
         t: TimestampMs,
         v: f64,
     ) {
-        pairs.extend([
-            ("__name__", name),
-            ("job", "trilobite"),
-            ("instance", self.instance.as_str()),
-        ]);
+        pairs.extend([("__name__", name), ("job", JOB), ("instance", self.instance.as_str())]);
         let series = batch.series(pairs);
         batch.sample(series, t, v);
     }

@@ -21,6 +21,7 @@ pub use open::{Clock, OpenError, OpenReport, Options, Storage, StorageStats};
 pub use plan::{CompactionPolicy, CutPolicy, ExpiryPolicy, HeadFigures, plan_compaction, plan_cut, plan_expiry};
 pub use snapshot::SnapshotError;
 pub use storage_budget::{Budget, OverBudget, Reservation};
+pub use storage_catalogue::BlockMeta;
 pub use storage_logs::Logs;
 pub use storage_metrics::Metrics;
 pub use storage_traces::Traces;

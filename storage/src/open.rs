@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use model::{Signal, TimeRangeNs, TimestampNs};
 use parking_lot::Mutex;
 use storage_budget::Budget;
-use storage_catalogue::Catalogue;
+use storage_catalogue::{BlockMeta, Catalogue};
 use storage_disk::{DirLock, Disk, Space};
 use storage_logs::Logs;
 use storage_metrics::Metrics;
@@ -206,6 +206,12 @@ impl Storage {
     /// Memory in use and allowed, for admission of requests.
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// What is known of each block of a signal, rising by day.
+    pub fn blocks(&self, signal: Signal) -> Vec<BlockMeta> {
+        let blocks = self.catalogue.blocks(signal, TimeRangeNs::ALL);
+        blocks.iter().map(|b| b.meta().clone()).collect()
     }
 
     /// Bytes of all blocks of a signal.

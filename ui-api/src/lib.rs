@@ -5,15 +5,19 @@ mod jaeger;
 mod loki;
 mod number;
 mod prometheus;
+mod scraped;
 mod shared_ids;
 mod tempo;
 
 pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
+pub use scraped::{DroppedTarget, ScrapePool, Target, Targets};
 pub use tempo::router as tempo_router;
 
 use std::sync::Arc;
+
+use model::LabelSet;
 
 /// How much the process logs; filled by the server.
 pub trait LogLevel: Send + Sync {
@@ -41,6 +45,14 @@ pub struct About {
     pub merge_structured_metadata: bool,
     /// Whether `/api/v1/admin/*` answers.
     pub admin_api: bool,
+    /// The machine's name.
+    pub hostname: String,
+    /// The directory the process was started in.
+    pub working_dir: String,
+    /// Labels that tell this server from others where its data leave it (`/federate`, remote read).
+    pub external_labels: LabelSet,
+    /// Who is scraped.
+    pub targets: Arc<dyn Targets>,
     /// How much the process logs.
     pub log_level: Arc<dyn LogLevel>,
 }

@@ -7,6 +7,31 @@ use query_exec::{push_exponent_number, push_plain_number};
 /// Appends a value as Prometheus prints it: the shortest text that parses back, plain unless it is below 1e-6 or at
 /// least 1e21; `NaN`, `+Inf`, `-Inf`.
 pub(crate) fn push_value(out: &mut String, v: f64) {
+    // Counts are whole, and most values are counts.
+    let whole = v as i64;
+    if whole as f64 == v && whole.unsigned_abs() < WHOLE_MAX {
+        if whole == 0 && v.is_sign_negative() {
+            out.push('-');
+        }
+        out.push_str(itoa::Buffer::new().format(whole));
+        return;
+    }
+    if v.is_finite() {
+        let mut buffer = ryu::Buffer::new();
+        let text = buffer.format_finite(v);
+        if !text.contains('e') {
+            out.push_str(text.strip_suffix(".0").unwrap_or(text));
+            return;
+        }
+    }
+    push_rare_value(out, v);
+}
+
+/// Every whole number below has a double of its own.
+const WHOLE_MAX: u64 = 1 << 53;
+
+/// The same, slower, for numbers far from one, and those that are none.
+fn push_rare_value(out: &mut String, v: f64) {
     let magnitude = v.abs();
     if v != 0.0 && v.is_finite() && !(1e-6..1e21).contains(&magnitude) {
         push_exponent_number(out, v);
@@ -26,11 +51,10 @@ pub(crate) fn push_seconds(out: &mut String, ms: i64) {
     if ms < 0 {
         out.push('-');
     }
-    let _ = if rest == 0 {
-        write!(out, "{whole}")
-    } else {
-        write!(out, "{whole}.{rest:03}")
-    };
+    out.push_str(itoa::Buffer::new().format(whole));
+    if rest != 0 {
+        let _ = write!(out, ".{rest:03}");
+    }
 }
 
 /// Appends a JSON string.
@@ -201,6 +225,13 @@ mod tests {
             (f64::NEG_INFINITY, "-Inf"),
             (f64::NAN, "NaN"),
             (123456789.125, "123456789.125"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (-9_007_199_254_740_991.0, "-9007199254740991"),
+            (123456789012345680.0, "123456789012345680"),
+            (1.5e-5, "0.000015"),
+            (1.5e-6, "0.0000015"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
         ] {
             assert_eq!(value(v), text);
         }
@@ -216,6 +247,25 @@ mod tests {
             let mut s = String::new();
             push_scalar(&mut s, v);
             assert_eq!(s, text);
+        }
+    }
+
+    /// Whichever way a number takes, the digits are those of the slow one.
+    #[test]
+    fn the_fast_ways_print_as_the_slow_one() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..20_000 {
+            bits = bits
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let near_one = f64::from_bits(bits & 0x803f_ffff_ffff_ffff | 0x3fc0_0000_0000_0000);
+            for v in [f64::from_bits(bits), near_one, near_one * 1e9, (near_one * 1e6).trunc()] {
+                if v.is_finite() {
+                    let mut slow = String::new();
+                    push_rare_value(&mut slow, v);
+                    assert_eq!(value(v), slow);
+                }
+            }
         }
     }
 

@@ -1,102 +1,142 @@
-//! Results as the Prometheus API writes them. Written straight into one string: a range query may hold millions of
-//! points.
+//! Answers as the Prometheus API writes them: the envelope, and lists of names, label sets, metadata and exemplars.
+//!
+//! A long list is written piece by piece while the client reads, so that it never lies in memory a second time, as text.
+//! Query results are in `results.rs`.
 
+use std::convert::Infallible;
+use std::fmt::Write;
+
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse, Response};
-use http::header;
+use futures_util::stream;
+use http::{HeaderValue, header};
 use model::{Exemplar, LabelSet, MetricMetadata};
-use query_promql::{Output, Series, Value};
 
-use crate::number::{push_json, push_scalar, push_seconds, push_value};
+use crate::number::{push_json, push_seconds, push_value};
 
 /// At most this many warnings, and as many infos, are listed.
 const ANNOTATIONS_MAX: usize = 10;
 
+/// A piece of a long answer is sent when it has this many bytes.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// What a piece may grow beyond that by its last item without being copied.
+const PIECE_SLACK_BYTES: usize = 16 << 10;
+
 /// `{"status":"success","data":...}` around `data`, which is JSON already.
-pub(crate) fn success(data: &str, warnings: &[String], infos: &[String]) -> Response {
-    let mut body = String::with_capacity(data.len() + 64);
-    body.push_str(r#"{"status":"success","data":"#);
+pub(crate) fn success(data: &str) -> Response {
+    let mut body = String::with_capacity(data.len() + 32);
+    open_envelope(&mut body);
     body.push_str(data);
-    annotations(&mut body, "warnings", "warning", warnings);
-    annotations(&mut body, "infos", "info", infos);
     body.push('}');
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    json(body.into())
+}
+
+/// A list of any length in the envelope: `[` and `]` around what `each` writes of each item.
+pub(crate) fn list<T: Send + 'static>(
+    items: Vec<T>,
+    warnings: &[String],
+    each: impl Fn(&mut String, T) + Send + 'static,
+) -> Response {
+    let mut head = String::new();
+    open_envelope(&mut head);
+    head.push('[');
+    let mut tail = "]".to_owned();
+    close_envelope(&mut tail, warnings, &[]);
+    written(head, items, each, tail)
+}
+
+/// `head`, the items with commas between them, and `tail`: at once if it is short, else as the client reads.
+pub(crate) fn written<T: Send + 'static>(
+    head: String,
+    items: Vec<T>,
+    each: impl Fn(&mut String, T) + Send + 'static,
+    tail: String,
+) -> Response {
+    let mut pieces = Pieces {
+        begun: head,
+        items: items.into_iter(),
+        each,
+        is_first: true,
+        tail: Some(tail),
+    };
+    let first = pieces.next().unwrap_or_default();
+    if pieces.tail.is_none() {
+        return json(first.into());
+    }
+    let all = std::iter::once(first).chain(pieces).map(Ok::<_, Infallible>);
+    json(Body::from_stream(stream::iter(all)))
+}
+
+/// The beginning of the envelope, up to its data.
+pub(crate) fn open_envelope(out: &mut String) {
+    out.push_str(r#"{"status":"success","data":"#);
+}
+
+/// The end of the envelope: annotations, where there are any.
+pub(crate) fn close_envelope(out: &mut String, warnings: &[String], infos: &[String]) {
+    annotations(out, "warnings", "warning", warnings);
+    annotations(out, "infos", "info", infos);
+    out.push('}');
+}
+
+fn json(body: Body) -> Response {
+    let mut response = body.into_response();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// An answer in the making.
+struct Pieces<T, F> {
+    begun: String,
+    items: std::vec::IntoIter<T>,
+    each: F,
+    is_first: bool,
+    /// Taken when all is written.
+    tail: Option<String>,
+}
+
+impl<T, F: Fn(&mut String, T)> Iterator for Pieces<T, F> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let tail = self.tail.take()?;
+        let mut out = std::mem::take(&mut self.begun);
+        let many = self.items.len() > 16;
+        out.reserve(if many {
+            PIECE_BYTES + PIECE_SLACK_BYTES
+        } else {
+            tail.len()
+        });
+        while out.len() < PIECE_BYTES {
+            let Some(item) = self.items.next() else {
+                out.push_str(&tail);
+                return Some(out.into());
+            };
+            if !std::mem::take(&mut self.is_first) {
+                out.push(',');
+            }
+            (self.each)(&mut out, item);
+        }
+        self.tail = Some(tail);
+        Some(out.into())
+    }
 }
 
 fn annotations(body: &mut String, key: &str, kind: &str, all: &[String]) {
     if all.is_empty() {
         return;
     }
-    body.push_str(&format!(",\"{key}\":["));
-    for (i, text) in all.iter().take(ANNOTATIONS_MAX).enumerate() {
-        if i > 0 {
-            body.push(',');
-        }
-        push_json(body, text);
-    }
+    let _ = write!(body, ",\"{key}\":[");
+    join(body, all.iter().take(ANNOTATIONS_MAX), |body, text| {
+        push_json(body, text)
+    });
     if all.len() > ANNOTATIONS_MAX {
-        body.push_str(&format!(
-            ",\"{} more {kind} annotations omitted\"",
-            all.len() - ANNOTATIONS_MAX
-        ));
+        let more = all.len() - ANNOTATIONS_MAX;
+        let _ = write!(body, ",\"{more} more {kind} annotations omitted\"");
     }
     body.push(']');
-}
-
-/// The `data` of `query` and `query_range`; `stats` is JSON already.
-pub(crate) fn query_data(output: &Output, stats: Option<&str>) -> String {
-    let mut out = String::with_capacity(4096);
-    match &output.value {
-        Value::Scalar(t, v) => {
-            out.push_str(r#"{"resultType":"scalar","result":"#);
-            out.push('[');
-            push_seconds(&mut out, t.0);
-            out.push_str(",\"");
-            push_scalar(&mut out, *v);
-            out.push_str("\"]");
-        }
-        Value::String(t, s) => {
-            out.push_str(r#"{"resultType":"string","result":["#);
-            push_seconds(&mut out, t.0);
-            out.push(',');
-            push_json(&mut out, s);
-            out.push(']');
-        }
-        Value::Vector(series) => {
-            out.push_str(r#"{"resultType":"vector","result":["#);
-            join(&mut out, series.iter().filter(|s| !s.points.is_empty()), |out, s| {
-                metric(out, &s.labels);
-                out.push_str(",\"value\":");
-                let (t, v) = s.points[0];
-                point(out, t.0, v);
-                out.push('}');
-            });
-            out.push(']');
-        }
-        Value::Matrix(series) => {
-            out.push_str(r#"{"resultType":"matrix","result":["#);
-            join(&mut out, series.iter(), matrix_row);
-            out.push(']');
-        }
-    }
-    if let Some(stats) = stats {
-        out.push_str(",\"stats\":");
-        out.push_str(stats);
-    }
-    out.push('}');
-    out
-}
-
-fn matrix_row(out: &mut String, s: &Series) {
-    metric(out, &s.labels);
-    out.push_str(",\"values\":[");
-    join(out, s.points.iter(), |out, (t, v)| point(out, t.0, *v));
-    out.push_str("]}");
-}
-
-/// `{"metric":{...}`, left open.
-fn metric(out: &mut String, labels: &LabelSet) {
-    out.push_str("{\"metric\":");
-    label_set(out, labels);
 }
 
 /// A label set as an object.
@@ -110,66 +150,35 @@ pub(crate) fn label_set(out: &mut String, labels: &LabelSet) {
     out.push('}');
 }
 
-fn point(out: &mut String, t_ms: i64, v: f64) {
-    out.push('[');
-    push_seconds(out, t_ms);
-    out.push_str(",\"");
-    push_value(out, v);
-    out.push_str("\"]");
+/// A metric family with what is known of it, as member of an object.
+pub(crate) fn family(out: &mut String, (name, m): &(String, MetricMetadata)) {
+    push_json(out, name);
+    let _ = write!(out, ":[{{\"type\":\"{}\",\"unit\":", m.kind.as_str());
+    push_json(out, &m.unit);
+    out.push_str(",\"help\":");
+    push_json(out, &m.help);
+    out.push_str("}]");
 }
 
-/// An array of strings.
-pub(crate) fn strings(all: &[String]) -> String {
-    array(all.iter(), |out, s| push_json(out, s))
-}
-
-/// An array of label sets.
-pub(crate) fn label_sets(all: &[LabelSet]) -> String {
-    array(all.iter(), label_set)
-}
-
-/// Metric families with what is known of each.
-pub(crate) fn metadata<'a>(families: impl Iterator<Item = &'a (String, MetricMetadata)>) -> String {
-    let mut out = String::from("{");
-    join(&mut out, families, |out, (name, m)| {
-        push_json(out, name);
-        out.push_str(&format!(":[{{\"type\":\"{}\",\"unit\":", m.kind.as_str()));
-        push_json(out, &m.unit);
-        out.push_str(",\"help\":");
-        push_json(out, &m.help);
-        out.push_str("}]");
+/// The exemplars of a series.
+pub(crate) fn exemplars(out: &mut String, (labels, exemplars): &(LabelSet, Vec<Exemplar>)) {
+    out.push_str("{\"seriesLabels\":");
+    label_set(out, labels);
+    out.push_str(",\"exemplars\":[");
+    join(out, exemplars.iter(), |out, e| {
+        out.push_str("{\"labels\":");
+        label_set(out, &e.labels);
+        out.push_str(",\"value\":\"");
+        push_value(out, e.value);
+        out.push_str("\",\"timestamp\":");
+        push_seconds(out, e.t.0);
+        out.push('}');
     });
-    out.push('}');
-    out
+    out.push_str("]}");
 }
 
-/// Exemplars by series.
-pub(crate) fn exemplars(all: &[(LabelSet, Vec<Exemplar>)]) -> String {
-    array(all.iter(), |out, (labels, exemplars)| {
-        out.push_str("{\"seriesLabels\":");
-        label_set(out, labels);
-        out.push_str(",\"exemplars\":[");
-        join(out, exemplars.iter(), |out, e| {
-            out.push_str("{\"labels\":");
-            label_set(out, &e.labels);
-            out.push_str(",\"value\":\"");
-            push_value(out, e.value);
-            out.push_str("\",\"timestamp\":");
-            push_seconds(out, e.t.0);
-            out.push('}');
-        });
-        out.push_str("]}");
-    })
-}
-
-fn array<T>(items: impl Iterator<Item = T>, each: impl Fn(&mut String, T)) -> String {
-    let mut out = String::from("[");
-    join(&mut out, items, each);
-    out.push(']');
-    out
-}
-
-fn join<T>(out: &mut String, items: impl Iterator<Item = T>, each: impl Fn(&mut String, T)) {
+/// What `each` writes of each item, with commas between.
+pub(crate) fn join<T>(out: &mut String, items: impl Iterator<Item = T>, each: impl Fn(&mut String, T)) {
     for (i, item) in items.enumerate() {
         if i > 0 {
             out.push(',');
@@ -181,40 +190,6 @@ fn join<T>(out: &mut String, items: impl Iterator<Item = T>, each: impl Fn(&mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::TimestampMs;
-
-    fn check(value: Value, json: &str) {
-        let output = Output {
-            value,
-            warnings: Vec::new(),
-            infos: Vec::new(),
-        };
-        assert_eq!(query_data(&output, None), json);
-    }
-
-    #[test]
-    fn results_have_the_shapes_of_the_api() {
-        let t = TimestampMs(1_500);
-        let labels = LabelSet::from_pairs([("__name__", "up"), ("job", "a\"b")]);
-        check(Value::Scalar(t, 1.0), r#"{"resultType":"scalar","result":[1.500,"1"]}"#);
-        check(
-            Value::String(t, "x".to_owned()),
-            r#"{"resultType":"string","result":[1.500,"x"]}"#,
-        );
-        check(Value::Vector(Vec::new()), r#"{"resultType":"vector","result":[]}"#);
-        let series = Series {
-            labels,
-            points: vec![(t, f64::NAN), (TimestampMs(2000), 2.5)],
-        };
-        check(
-            Value::Matrix(vec![series.clone()]),
-            r#"{"resultType":"matrix","result":[{"metric":{"__name__":"up","job":"a\"b"},"values":[[1.500,"NaN"],[2,"2.5"]]}]}"#,
-        );
-        check(
-            Value::Vector(vec![series]),
-            r#"{"resultType":"vector","result":[{"metric":{"__name__":"up","job":"a\"b"},"value":[1.500,"NaN"]}]}"#,
-        );
-    }
 
     #[test]
     fn annotations_are_listed_up_to_ten() {
@@ -225,5 +200,26 @@ mod tests {
             body.ends_with(r#""w9","2 more warning annotations omitted"]"#),
             "{body}"
         );
+    }
+
+    #[test]
+    fn a_long_answer_comes_in_pieces_that_join() {
+        let items: Vec<u32> = (0..100_000).collect();
+        let each = |out: &mut String, n: u32| _ = write!(out, "{n}");
+        let pieces = Pieces {
+            begun: "<".to_owned(),
+            items: items.clone().into_iter(),
+            each,
+            is_first: true,
+            tail: Some(">".to_owned()),
+        };
+        let pieces: Vec<Bytes> = pieces.collect();
+        assert!(pieces.len() > 5);
+        assert!(pieces.iter().all(|p| p.len() < PIECE_BYTES + 16));
+        let whole = pieces.concat();
+        let mut expected = String::from("<");
+        join(&mut expected, items.into_iter(), each);
+        expected.push('>');
+        assert!(whole == expected.as_bytes());
     }
 }

@@ -40,6 +40,24 @@ impl ApiError {
         }
     }
 
+    /// 404: no such pool and the like.
+    pub fn not_found(message: impl Into<String>) -> ApiError {
+        ApiError {
+            status: StatusCode::NOT_FOUND,
+            kind: "not_found",
+            message: message.into(),
+        }
+    }
+
+    /// 500: turned off.
+    pub fn unavailable(message: impl Into<String>) -> ApiError {
+        ApiError {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            kind: "unavailable",
+            message: message.into(),
+        }
+    }
+
     fn timeout(message: impl Into<String>) -> ApiError {
         ApiError {
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -48,12 +66,20 @@ impl ApiError {
         }
     }
 
-    fn internal(message: impl Into<String>) -> ApiError {
+    /// 500: what is stored cannot be read or changed.
+    pub fn internal(message: impl Into<String>) -> ApiError {
         ApiError {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             kind: "internal",
             message: message.into(),
         }
+    }
+}
+
+impl ApiError {
+    /// The same outside of the JSON API: the text alone.
+    pub fn into_plain_response(self) -> Response {
+        (self.status, self.message + "\n").into_response()
     }
 }
 

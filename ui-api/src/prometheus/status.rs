@@ -1,31 +1,41 @@
 //! What the process tells of itself under `/api/v1/status/`.
 
-use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use axum::extract::{Request, State};
-use axum::response::Response;
-use model::{LabelSet, METRIC_NAME, TimeRangeMs, TimestampMs};
+use axum::response::{IntoResponse, Response};
+use model::{Signal, TimestampMs};
 
-use super::encode::success;
+use super::encode::{join, success};
 use super::errors::ApiError;
-use super::routes::{Api, ask, read};
+use super::params::read;
+use super::routes::Api;
+use super::series::ask;
 use crate::number::push_json;
 
 /// Rows of each list of `status/tsdb` when nothing is said, and at most.
 const TOP: usize = 10;
 const TOP_MAX: usize = 10_000;
 
-/// How far `status/tsdb` looks, ms: what a head of Prometheus would hold.
-const RECENT_MS: i64 = 7_200_000;
-
 pub(crate) async fn build_info(State(api): State<Api>) -> Response {
+    success(&build(&api))
+}
+
+/// The same outside of the API.
+pub(crate) async fn version(State(api): State<Api>) -> Response {
+    let mut text = build(&api);
+    text.push('\n');
+    text.into_response()
+}
+
+fn build(api: &Api) -> String {
     // Clients compare the version with Prometheus' own to decide what they may ask.
     let mut data = String::from(r#"{"version":"3.5.0","revision":"#);
     push_json(&mut data, &api.about.revision);
     data.push_str(r#","branch":"","buildUser":"#);
     push_json(&mut data, &format!("trilobite {}", api.about.version));
     data.push_str(r#","buildDate":"","goVersion":""}"#);
-    success(&data, &[], &[])
+    data
 }
 
 pub(crate) async fn flags(State(api): State<Api>) -> Response {
@@ -39,7 +49,7 @@ pub(crate) async fn flags(State(api): State<Api>) -> Response {
         push_json(&mut data, value);
     }
     data.push('}');
-    success(&data, &[], &[])
+    success(&data)
 }
 
 /// The settings as YAML.
@@ -54,7 +64,7 @@ pub(crate) async fn config(State(api): State<Api>) -> Response {
     let mut data = String::from("{\"yaml\":");
     push_json(&mut data, &yaml);
     data.push('}');
-    success(&data, &[], &[])
+    success(&data)
 }
 
 pub(crate) async fn runtime_info(State(api): State<Api>) -> Response {
@@ -62,111 +72,95 @@ pub(crate) async fn runtime_info(State(api): State<Api>) -> Response {
     let now = rfc3339(api.queries.storage().now().floor_ms().0);
     let corrupt = api.queries.storage().metrics().stats().corrupt_chunks;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut data = format!(
-        r#"{{"startTime":"{start}","CWD":"","hostname":"","serverTime":"{now}","reloadConfigSuccess":true,"lastConfigTime":"{start}","corruptionCount":{corrupt},"goroutineCount":0,"GOMAXPROCS":{threads},"GOMEMLIMIT":0,"GOGC":"","GODEBUG":"","storageRetention":"#
-    );
+    let mut data = format!(r#"{{"startTime":"{start}","CWD":"#);
+    push_json(&mut data, &api.about.working_dir);
+    data.push_str(",\"hostname\":");
+    push_json(&mut data, &api.about.hostname);
+    data.push_str(&format!(
+        r#","serverTime":"{now}","reloadConfigSuccess":true,"lastConfigTime":"{start}","corruptionCount":{corrupt},"goroutineCount":0,"GOMAXPROCS":{threads},"GOMEMLIMIT":0,"GOGC":"","GODEBUG":"","storageRetention":"#
+    ));
     push_json(&mut data, &api.about.retention);
     data.push('}');
-    success(&data, &[], &[])
+    success(&data)
 }
 
-fn rfc3339(ms: i64) -> String {
+/// A time as RFC 3339 in UTC.
+pub(crate) fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |t| t.to_string())
 }
 
 /// Replay is over when this answers.
 pub(crate) async fn wal_replay() -> Response {
-    success(r#"{"min":0,"max":0,"current":0}"#, &[], &[])
+    success(r#"{"min":0,"max":0,"current":0}"#)
 }
 
-/// How many series and pairs there have been lately, and which names and labels have the most.
+/// The blocks on disk, in the members that Prometheus' own have.
+pub(crate) async fn blocks(State(api): State<Api>) -> Response {
+    let blocks = api.queries.storage().blocks(Signal::Metrics);
+    let mut data = String::from("{\"blocks\":[");
+    join(&mut data, blocks.iter(), |out, block| {
+        let sources = if block.replaces.is_empty() {
+            std::slice::from_ref(&block.id)
+        } else {
+            &block.replaces
+        };
+        let sources: Vec<String> = sources.iter().map(|id| format!("\"{id}\"")).collect();
+        // Prometheus' end is exclusive.
+        let end = block.max.floor_ms().0.saturating_add(1);
+        let _ = write!(
+            out,
+            r#"{{"ulid":"{}","minTime":{},"maxTime":{end},"stats":{{"numSamples":{},"numSeries":{}}},"compaction":{{"level":{},"sources":[{}]}},"version":1}}"#,
+            block.id,
+            block.min.floor_ms().0,
+            block.items,
+            block.keys,
+            u32::from(block.level) + 1,
+            sources.join(",")
+        );
+    });
+    data.push_str("]}");
+    success(&data)
+}
+
+/// Nothing is wrong that a person would have to be told.
+pub(crate) async fn notifications() -> Response {
+    success("[]")
+}
+
+/// As Prometheus answers where the search API is not turned on.
+pub(crate) async fn no_search() -> ApiError {
+    ApiError::unavailable("search API disabled")
+}
+
+/// What makes the head large: how many series and pairs it has, and which names and labels have the most.
 pub(crate) async fn tsdb(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
-    let limit = match form.get("limit").map(str::parse::<usize>) {
+    let limit = match form.get("limit").filter(|l| !l.is_empty()).map(str::parse::<usize>) {
         None => TOP,
         Some(Ok(n)) if (1..=TOP_MAX).contains(&n) => n,
-        Some(_) => {
-            return Err(ApiError::parameter(
-                "limit",
-                format!("limit must be between 1 and {TOP_MAX}"),
-            ));
-        }
+        Some(Ok(n)) if n > TOP_MAX => return Err(ApiError::bad_data(format!("limit must not exceed {TOP_MAX}"))),
+        Some(_) => return Err(ApiError::bad_data("limit must be a positive number")),
     };
-    let now = api.queries.storage().now().floor_ms();
-    let recent = TimeRangeMs {
-        start: TimestampMs(now.0.saturating_sub(RECENT_MS)),
-        end: TimestampMs(now.0.saturating_add(RECENT_MS)),
-    };
-    let head = api.queries.storage().metrics().stats();
-    let series = ask(&api, "status/tsdb", move |s| {
-        s.metrics().snapshot(recent).series(&[], recent)
-    })
-    .await?;
-    let counts = Counts::of(&series);
+    let head = ask(&api, "status/tsdb", move |s| Ok(s.metrics().cardinality(limit))).await?;
+    let (min, max) = head.extent.unwrap_or((TimestampMs(i64::MAX), TimestampMs(i64::MIN)));
     let mut data = format!(
         r#"{{"headStats":{{"numSeries":{},"numLabelPairs":{},"chunkCount":{},"minTime":{},"maxTime":{}}}"#,
-        head.head_series,
-        counts.by_pair.len(),
-        head.head_series,
-        head.head_min.map_or(i64::MAX, |t| t.0),
-        head.head_max.map_or(i64::MIN, |t| t.0),
+        head.series, head.label_pairs, head.chunks, min.0, max.0,
     );
-    let owned = |counts: &BTreeMap<&str, u64>| counts.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect::<Vec<_>>();
     for (key, rows) in [
-        ("seriesCountByMetricName", owned(&counts.by_metric)),
-        ("labelValueCountByLabelName", owned(&counts.values)),
-        ("memoryInBytesByLabelName", owned(&counts.bytes)),
-        (
-            "seriesCountByLabelValuePair",
-            counts
-                .by_pair
-                .iter()
-                .map(|((n, v), c)| (format!("{n}={v}"), *c))
-                .collect(),
-        ),
+        ("seriesCountByMetricName", &head.series_by_metric),
+        ("labelValueCountByLabelName", &head.values_by_label),
+        ("memoryInBytesByLabelName", &head.bytes_by_label),
+        ("seriesCountByLabelValuePair", &head.series_by_pair),
     ] {
-        push_top(&mut data, key, rows, limit);
+        let _ = write!(data, ",\"{key}\":[");
+        join(&mut data, rows.iter(), |out, (name, value)| {
+            out.push_str("{\"name\":");
+            push_json(out, name);
+            let _ = write!(out, ",\"value\":{value}}}");
+        });
+        data.push(']');
     }
     data.push('}');
-    Ok(success(&data, &[], &[]))
-}
-
-/// Series and bytes by name, label and pair.
-#[derive(Default)]
-struct Counts<'a> {
-    by_metric: BTreeMap<&'a str, u64>,
-    by_pair: BTreeMap<(&'a str, &'a str), u64>,
-    values: BTreeMap<&'a str, u64>,
-    bytes: BTreeMap<&'a str, u64>,
-}
-
-impl<'a> Counts<'a> {
-    fn of(series: &'a [LabelSet]) -> Counts<'a> {
-        let mut counts = Counts::default();
-        for (name, value) in series.iter().flat_map(LabelSet::iter) {
-            *counts.by_pair.entry((name, value)).or_default() += 1;
-            *counts.bytes.entry(name).or_default() += value.len() as u64;
-            if name == METRIC_NAME {
-                *counts.by_metric.entry(value).or_default() += 1;
-            }
-        }
-        for (name, _) in counts.by_pair.keys() {
-            *counts.values.entry(*name).or_default() += 1;
-        }
-        counts
-    }
-}
-
-fn push_top(out: &mut String, key: &str, mut rows: Vec<(String, u64)>, limit: usize) {
-    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    out.push_str(&format!(",\"{key}\":["));
-    for (i, (name, value)) in rows.iter().take(limit).enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        out.push_str("{\"name\":");
-        push_json(out, name);
-        out.push_str(&format!(",\"value\":{value}}}"));
-    }
-    out.push(']');
+    Ok(success(&data))
 }

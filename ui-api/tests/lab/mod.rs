@@ -18,7 +18,7 @@ use query::{Limits, Queries};
 use serde_json::Value;
 use storage::{Storage, SyncMode};
 use tower::ServiceExt;
-use ui_api::{About, LogLevel};
+use ui_api::{About, LogLevel, ScrapePool, Target, Targets};
 
 /// The lab's clock, seconds: it stands still.
 pub const NOW: i64 = 1_761_128_400;
@@ -84,6 +84,10 @@ impl Lab {
             start_seconds: NOW as f64 - 60.0,
             merge_structured_metadata: false,
             admin_api: false,
+            hostname: "lab".to_owned(),
+            working_dir: "/lab".to_owned(),
+            external_labels: LabelSet::empty(),
+            targets: Arc::new(OneTarget),
             log_level: Arc::new(Level(Mutex::new("info".to_owned()))),
         };
         change(&mut about);
@@ -298,6 +302,42 @@ impl Answer {
     /// A header.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+}
+
+/// A single target, scraped a minute ago.
+struct OneTarget;
+
+impl Targets for OneTarget {
+    fn pools(&self) -> Vec<ScrapePool> {
+        vec![ScrapePool {
+            name: "shop".to_owned(),
+            yaml: "job_name: shop\n".to_owned(),
+        }]
+    }
+    fn active(&self) -> Vec<Target> {
+        vec![Target {
+            pool: "shop".to_owned(),
+            discovered: LabelSet::from_pairs([("__address__", "a:80"), ("job", "shop")]),
+            labels: LabelSet::from_pairs([("instance", "a:80"), ("job", "shop")]),
+            url: "http://a:80/metrics".to_owned(),
+            global_url: "http://a.lab:80/metrics".to_owned(),
+            last_error: String::new(),
+            last_scrape: Some(ms(NOW - 60)),
+            last_duration: Duration::from_micros(1500),
+            interval: Duration::from_secs(15),
+            timeout: Duration::from_secs(10),
+        }]
+    }
+    fn metadata(&self, _: &Target) -> Vec<(String, MetricMetadata)> {
+        let metadata = MetricMetadata {
+            kind: MetricKind::Counter,
+            unit: String::new(),
+            help: "Requests.".to_owned(),
+        };
+        ["http_requests_total", "other_total"]
+            .map(|name| (name.to_owned(), metadata.clone()))
+            .to_vec()
     }
 }
 

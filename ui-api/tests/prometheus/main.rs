@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
+mod federation;
+#[path = "../lab/mod.rs"]
 mod lab;
+mod remote_read;
+mod targets;
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
@@ -252,7 +257,13 @@ async fn exemplars_are_found_by_expression() {
         &get(&lab.prometheus, "/api/v1/query_exemplars", &backwards).await,
         400,
         "bad_data",
-        "invalid parameter \"end\": end timestamp must not be before start time",
+        "end timestamp must not be before start timestamp",
+    );
+    check_error(
+        &get(&lab.prometheus, "/api/v1/query_exemplars", &[("query", "up[")]).await,
+        400,
+        "bad_data",
+        "1:4: parse error: ",
     );
 }
 
@@ -319,8 +330,16 @@ async fn what_is_wrong_is_said_as_prometheus_says_it() {
         ),
         (get(api, "/api/v1/labels", &[("match[]", "up[1m]")]).await, "1:"),
         (
-            get(api, "/api/v1/label/U__a_zz_/values", &[]).await,
-            "invalid label name: \"U__a_zz_\"",
+            get(api, "/api/v1/query", &[("query", "up"), ("limit", "x")]).await,
+            "invalid parameter \"limit\": strconv.Atoi: parsing \"x\": invalid syntax",
+        ),
+        (
+            get(api, "/api/v1/format_query", &[("query", "sum(")]).await,
+            "invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis",
+        ),
+        (
+            get(api, "/api/v1/parse_query", &[]).await,
+            "invalid parameter \"query\": unknown position: parse error: no expression found in input",
         ),
         (
             get(api, "/api/v1/query?query=%ff", &[]).await,
@@ -382,6 +401,15 @@ async fn annotations_and_figures_accompany_an_answer() {
     let body = get(&lab.prometheus, "/api/v1/query", &query).await.json();
     let info = body["infos"][0].as_str().unwrap();
     assert!(info.starts_with("PromQL info: ") && info.ends_with("(1:6)"), "{info}");
+    let odd = [("query", "1"), ("stats", "x")];
+    let body = get(&lab.prometheus, "/api/v1/query", &odd).await.json();
+    assert_eq!(
+        body["warnings"],
+        json!([
+            "value \"x\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" \
+             or \"all\""
+        ])
+    );
     let query = [("query", "sum(http_requests_total)"), ("stats", "true")];
     let body = get(&lab.prometheus, "/api/v1/query", &query).await.json();
     let stats = &body["data"]["stats"];
@@ -425,8 +453,152 @@ async fn the_process_tells_of_itself() {
         &get(api, "/api/v1/status/tsdb", &[("limit", "0")]).await,
         400,
         "bad_data",
-        "invalid parameter \"limit\": limit must be between 1 and 10000",
+        "limit must be a positive number",
+    );
+    check_error(
+        &get(api, "/api/v1/status/tsdb", &[("limit", "10001")]).await,
+        400,
+        "bad_data",
+        "limit must not exceed 10000",
     );
     let replay = data(&get(api, "/api/v1/status/walreplay", &[]).await);
     assert_eq!(replay, json!({"min": 0, "max": 0, "current": 0}));
+    assert_eq!(runtime["hostname"], "lab");
+    assert_eq!(runtime["CWD"], "/lab");
+    assert_eq!(data(&get(api, "/api/v1/notifications", &[]).await), json!([]));
+    let features = data(&get(api, "/api/v1/features", &[]).await);
+    assert_eq!(features["promql_functions"]["histogram_quantile"], true);
+    assert_eq!(features["api"]["admin"], false);
+    check_error(
+        &get(api, "/api/v1/search/metric_names", &[]).await,
+        500,
+        "unavailable",
+        "search API disabled",
+    );
+    let version: Value = serde_json::from_str(get(api, "/version", &[]).await.text()).unwrap();
+    assert!(version["version"].is_string());
+    assert_eq!(
+        data(&get(api, "/api/v1/status/tsdb/blocks", &[]).await),
+        json!({"blocks": []})
+    );
+    lab.storage.flush().unwrap();
+    let blocks = data(&get(api, "/api/v1/status/tsdb/blocks", &[]).await);
+    let block = &blocks["blocks"][0];
+    assert_eq!(block["minTime"], (NOW - 600) * 1000);
+    assert_eq!(block["maxTime"], NOW * 1000 + 1);
+    assert_eq!(block["stats"], json!({"numSamples": 84, "numSeries": 3}));
+    assert_eq!(block["compaction"], json!({"level": 1, "sources": [block["ulid"]]}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_are_formatted_and_taken_apart() {
+    let lab = Lab::empty();
+    let api = &lab.prometheus;
+    let query = [("query", "sum(rate(up{a='b'}[5m]))by(job)")];
+    let formatted = json!(r#"sum by (job) (rate(up{a="b"}[5m]))"#);
+    assert_eq!(data(&get(api, "/api/v1/format_query", &query).await), formatted);
+    assert_eq!(data(&post(api, "/api/v1/format_query", &query).await), formatted);
+    let tree = data(&post(api, "/api/v1/parse_query", &[("query", "-up offset 5m")]).await);
+    assert_eq!(
+        tree,
+        json!({"type": "unaryExpr", "op": "-", "expr": {
+            "type": "vectorSelector", "name": "up", "offset": 300_000, "offsetExpr": null,
+            "matchers": [{"name": "__name__", "type": "=", "value": "up"}],
+            "timestamp": null, "startOrEnd": null, "anchored": false, "smoothed": false,
+        }})
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_none_and_questions_about_them_are_checked() {
+    let lab = Lab::empty();
+    let api = &lab.prometheus;
+    let rules = |query: &'static [(&'static str, &'static str)]| get(api, "/api/v1/rules", query);
+    let none = json!({"groups": []});
+    for query in [
+        &[("type", "record")][..],
+        &[("rule_group", "g"), ("file", "f"), ("unknown", "x")],
+        &[("exclude_alerts", "t"), ("group_limit", "2"), ("match[]", r#"{a="b"}"#)],
+    ] {
+        assert_eq!(data(&rules(query).await), none);
+    }
+    for (query, words) in [
+        (
+            &[("type", "x")][..],
+            "invalid parameter \"type\": not supported value \"x\"",
+        ),
+        (
+            &[("group_limit", "0")],
+            "invalid parameter \"group_limit\": group_limit needs to be greater than 0",
+        ),
+        (
+            &[("group_limit", "x")],
+            "invalid parameter \"group_limit\": group_limit needs to be a valid number: strconv.ParseInt: parsing \"x\": invalid syntax",
+        ),
+        (
+            &[("group_next_token", "x")],
+            "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups",
+        ),
+        (
+            &[("group_next_token", "x"), ("group_limit", "1")],
+            "invalid parameter \"group_next_token\": invalid group_next_token 'x'. were rule groups changed?",
+        ),
+        (
+            &[("exclude_alerts", "x")],
+            "invalid parameter \"exclude_alerts\": error converting exclude_alerts: strconv.ParseBool: parsing \"x\": invalid syntax",
+        ),
+        (&[("match[]", "x[")], "1:2: parse error: "),
+    ] {
+        check_error(&rules(query).await, 400, "bad_data", words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_said_in_plain_text() {
+    let lab = Lab::empty();
+    let api = &lab.prometheus;
+    for path in ["/api/v1/nope", "/api/v1/", "/rules/test/test"] {
+        let unknown = get(api, path, &[]).await;
+        assert_eq!(unknown.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(unknown.text(), "404 page not found\n");
+        assert!(unknown.header("content-type").starts_with("text/plain"));
+    }
+    let request = |method: &str, path: &str| Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    let wrong = ask(api, request("DELETE", "/api/v1/query")).await;
+    assert_eq!(
+        (wrong.status, wrong.text()),
+        (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
+    );
+    let preflight = ask(api, request("OPTIONS", "/api/v1/nope")).await;
+    assert_eq!(preflight.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wide_answer_comes_whole() {
+    let lab = Lab::empty();
+    let mut batch = model::SampleBatch::default();
+    for i in 0..3000 {
+        let i = i.to_string();
+        let series = batch.series(&mut vec![("__name__", "wide"), ("i", i.as_str())]);
+        for k in 0..5 {
+            batch.sample(series, lab::ms(NOW - 60 + 15 * k), k as f64 + 0.5);
+        }
+    }
+    lab.storage.append_samples(&batch).await.unwrap();
+    let (start, end) = ((NOW - 60).to_string(), NOW.to_string());
+    let query = [
+        ("query", "wide"),
+        ("start", start.as_str()),
+        ("end", end.as_str()),
+        ("step", "15"),
+    ];
+    let answer = get(&lab.prometheus, "/api/v1/query_range", &query).await;
+    assert!(answer.body.len() > 400_000);
+    let data = data(&answer);
+    let rows = data["result"].as_array().unwrap();
+    assert_eq!(rows.len(), 3000);
+    assert!(rows.iter().all(|row| row["values"].as_array().unwrap().len() == 5));
+    assert_eq!(rows[2999]["metric"]["i"], "999");
+    let series = get(&lab.prometheus, "/api/v1/series", &[("match[]", "wide")]).await;
+    assert_eq!(series.json()["data"].as_array().unwrap().len(), 3000);
 }

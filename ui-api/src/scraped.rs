@@ -1,0 +1,62 @@
+//! Who is scraped, as the Prometheus API tells it. The server knows; this is how it is asked.
+
+use std::time::Duration;
+
+use model::{LabelSet, MetricMetadata, TimestampMs};
+
+/// What is scraped; filled by the server.
+pub trait Targets: Send + Sync {
+    /// The pools, by name.
+    fn pools(&self) -> Vec<ScrapePool>;
+    /// The targets that are scraped, in the order of pools and targets.
+    fn active(&self) -> Vec<Target>;
+    /// The targets that were found and that no pool wanted.
+    fn dropped(&self) -> Vec<DroppedTarget> {
+        Vec::new()
+    }
+    /// What a target says of its metric families, by name.
+    fn metadata(&self, target: &Target) -> Vec<(String, MetricMetadata)>;
+}
+
+/// Targets that are scraped alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapePool {
+    /// Its name: the job's.
+    pub name: String,
+    /// Its configuration, as YAML.
+    pub yaml: String,
+}
+
+/// One target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The pool it belongs to.
+    pub pool: String,
+    /// Its labels before relabelling.
+    pub discovered: LabelSet,
+    /// The labels its series get.
+    pub labels: LabelSet,
+    /// Where it is scraped.
+    pub url: String,
+    /// The same for somebody on another machine.
+    pub global_url: String,
+    /// Why the last scrape failed; empty if it did not.
+    pub last_error: String,
+    /// When the last scrape began; `None` before the first.
+    pub last_scrape: Option<TimestampMs>,
+    /// How long it took.
+    pub last_duration: Duration,
+    /// How often it is scraped.
+    pub interval: Duration,
+    /// How long a scrape may take.
+    pub timeout: Duration,
+}
+
+/// A target that is not scraped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DroppedTarget {
+    /// The pool that dropped it.
+    pub pool: String,
+    /// Its labels.
+    pub discovered: LabelSet,
+}
