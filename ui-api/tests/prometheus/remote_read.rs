@@ -333,8 +333,11 @@ fn put(out: &mut Vec<u8>, field: u64, value: Field) {
     }
 }
 
-/// A request of queries: range in ms, and matchers as (type, name, value).
-fn request(queries: &[(i64, i64, &[(u64, &str, &str)])], accepted: &[u64]) -> Vec<u8> {
+/// A query: range in ms, and matchers as (type, name, value).
+type Query<'a> = (i64, i64, &'a [(u64, &'a str, &'a str)]);
+
+/// A request of queries.
+fn request(queries: &[Query<'_>], accepted: &[u64]) -> Vec<u8> {
     let mut out = Vec::new();
     for (start, end, matchers) in queries {
         let mut query = Vec::new();
@@ -444,7 +447,8 @@ async fn samples_come_in_one_message() {
     assert_eq!(answer.header("content-type"), "application/x-protobuf");
     assert_eq!(answer.header("content-encoding"), "snappy");
     let body = snap::raw::Decoder::new().decompress_vec(&answer.body).unwrap();
-    let results: Vec<Vec<(String, Vec<(i64, f64)>)>> = each(&body, 1)
+    type Series = (String, Vec<(i64, f64)>);
+    let results: Vec<Vec<Series>> = each(&body, 1)
         .iter()
         .map(|result| {
             each(result, 1)
@@ -611,7 +615,7 @@ async fn histograms_come_in_chunks_of_their_own() {
         "{:?}",
         appended.example
     );
-    let query: (i64, i64, &[(u64, &str, &str)]) = (0, TO, &[(2, "__name__", ".+")]);
+    let query: Query<'_> = (0, TO, &[(2, "__name__", ".+")]);
     let (_, floats, histograms) = streamed(&post(&lab, &request(&[query], &[1])).await);
     for (name, list) in &series {
         let got = &histograms[&(0, format!("__name__={name}"))];

@@ -157,7 +157,7 @@ fn spans(buckets: &Buckets) -> Vec<Span> {
 pub(super) fn is_whole(h: &Histogram) -> bool {
     let counts = [h.count, h.zero_count].into_iter();
     let mut counts = counts.chain(h.positive.counts.iter().chain(&h.negative.counts).copied());
-    counts.all(|c| c >= 0.0 && c <= WHOLE_MAX && c.trunc() == c && c.is_sign_positive())
+    counts.all(|c| (0.0..=WHOLE_MAX).contains(&c) && c.trunc() == c && c.is_sign_positive())
 }
 
 const WHOLE_MAX: f64 = (1u64 << 53) as f64;
