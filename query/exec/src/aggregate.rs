@@ -92,9 +92,15 @@ pub fn aggregate(
     );
     if needs_floats {
         for row in &mut input.rows {
-            if row.cells.drop_histograms() {
+            // Where nothing is asked for, nothing is left out.
+            let asked = |i: usize| match op {
+                AggregateOp::TopK(k) | AggregateOp::BottomK(k) => k.get(i).or(k.first()).is_some_and(|k| *k >= 1.0),
+                _ => true,
+            };
+            if row.cells.histograms().any(|(i, _)| asked(i)) {
                 remarks.insert(Remark::IgnoredHistograms);
             }
+            row.cells.drop_histograms();
         }
     }
     match op {

@@ -175,17 +175,18 @@ impl Join<'_> {
     fn meet(&mut self, group: usize, many: &Row, one: &Row) -> Result<(), ExecError> {
         let (matching, operator) = (self.matching, self.operator);
         let one_to_one = matching.cardinality == Cardinality::OneToOne;
-        if one_to_one {
-            self.taken.take_once(group, &many.cells, &one.cells)?;
-        }
         let (left, right) = match matching.cardinality {
             Cardinality::OneToMany => (one, many),
             _ => (many, one),
         };
         let cells = operator.combine(&left.cells, &right.cells, self.remarks);
-        if operator.filters() && !one_to_one {
-            // What a filter takes out has met all the same.
-            let met = operator.comparable(&left.cells, &right.cells);
+        // What a filter takes out has met all the same; what an operator has no meaning for has not.
+        let met = operator
+            .filters()
+            .then(|| operator.comparable(&left.cells, &right.cells));
+        if one_to_one {
+            self.taken.take_once(group, met.as_ref().unwrap_or(&cells))?;
+        } else if let Some(met) = met {
             let labels = result_labels(operator.op, matching, &many.labels, &one.labels, operator.dialect);
             self.taken.take(group, &Row::new(labels, met))?;
         }
@@ -348,21 +349,19 @@ impl Taken {
         }
     }
 
-    /// One to one, a group has room for one meeting at each step, whatever comes of it.
-    fn take_once(&mut self, group: usize, left: &Cells, right: &Cells) -> Result<(), ExecError> {
-        let mut both = left.clone();
-        both.keep(right.words());
+    /// One to one, a group has room for one meeting at each step.
+    fn take_once(&mut self, group: usize, met: &Cells) -> Result<(), ExecError> {
         match &mut self.once[group] {
-            Some(taken) if taken.meets(&both) => Err(ExecError::Data(
+            Some(taken) if taken.meets(met) => Err(ExecError::Data(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
                     .to_owned(),
             )),
             Some(taken) => {
-                taken.absorb(&both);
+                taken.absorb(met);
                 Ok(())
             }
             slot => {
-                *slot = Some(both);
+                *slot = Some(met.clone());
                 Ok(())
             }
         }

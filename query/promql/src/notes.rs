@@ -146,8 +146,9 @@ fn put(kept: &mut Kept, words: String, span: Span) {
 }
 
 fn mixed_schemas(metric: &str) -> String {
-    let name = for_metric(metric);
-    format!("vector contains a mix of histograms with exponential and custom buckets schemas{name}")
+    format!(
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {metric:?}"
+    )
 }
 
 fn conflicting_resets(of: &str) -> String {
@@ -168,12 +169,13 @@ pub(crate) struct About<'a> {
 
 impl About<'_> {
     pub(crate) fn ignored_histograms(&self) {
-        let what = "ignored histograms in a range containing both floats and histograms";
-        self.notes.info(self.span, format!("{what}{}", for_metric(self.name)));
+        let what = "ignored histograms in a range containing both floats and histograms for metric name";
+        self.notes.info(self.span, format!("{what} {:?}", self.name));
     }
     pub(crate) fn mixed_kinds(&self) {
         let what = "encountered a mix of histograms and floats";
-        self.notes.warn(self.span, format!("{what}{}", for_metric(self.name)));
+        self.notes
+            .warn(self.span, format!("{what} for metric name {:?}", self.name));
     }
     pub(crate) fn mixed_schemas(&self) {
         self.notes.warn(self.span, mixed_schemas(self.name));

@@ -76,7 +76,7 @@ impl Run<'_> {
                 grouping,
                 param,
                 inner,
-            } => Value::Vector(self.aggregation(op, grouping, param.as_deref(), inner, grid)?),
+            } => Value::Vector(self.aggregation(op, grouping, param.as_deref(), inner, node.span, grid)?),
             NodeWork::Call { function, args } => self.call(function, args, node.span, grid)?,
         })
     }
@@ -175,12 +175,14 @@ impl Run<'_> {
         Ok(Value::Vector(made))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn aggregation(
         &self,
         op: &str,
         grouping: &Grouping,
         param: Option<&Node>,
         inner: &Node,
+        whole: Span,
         grid: Grid,
     ) -> Evaluated<Matrix> {
         let number = || param.map_or(Ok(Vec::new()), |p| self.scalar(p, grid));
@@ -228,7 +230,12 @@ impl Run<'_> {
             }
         };
         self.warn_of_parameters(name, &parameters, span);
-        self.notes.of_aggregation(inner.span, name, remarks);
+        let place = if matches!(name, "topk" | "bottomk") {
+            whole
+        } else {
+            inner.span
+        };
+        self.notes.of_aggregation(place, name, remarks);
         match made {
             Value::Vector(m) => Ok(m),
             _ => Err(data("an aggregation gives a vector")),

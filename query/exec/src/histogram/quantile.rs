@@ -81,6 +81,12 @@ pub fn native_quantile(q: f64, h: &Histogram) -> NativeQuantile {
     } else {
         count - rank
     };
+    // Prometheus goes on to the last bucket to see whether there are NaN observations, and stays there.
+    if h.sum.is_nan()
+        && let Some(last) = buckets.last().filter(|last| last.upper > bucket.upper)
+    {
+        bucket = *last;
+    }
     let share = inside / bucket.count;
     if h.has_custom_buckets() || (bucket.lower <= 0.0 && bucket.upper >= 0.0) {
         return value(bucket.lower + (bucket.upper - bucket.lower) * share);

@@ -1,5 +1,7 @@
 //! Buckets one by one: their places, their bounds, and the same counts in a coarser or tidier layout.
 
+use std::sync::LazyLock;
+
 use super::{BucketSpan, Buckets, Histogram};
 
 /// One bucket: observations in `(lower, upper]`, mirrored for negative ones; the zero bucket includes both bounds.
@@ -240,12 +242,35 @@ pub fn exponential_bound(schema: i32, index: i32) -> f64 {
         return f64::MAX;
     }
     // A fraction that is the same in two schemas gives the same bits in both.
-    let mantissa = (fraction as f64 / (1i64 << schema.max(0)) as f64).exp2();
+    let mantissa = match usize::try_from(fraction << (8 - schema.clamp(0, 8))) {
+        Ok(i) if schema <= 8 && i < 256 => MANTISSAS[i],
+        _ => (fraction as f64 / (1i64 << schema.max(0)) as f64).exp2(),
+    };
     let exponent = exponent.clamp(-2200, 2200) as i32;
     // In two halves, so that bounds below the smallest normal number come out as well.
     let half = exponent / 2;
     mantissa * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
+
+/// `2^(i/256)` with Prometheus' rounding errors: bounds are printed, and compared with printed ones.
+static MANTISSAS: LazyLock<[f64; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|i| {
+        let exact = (i as f64 / 256.0).exp2();
+        let below = match LAST_PLACES_BELOW[i] {
+            b'+' => return exact.next_up(),
+            digit => digit - b'0',
+        };
+        (0..below).fold(exact, |v, _| v.next_down())
+    })
+});
+
+/// How many units in the last place each mantissa lies below the number nearest to the exact one; `+`: one above.
+const LAST_PLACES_BELOW: &[u8; 256] = b"\
+    00000010001000000012001111111111001000100111001100110+1100110011\
+    0000001111221021001000100001000000010+00102200110111001010221111\
+    1010112211211011111111212122212200110010112210221122101121221121\
+    1132112122322232222222333344324311211222213311222132112222432233\
+    ";
 
 #[cfg(test)]
 mod tests {
@@ -258,7 +283,10 @@ mod tests {
             (0, 0, 1.0),
             (0, 1, 2.0),
             (0, -1, 0.5),
-            (1, 1, 2f64.sqrt()),
+            (1, 1, 1.414213562373095),
+            (3, 1, 1.0905077326652577),
+            (8, 1, 1.0027112750502025),
+            (8, 255, 1.9945921121709396),
             (2, 4, 2.0),
             (-1, 1, 4.0),
             (-4, -1, 2f64.powi(-16)),
@@ -271,6 +299,12 @@ mod tests {
             assert_eq!(exponential_bound(schema, index), want, "schema {schema} index {index}");
         }
         assert_eq!(exponential_bound(3, 6), exponential_bound(2, 3));
+        // All mantissas, bit by bit.
+        let bytes = MANTISSAS.iter().flat_map(|m| m.to_bits().to_le_bytes());
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| {
+            (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+        });
+        assert_eq!(hash, 0x1847df5c607c1222);
     }
 
     #[test]
