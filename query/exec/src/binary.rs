@@ -5,6 +5,7 @@ use model::LabelSet;
 
 use crate::cell_operators::Operator;
 use crate::matching::MatchGroups;
+use crate::remarks::Latest;
 use crate::set_operators::{presence, set_operator};
 use crate::{Cardinality, Cells, Context, Dialect, ExecError, Grid, Matching, Matrix, Remarks, Row};
 
@@ -102,7 +103,7 @@ pub fn binary(
         operator,
         taken: Taken::new(groups.count),
         out: Matrix::empty(grid),
-        remarks,
+        remarks: Latest::default(),
     };
     let swapped = matching.cardinality == Cardinality::OneToMany;
     let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
@@ -145,6 +146,7 @@ pub fn binary(
             join.meet(group as usize, &made_up, &alone(row, &there[group as usize]))?;
         }
     }
+    join.remarks.tell(remarks);
     let mut out = join.out;
     out.merge_same_labels()?;
     Ok(out)
@@ -163,7 +165,7 @@ struct Join<'a> {
     operator: Operator,
     taken: Taken,
     out: Matrix,
-    remarks: &'a mut Remarks,
+    remarks: Latest,
 }
 
 impl Join<'_> {
@@ -179,7 +181,7 @@ impl Join<'_> {
             Cardinality::OneToMany => (one, many),
             _ => (many, one),
         };
-        let cells = operator.combine(&left.cells, &right.cells, self.remarks);
+        let cells = operator.combine(&left.cells, &right.cells, &mut self.remarks);
         // What a filter takes out has met all the same; what an operator has no meaning for has not.
         let met = operator
             .filters()
@@ -228,13 +230,15 @@ pub fn binary_scalar(
         dialect,
     };
     let keeps_names = operator.filters() || op.is_trim();
+    let mut met = Latest::default();
     for row in &mut vector.rows {
         context.check("expression evaluation")?;
-        operator.combine_scalar(&mut row.cells, scalar, scalar_left, remarks);
+        operator.combine_scalar(&mut row.cells, scalar, scalar_left, &mut met);
         if !keeps_names {
             row.remove_name(dialect);
         }
     }
+    met.tell(remarks);
     vector.drop_absent();
     if !keeps_names {
         vector.merge_same_labels()?;

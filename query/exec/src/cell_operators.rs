@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use model::Histogram;
 
+use crate::remarks::Latest;
 use crate::{
     Added, BinaryOp, Cell, Cells, Dialect, MixedSchemas, Remark, Remarks, Side, apply, difference, divided, multiplied,
     sum_of_two, trimmed,
@@ -38,7 +39,7 @@ impl Operator {
     }
 
     /// `left op right` at every step at which both have something.
-    pub(crate) fn combine(&self, left: &Cells, right: &Cells, remarks: &mut Remarks) -> Cells {
+    pub(crate) fn combine(&self, left: &Cells, right: &Cells, remarks: &mut Latest) -> Cells {
         let mut out = left.clone();
         out.keep(right.words());
         if left.has_histograms() || right.has_histograms() || self.op.is_trim() {
@@ -76,7 +77,7 @@ impl Operator {
     }
 
     /// The same with a number per step on one side; a filter keeps the other.
-    pub(crate) fn combine_scalar(&self, cells: &mut Cells, scalar: &[f64], scalar_left: bool, remarks: &mut Remarks) {
+    pub(crate) fn combine_scalar(&self, cells: &mut Cells, scalar: &[f64], scalar_left: bool, remarks: &mut Latest) {
         if cells.has_histograms() || self.op.is_trim() {
             for (i, &number) in scalar.iter().enumerate().take(cells.len()) {
                 let Some(cell) = cells.cell(i) else { continue };
@@ -109,8 +110,11 @@ impl Operator {
         });
     }
 
-    fn put(&self, out: &mut Cells, i: usize, l: Cell<'_>, r: Cell<'_>, keep: Keep, remarks: &mut Remarks) {
-        match self.outcome(l, r, remarks) {
+    fn put(&self, out: &mut Cells, i: usize, l: Cell<'_>, r: Cell<'_>, keep: Keep, remarks: &mut Latest) {
+        let mut met = Remarks::new();
+        let outcome = self.outcome(l, r, &mut met);
+        remarks.put(i, met);
+        match outcome {
             None => out.clear(i),
             Some(Outcome::Float(v)) => out.set(i, v),
             Some(Outcome::Histogram(h)) => out.set_histogram(i, Arc::new(h)),

@@ -23,3 +23,25 @@ pub enum Remark {
 
 /// Each thing once.
 pub type Remarks = BTreeSet<Remark>;
+
+/// What a binary operator met, by step: of all pairs that meet there the last one that is worth saying something about, as
+/// Prometheus says it.
+#[derive(Default)]
+pub(crate) struct Latest(Vec<Remarks>);
+
+impl Latest {
+    pub(crate) fn put(&mut self, step: usize, met: Remarks) {
+        if met.is_empty() {
+            return;
+        }
+        if self.0.len() <= step {
+            self.0.resize_with(step + 1, Remarks::new);
+        }
+        self.0[step] = met;
+    }
+
+    /// All that remain.
+    pub(crate) fn tell(self, remarks: &mut Remarks) {
+        remarks.extend(self.0.into_iter().flatten());
+    }
+}

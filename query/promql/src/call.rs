@@ -98,19 +98,6 @@ impl Run<'_> {
 
     /// The samples of windows.
     fn of_windows(&self, function: &Function, args: &[Node], _: Span, grid: Grid) -> Evaluated<Value> {
-        for arg in args {
-            if let NodeWork::Range { select, .. } = &arg.work {
-                let allowed = select.edges.functions();
-                if !allowed.is_empty() && !allowed.contains(&function.name) {
-                    let (edges, allowed) = (select.edges.name(), allowed.join(", "));
-                    let what = format!(
-                        "{edges} modifier can only be used with: {allowed} - not with {}",
-                        function.name
-                    );
-                    return Err(data(what));
-                }
-            }
-        }
         Ok(match function.work {
             Work::Window(f) => Value::Vector(self.windowed(&args[0], &args[1..], grid, true, f)?),
             Work::WindowNamed(f) => Value::Vector(self.windowed(&args[0], &args[1..], grid, false, f)?),

@@ -18,6 +18,8 @@ use crate::{EvalError, Options, ParseError};
 pub(crate) struct Node {
     pub(crate) work: NodeWork,
     pub(crate) span: Span,
+    /// The same without parentheses around it.
+    pub(crate) own: Span,
     pub(crate) returns: Type,
     /// Whether the value is the same at every step.
     steady: bool,
@@ -37,6 +39,7 @@ impl Node {
         Node {
             work,
             span,
+            own: span,
             returns,
             steady,
         }

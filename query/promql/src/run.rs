@@ -76,8 +76,8 @@ impl Run<'_> {
                 grouping,
                 param,
                 inner,
-            } => Value::Vector(self.aggregation(op, grouping, param.as_deref(), inner, node.span, grid)?),
-            NodeWork::Call { function, args } => self.call(function, args, node.span, grid)?,
+            } => Value::Vector(self.aggregation(op, grouping, param.as_deref(), inner, node.own, grid)?),
+            NodeWork::Call { function, args } => self.call(function, args, node.own, grid)?,
         })
     }
 
@@ -125,7 +125,7 @@ impl Run<'_> {
             right,
         } = &at.work
         {
-            links.push((*op, *return_bool, matching, right, at.span));
+            links.push((*op, *return_bool, matching, right, at.own));
             at = left;
         }
         let mut left = self.value(at, grid)?;

@@ -69,15 +69,6 @@ impl Edges {
             Edges::Smoothed => "smoothed",
         }
     }
-
-    /// The functions that such a window can be handed to; empty for any.
-    pub(crate) fn functions(self) -> &'static [&'static str] {
-        match self {
-            Edges::Plain => &[],
-            Edges::Anchored => &["changes", "delta", "increase", "rate", "resets"],
-            Edges::Smoothed => &["delta", "increase", "rate"],
-        }
-    }
 }
 
 /// `offset` and `@`.

@@ -479,7 +479,7 @@ impl Maker {
                 h.positive.retain(|i, _| *i >= from);
             }
             observe(&mut h.positive, random, 3, (from, 12));
-            if k % 100 > 60 {
+            if k % 100 >= 25 {
                 observe(&mut h.negative, random, 2, (4, 9));
             }
             h.zero_count += 1.0;

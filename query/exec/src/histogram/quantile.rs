@@ -74,7 +74,8 @@ pub fn native_quantile(q: f64, h: &Histogram) -> NativeQuantile {
     }
     let count = count.min(h.count);
     if count < rank {
-        return value(f64::NAN);
+        // Without NaN observations only negative counts lead here.
+        return value(if h.sum.is_nan() { f64::NAN } else { bucket.upper });
     }
     let inside = if upward {
         rank - (count - bucket.count)
