@@ -624,6 +624,40 @@ async fn series_are_cut_where_asked() {
     );
 }
 
+/// A trace that is too large for the memory there is, is shown in part, and the answer says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_very_large_trace_is_shown_in_part() {
+    let lab = Lab::empty();
+    let all = 20_000;
+    let spans = (1..=all).map(|id| model::Span {
+        trace_id: model::TraceId(5),
+        span_id: model::SpanId(id),
+        parent_span_id: (id > 1).then_some(model::SpanId(1)),
+        name: "s".to_owned(),
+        start: lab::ns(NOW - 60),
+        end: lab::ns(NOW - 59),
+        ..model::Span::default()
+    });
+    let batch = model::SpanBatch { spans: spans.collect() };
+    lab.storage.append_spans(batch).await.unwrap();
+    let json = get(&lab.tempo, "/api/v2/traces/5", &[]).await.json();
+    let shown = json["trace"]["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert!((10_000..all as usize).contains(&shown), "{shown}");
+    assert_eq!(json["status"], "PARTIAL");
+    let words = format!("Trace exceeds maximum size of {shown} spans, a partial trace is returned");
+    assert_eq!(json["message"], words);
+    let first = get(&lab.tempo, "/api/traces/5", &[]).await;
+    assert_eq!(first.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(first.text().starts_with("trace exceeds max size"), "{}", first.text());
+    let found = get(&lab.tempo, "/api/search", &[("q", "{ name = \"s\" }")])
+        .await
+        .json();
+    assert_eq!(found["traces"][0]["spanSets"][0]["matched"], all);
+}
+
 /// Anything may come over the network: no request ends in a panic, which would be an internal error.
 #[tokio::test(flavor = "multi_thread")]
 async fn arbitrary_requests_are_answered() {

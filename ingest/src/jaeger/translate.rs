@@ -72,7 +72,11 @@ impl Translation {
         let JaegerSpan {
             mut tags, references, ..
         } = span;
-        let kind = taken_text(&mut tags, "span.kind").map_or(SpanKind::Unspecified, |kind| span_kind(&kind));
+        let is_kind = |value: &AttributeValue| matches!(value, AttributeValue::Str(word) if span_kind(word).is_some());
+        let kind = match taken(&mut tags, "span.kind", is_kind) {
+            Some(AttributeValue::Str(word)) => span_kind(&word).unwrap_or_default(),
+            _ => SpanKind::Unspecified,
+        };
         let (status, status_message) = status(&mut tags, kind);
         let trace_state = taken_text(&mut tags, "w3c.tracestate").unwrap_or_default();
         let scope = self.scope(&mut tags);
@@ -144,14 +148,14 @@ pub(super) fn resource_of(process: Process) -> Resource {
 }
 
 /// OTLP's kind by the word of OpenTracing.
-pub(crate) fn span_kind(word: &str) -> SpanKind {
+pub(crate) fn span_kind(word: &str) -> Option<SpanKind> {
     match word {
-        "client" => SpanKind::Client,
-        "server" => SpanKind::Server,
-        "producer" => SpanKind::Producer,
-        "consumer" => SpanKind::Consumer,
-        "internal" => SpanKind::Internal,
-        _ => SpanKind::Unspecified,
+        "client" => Some(SpanKind::Client),
+        "server" => Some(SpanKind::Server),
+        "producer" => Some(SpanKind::Producer),
+        "consumer" => Some(SpanKind::Consumer),
+        "internal" => Some(SpanKind::Internal),
+        _ => None,
     }
 }
 

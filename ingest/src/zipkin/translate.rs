@@ -92,7 +92,13 @@ impl Translation {
             Some(Kind::Server) => SpanKind::Server,
             Some(Kind::Producer) => SpanKind::Producer,
             Some(Kind::Consumer) => SpanKind::Consumer,
-            None => taken(&mut tags, "span.kind").map_or(SpanKind::Unspecified, |word| span_kind(&word)),
+            None => {
+                let tagged = tags
+                    .iter()
+                    .position(|(key, word)| key == "span.kind" && span_kind(word).is_some());
+                let word = tagged.map(|at| tags.remove(at).1);
+                word.and_then(|word| span_kind(&word)).unwrap_or_default()
+            }
         };
         let (status, status_message) = status(&mut tags);
         let trace_state = taken(&mut tags, "w3c.tracestate").unwrap_or_default();
