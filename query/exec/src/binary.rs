@@ -126,10 +126,8 @@ pub fn binary(
         }
     }
     // Who has no partner meets one that is made up: the labels of the group, and the value to fill in.
-    let (fill_many, fill_one) = match swapped {
-        true => (matching.fill_right, matching.fill_left),
-        false => (matching.fill_left, matching.fill_right),
-    };
+    // As Prometheus has it, sides trade places under `group_right` before they are filled: `fill_left` is always the many side's.
+    let (fill_many, fill_one) = (matching.fill_left, matching.fill_right);
     if let Some(v) = fill_one {
         let there = presence(one, one_groups, groups.count);
         for (row, &group) in many.rows.iter().zip(many_groups) {

@@ -16,7 +16,8 @@ pub struct Matching {
     pub cardinality: Cardinality,
     /// Labels that `group_left(...)` or `group_right(...)` copies from the "one" side.
     pub include: Vec<String>,
-    /// The value of a left row that is missing (`fill_left`, `fill`); `None`: then there is no result.
+    /// The value of a left row that is missing (`fill_left`, `fill`); `None`: then there is no result. Under `group_right`
+    /// of a right row: the sides trade places.
     pub fill_left: Option<f64>,
     /// The value of a right row that is missing (`fill_right`, `fill`).
     pub fill_right: Option<f64>,

@@ -23,7 +23,7 @@ impl QueryTimes {
 }
 
 /// Longest duration that 63 bits of nanoseconds hold, seconds.
-pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_775_807;
+pub(crate) const SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
 impl Duration {
     /// The duration in ms; negative ones too.

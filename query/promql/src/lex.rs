@@ -113,7 +113,7 @@ impl fmt::Display for Token<'_> {
     /// As an error message calls it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short = || match self.text.char_indices().nth(10) {
-            Some((cut, _)) if self.text.len() > 10 => format!("{}...", go_quoted(self.text[..cut].as_bytes())),
+            Some((cut, _)) if self.text.len() > 10 => format!("{}...", go_quoted(&self.text.as_bytes()[..cut])),
             _ if self.text.len() > 10 => format!("{}...", go_quoted(self.text.as_bytes())),
             _ => go_quoted(self.text.as_bytes()),
         };

@@ -214,7 +214,7 @@ impl fmt::Display for DurationMs {
             f.write_char('-')?;
         }
         for (unit, ms) in UNITS {
-            let whole = !matches!(unit, "y" | "w") || rest % ms == 0;
+            let whole = !matches!(unit, "y" | "w") || rest.is_multiple_of(ms);
             if whole && rest >= ms {
                 write!(f, "{}{unit}", rest / ms)?;
                 rest %= ms;

@@ -81,6 +81,9 @@ fn a_missing_partner_is_filled_in() {
         r#"{a="2"} 120"#,
     ];
     lab.check("many + on(a) group_left fill_left(100) fill_right(100) l", 0.0, grouped);
+    // Sides trade places under `group_right`: `fill_left` is for those who may be many.
+    let grouped: &[&str] = &[r#"{a="1", b="x"} 11"#, r#"{a="1", b="y"} 12"#, r#"{a="2"} 120"#];
+    lab.check("l + on(a) group_right fill_left(100) many", 0.0, grouped);
     lab.check("nothing + fill(5) l", 0.0, &[r#"{a="1"} 15"#, r#"{a="2"} 25"#]);
 }
 

@@ -32,6 +32,7 @@ fn what_is_written_every_day() {
         "x[2*5m]",
         "rate(x[5m:step()*2] offset (1h - step()))",
         "x offset 0s",
+        r#"x{path=~"/api/{id}", a=~`\d[[]`}"#,
         "x offset 300",
         "x @ -100.5",
         "sum",

@@ -281,3 +281,31 @@ fn trees_have_the_shapes_that_clients_know() {
         Some(&Tree::Text("-".into()))
     );
 }
+
+/// The deepest and the longest that parse are also written again, on the stack of an ordinary thread.
+#[test]
+fn depth_and_length_are_printed() {
+    let nest = |open: &str, inner: &str, close: &str, n: usize| format!("{}{inner}{}", open.repeat(n), close.repeat(n));
+    for text in [
+        nest("abs(", "x", ")", 118),
+        nest("sum by (a) (", "x", ")", 118),
+        nest("-(", "x", ")", 58),
+        nest("a_rather_long_metric_name ^ (", "x", ")", 58),
+        nest("max_over_time(", "x", "[1h:1m])", 31),
+        format!("x[{}]", nest("(1+", "1", ")", 58)),
+        format!("x{}", " or x".repeat(1490)),
+        format!("x{}", " * on (a) group_left (b) x @ 5".repeat(1490)),
+    ] {
+        let query = Query::parse(&text).unwrap_or_else(|e| panic!("{}: {e}", &text[..20]));
+        let mut json = String::new();
+        query.tree().write_json(&mut json);
+        assert!(json.ends_with('}'));
+        for printed in [query.to_string(), query.format()] {
+            // Indented, a long chain becomes longer than a query may be.
+            if printed.len() <= 128 << 10 {
+                let again = Query::parse(&printed).unwrap_or_else(|e| panic!("{}: {e}", &printed[..20]));
+                assert_eq!(again.to_string(), query.to_string());
+            }
+        }
+    }
+}
