@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{LabelSet, METRIC_NAME, MatchOp, Matcher};
-use query_exec::{Cells, Grid, Matrix, Row};
+use query_exec::{Cells, Context, Grid, Matrix, Row};
 
 use crate::functions::Function;
 use crate::lex::Span;
@@ -97,7 +97,7 @@ impl Run<'_> {
             let about = of_target
                 .get(&row.labels.keep(&IDENTITY))
                 .map_or(&[][..], Vec::as_slice);
-            enrich(row, about, &asked, &mut out)?;
+            enrich(self.context, row, about, &asked, &mut out)?;
         }
         self.context.add_samples(size(&out))?;
         self.context.release_samples(used + size(&infos));
@@ -107,7 +107,7 @@ impl Run<'_> {
 }
 
 /// Puts a row into `out`, in as many rows as its labels change over the steps.
-fn enrich(row: Row, about: &[&Row], asked: &Asked, out: &mut Matrix) -> Evaluated<()> {
+fn enrich(context: &Context, row: Row, about: &[&Row], asked: &Asked, out: &mut Matrix) -> Evaluated<()> {
     if about.is_empty() {
         if asked.keeps_unknown() {
             out.rows.push(row);
@@ -116,6 +116,7 @@ fn enrich(row: Row, about: &[&Row], asked: &Asked, out: &mut Matrix) -> Evaluate
     }
     let mut made: Vec<(Vec<usize>, Option<Row>)> = Vec::new();
     for (step, cell) in row.cells.cells() {
+        context.check(WHERE)?;
         let current = current(about, step)?;
         let at = match made.iter().position(|(from, _)| *from == current) {
             Some(at) => at,

@@ -108,6 +108,8 @@ impl Run<'_> {
                 let (row, raw) = (grid.len() as u64, weight(samples));
                 self.context.add_samples(row + raw)?;
                 let cells = (leaf.cells)(samples, series.labels())?;
+                // Windows end early when the query is to stop: what they have then is no answer.
+                self.context.check(WHERE)?;
                 self.now_holds(raw, cells.histogram_weight())?;
                 if cells.all_absent() {
                     self.context.release_samples(row);
@@ -249,8 +251,9 @@ impl Run<'_> {
                         span,
                         name: s.labels.metric_name(),
                     };
-                    let windows = Windows::over(&s.samples, &grid, shift, range_ms, false, about);
+                    let windows = Windows::over(&s.samples, &grid, shift, range_ms, false, about, self.context);
                     let cells = f(&windows)?;
+                    self.context.check(WHERE)?;
                     Ok((!cells.all_absent()).then(|| Row {
                         labels: s.labels.clone(),
                         cells,
@@ -278,6 +281,7 @@ impl Run<'_> {
     ) -> Leaf<'n> {
         let (notes, lookback) = (self.notes, self.options.lookback_ms);
         let starts = self.options.use_start_timestamps;
+        let context = self.context;
         Leaf {
             select,
             range: reach(select, range_ms, grid, lookback),
@@ -288,7 +292,7 @@ impl Run<'_> {
                     span,
                     name: labels.metric_name(),
                 };
-                let mut windows = Windows::over(samples, &grid, select.shift, range_ms, starts, about);
+                let mut windows = Windows::over(samples, &grid, select.shift, range_ms, starts, about, context);
                 windows.edges = select.edges;
                 windows.lookback_ms = lookback;
                 f(&windows)

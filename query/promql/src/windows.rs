@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use model::Histogram;
-use query_exec::{Accumulate, Cells, Grid, slide};
+use query_exec::{Accumulate, Cells, Context, Grid, slide};
 use storage_metrics::Samples;
 
 use crate::notes::About;
 use crate::plan::Moment;
+use crate::run::WHERE;
 use crate::syntax::Edges;
 
 /// One series' samples and the windows over them. No sample is a staleness marker.
@@ -29,7 +30,13 @@ pub(crate) struct Windows<'a> {
     pub(crate) edges: Edges,
     pub(crate) lookback_ms: i64,
     pub(crate) about: About<'a>,
+    context: &'a Context,
 }
+
+/// Samples looked at between two looks at whether the query is to stop.
+const SAMPLES_PER_CHECK: usize = 1 << 16;
+/// A histogram takes as long as so many floats.
+const FLOATS_PER_HISTOGRAM: usize = 64;
 
 /// The window of one step; never empty.
 pub(crate) struct Window<'a> {
@@ -101,6 +108,7 @@ impl<'a> Windows<'a> {
         range_ms: i64,
         starts: bool,
         about: About<'a>,
+        context: &'a Context,
     ) -> Windows<'a> {
         let known = |column: &'a [i64]| if starts { column } else { &[] };
         Windows {
@@ -116,6 +124,7 @@ impl<'a> Windows<'a> {
             edges: Edges::Plain,
             lookback_ms: 0,
             about,
+            context,
         }
     }
 
@@ -133,10 +142,12 @@ impl<'a> Windows<'a> {
         })
     }
 
-    /// Looks at each window that is not empty, in order of time.
+    /// Looks at each window that is not empty, in order of time. Ends early if the query is to stop, which the next check
+    /// of its context says.
     pub(crate) fn of_any(&self, mut look: impl FnMut(&Window<'_>) -> Option<Made>) -> Cells {
         let mut cells = Cells::absent(self.grid.len());
         let (mut floats, mut histograms) = (Places::default(), Places::default());
+        let mut looked_at = 0;
         for (step, at) in self.grid.iter().enumerate() {
             let end = self.shift.of(at);
             let start = end.saturating_sub(self.range_ms);
@@ -144,6 +155,13 @@ impl<'a> Windows<'a> {
             let histograms = histograms.advance(self.ht, start, end);
             if floats.is_empty() && histograms.is_empty() {
                 continue;
+            }
+            looked_at += floats.len() + histograms.len() * FLOATS_PER_HISTOGRAM;
+            if looked_at > SAMPLES_PER_CHECK {
+                looked_at = 0;
+                if self.context.check(WHERE).is_err() {
+                    break;
+                }
             }
             let window = Window {
                 step,

@@ -190,6 +190,32 @@ fn what_is_used_up_is_given_back() {
 }
 
 #[test]
+fn histograms_weigh_what_they_take_and_are_given_back() {
+    let ask = |text: &str, samples_max: u64| {
+        let (start, end) = (TimestampMs(START), TimestampMs(START + 3_600_000));
+        let query = Query::parse(text).unwrap();
+        query.range(&limits(samples_max), &lab().metrics, start, end, SCRAPE, OPTIONS)
+    };
+    // Three series over 241 steps: as floats they fit, as histograms they do not.
+    assert!(ask("cpus", 3_000).is_ok());
+    let refused = ask("durations", 3_000).unwrap_err().to_string();
+    assert!(refused.contains("too many samples"), "{refused}");
+    let calls = [
+        "sum(durations)",
+        "-durations",
+        "histogram_quantile(0.5, durations)",
+        "histogram_count(rate(durations[5m]))",
+        "sum_over_time(durations[5m:1m])",
+        "abs(durations)",
+        "timestamp(durations)",
+        "count(durations @ end())",
+    ];
+    for call in calls {
+        ask(&vec![format!("count({call})"); 30].join(" or "), 40_000).unwrap_or_else(|e| panic!("{call}: {e}"));
+    }
+}
+
+#[test]
 fn a_cancelled_query_stops() {
     let context = limits(1 << 24);
     context.cancel();
