@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use model::Signal;
 
-use crate::{ReceiverStats, Stats, refusal::Refusal};
+use crate::{ReceiverStats, refusal::Refusal};
 
 /// A receiver: one protocol and one signal. The discriminant is its row in [`Counters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +87,8 @@ impl Counters {
     }
 
     /// A copy of all figures.
-    pub fn stats(&self) -> Stats {
-        let receivers = RECEIVERS
+    pub fn stats(&self) -> Vec<ReceiverStats> {
+        RECEIVERS
             .iter()
             .zip(&self.rows)
             .map(|(receiver, row)| ReceiverStats {
@@ -102,8 +102,7 @@ impl Counters {
                 items_accepted: row.items_accepted.load(Relaxed),
                 items_rejected: row.items_rejected.load(Relaxed),
             })
-            .collect();
-        Stats { receivers }
+            .collect()
     }
 }
 

@@ -6,12 +6,47 @@
 
 use std::borrow::Cow;
 
+/// Where the manners differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    /// A single leading `_` gets the prefix `key`.
+    pub key_before_underscore: bool,
+    /// Runs of `_` stay as long as they are; else they become one.
+    pub keep_runs: bool,
+}
+
+impl Manner {
+    /// Prometheus' and Loki's own.
+    pub const DEFAULT: Manner = Manner {
+        key_before_underscore: true,
+        keep_runs: true,
+    };
+}
+
 /// The label name for an attribute's key. Empty stays empty.
 pub(crate) fn label_name<'a>(key: Cow<'a, str>) -> Cow<'a, str> {
+    label_name_in(key, Manner::DEFAULT)
+}
+
+/// As [`label_name`], in another manner.
+pub(crate) fn label_name_in<'a>(key: Cow<'a, str>, manner: Manner) -> Cow<'a, str> {
+    if !manner.keep_runs && has_runs(&key) {
+        let mut short = String::with_capacity(key.len());
+        for c in key.chars().map(label_char) {
+            if c != '_' || !short.ends_with('_') {
+                short.push(c);
+            }
+        }
+        return Cow::Owned(prefixed(Cow::Owned(short), manner).into_owned());
+    }
+    prefixed(key, manner)
+}
+
+fn prefixed<'a>(key: Cow<'a, str>, manner: Manner) -> Cow<'a, str> {
     let mut start = key.chars().map(label_char);
     let prefix = match (start.next(), start.next()) {
         (Some('0'..='9'), _) => "key_",
-        (Some('_'), second) if second != Some('_') => "key",
+        (Some('_'), second) if second != Some('_') && manner.key_before_underscore => "key",
         _ => "",
     };
     if prefix.is_empty() && key.bytes().all(is_label_byte) {
@@ -21,6 +56,12 @@ pub(crate) fn label_name<'a>(key: Cow<'a, str>) -> Cow<'a, str> {
     name.push_str(prefix);
     name.extend(key.chars().map(label_char));
     Cow::Owned(name)
+}
+
+fn has_runs(key: &str) -> bool {
+    let underscore = |c| label_char(c) == '_';
+    let next = key.chars().skip(1);
+    key.chars().zip(next).any(|(a, b)| underscore(a) && underscore(b))
 }
 
 fn label_char(c: char) -> char {
@@ -50,6 +91,29 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(label_name(Cow::Borrowed(key)), want, "{key}");
+        }
+    }
+
+    #[test]
+    fn other_manners() {
+        let short = Manner {
+            keep_runs: false,
+            ..Manner::DEFAULT
+        };
+        let bare = Manner {
+            key_before_underscore: false,
+            ..Manner::DEFAULT
+        };
+        for (key, manner, want) in [
+            ("a..b__c", short, "a_b_c"),
+            ("..dot", short, "key_dot"),
+            ("9..lives", short, "key_9_lives"),
+            ("a_b", short, "a_b"),
+            ("_private", bare, "_private"),
+            ("..dot", bare, "__dot"),
+            ("9", bare, "key_9"),
+        ] {
+            assert_eq!(label_name_in(Cow::Borrowed(key), manner), want, "{key} {manner:?}");
         }
     }
 }

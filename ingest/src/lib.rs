@@ -45,6 +45,7 @@ use tokio::sync::watch;
 use admission::{Admission, Ticket};
 use counters::Counters;
 pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_number, level_of_words};
+pub use otlp::{OtlpMetrics, Translation};
 use refusal::Refusal;
 use report::Report;
 use sink::Sink;
@@ -54,6 +55,8 @@ use sink::Sink;
 pub struct Options {
     /// Largest request body, before and after decompression.
     pub body_bytes_max: usize,
+    /// How OTLP metrics become series.
+    pub otlp_metrics: OtlpMetrics,
 }
 
 /// The receivers; cloning shares them.
@@ -67,6 +70,8 @@ pub struct Ingest {
 pub struct Stats {
     /// One row per protocol and signal.
     pub receivers: Vec<ReceiverStats>,
+    /// OTLP streams of delta temporality whose totals are held.
+    pub delta_streams: u64,
 }
 
 /// Counters of one receiver.
@@ -94,21 +99,35 @@ pub struct ReceiverStats {
 }
 
 impl Ingest {
-    /// Over one storage.
+    /// Over one storage; takes up what an earlier run has kept there.
     pub fn new(storage: Arc<Storage>, options: Options) -> Ingest {
         let memory = usize::try_from(storage.budget().limit()).unwrap_or(usize::MAX);
         Ingest::over(storage, memory, options)
     }
 
     fn over(sink: Arc<dyn Sink>, memory: usize, options: Options) -> Ingest {
+        let otlp = otlp::Translator::new(options.otlp_metrics.clone());
+        otlp::restore(&otlp, &*sink);
         Ingest {
             shared: Shared(Arc::new(Parts {
                 sink,
                 admission: Admission::new(memory / ADMITTED_SHARE),
                 counters: Counters::default(),
+                otlp,
                 options,
             })),
         }
+    }
+
+    /// Keeps in the storage what the next run needs should this one crash. Call it once a minute or so; blocks the
+    /// thread, at most for the write of a small file.
+    pub fn keep(&self) {
+        otlp::keep(&self.shared.otlp, &*self.shared.sink, false);
+    }
+
+    /// Keeps in the storage all that the next run takes up. Call it when no receiver answers any more; blocks the thread.
+    pub fn close(&self) {
+        otlp::keep(&self.shared.otlp, &*self.shared.sink, true);
     }
 
     /// OTLP/HTTP: `POST /v1/{traces,metrics,logs}`, with CORS.
@@ -163,7 +182,10 @@ impl Ingest {
 
     /// Counters.
     pub fn stats(&self) -> Stats {
-        self.shared.counters.stats()
+        Stats {
+            delta_streams: self.shared.otlp.deltas().len() as u64,
+            receivers: self.shared.counters.stats(),
+        }
     }
 }
 
@@ -180,6 +202,7 @@ struct Parts {
     sink: Arc<dyn Sink>,
     admission: Admission,
     counters: Counters,
+    otlp: otlp::Translator,
     options: Options,
 }
 

@@ -1,5 +1,6 @@
 //! A sink for tests: keeps what is appended as readable lines, and fails on demand.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use storage::AppendError;
 use tower::ServiceExt;
 
 use crate::sink::{Appending, EntriesTaken, SamplesTaken, Sink, SpansTaken};
-use crate::{Ingest, Options};
+use crate::{Ingest, Options, OtlpMetrics};
 
 /// The moment on a shelf: 2025-10-22T10:20:00Z, some minutes after the samples of the corpus.
 pub(crate) const NOW: TimestampNs = TimestampNs(1_761_128_400_000_000_000);
@@ -42,6 +43,8 @@ pub(crate) struct Shelf {
     pub entries: Mutex<Vec<String>>,
     /// As they came.
     pub spans: Mutex<Vec<Span>>,
+    /// What is kept beside the data.
+    pub kept: Mutex<HashMap<String, Vec<u8>>>,
     /// What the next appends fail with.
     pub fault: Mutex<Option<fn() -> AppendError>>,
     /// What becomes of samples.
@@ -55,10 +58,16 @@ pub(crate) struct Shelf {
 /// Receivers over a shelf.
 pub(crate) fn ingest() -> (Ingest, Arc<Shelf>) {
     let shelf = Arc::new(Shelf::default());
+    (ingest_over(&shelf, OtlpMetrics::default()), shelf)
+}
+
+/// Receivers over a shelf, perhaps of an earlier run.
+pub(crate) fn ingest_over(shelf: &Arc<Shelf>, otlp_metrics: OtlpMetrics) -> Ingest {
     let options = Options {
         body_bytes_max: BODY_BYTES_MAX,
+        otlp_metrics,
     };
-    (Ingest::over(shelf.clone(), 1 << 30, options), shelf)
+    Ingest::over(shelf.clone(), 1 << 30, options)
 }
 
 /// One request through a router: status, headers (trailers added) and body.
@@ -114,11 +123,11 @@ fn histogram_text(h: &Histogram) -> String {
         return "native stale".to_owned();
     }
     let mut text = format!("native schema {}, count {}, sum {}", h.schema, h.count, h.sum);
-    if !h.has_custom_buckets() {
+    if h.zero_count != 0.0 {
         let _ = write!(text, ", zero {}", h.zero_count);
-    }
-    if h.zero_threshold != 1e-128 && !h.has_custom_buckets() {
-        let _ = write!(text, " up to {}", h.zero_threshold);
+        if h.zero_threshold != 1e-128 {
+            let _ = write!(text, " up to {}", h.zero_threshold);
+        }
     }
     for (side, buckets) in [("", &h.positive), ("negative ", &h.negative)] {
         if !buckets.counts.is_empty() {
@@ -236,5 +245,14 @@ impl Sink for Shelf {
             self.spans.lock().extend(batch.spans);
             Ok(taken)
         })
+    }
+
+    fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        self.kept.lock().insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.kept.lock().get(name).cloned())
     }
 }

@@ -99,6 +99,10 @@ pub(crate) trait Sink: Send + Sync + 'static {
     fn append_logs<'a>(&'a self, batch: &'a LogBatch) -> Appending<'a, EntriesTaken>;
     /// Stores spans, durably.
     fn append_spans(&self, batch: SpanBatch) -> Appending<'_, SpansTaken>;
+    /// Keeps something beside the data, durably, under a name; an error in words.
+    fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), String>;
+    /// What was kept last.
+    fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, String>;
 }
 
 impl Sink for Storage {
@@ -151,5 +155,13 @@ impl Sink for Storage {
                 too_new: appended.too_new,
             })
         })
+    }
+
+    fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        Storage::keep(self, name, bytes).map_err(|e| e.to_string())
+    }
+
+    fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
+        Storage::kept(self, name).map_err(|e| e.to_string())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
-use ingest::{Ingest, Options};
+use ingest::{Ingest, Options, OtlpMetrics};
 use model::{TimeRangeNs, TimestampNs, TraceId};
 use storage::{Storage, SyncMode};
 use tower::ServiceExt;
@@ -48,6 +48,7 @@ async fn what_is_sent_twice_is_there_once() {
         storage.clone(),
         Options {
             body_bytes_max: 1 << 20,
+            otlp_metrics: OtlpMetrics::default(),
         },
     );
     let otlp = ingest.otlp_http_router();

@@ -25,6 +25,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often its own metrics are stored.
 const SELF_SCRAPE: Duration = Duration::from_secs(15);
 
+/// How often the receivers keep what they would miss after a crash.
+const KEEP: Duration = Duration::from_secs(60);
+
 /// How long a stop waits for a cut or compaction under way.
 const LAST_STEP: Duration = Duration::from_secs(3);
 
@@ -61,6 +64,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         storage.clone(),
         ingest::Options {
             body_bytes_max: settings.max_body_size.min(1 << 31) as usize,
+            otlp_metrics: settings.otlp_metrics.clone(),
         },
     );
     let telemetry = Arc::new(Telemetry {
@@ -94,6 +98,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let heads = Ticking::start("heads", 0, storage.clone(), Storage::tick_heads)?;
     let blocks = Ticking::start("blocks", BLOCKS_NICENESS, storage.clone(), Storage::tick_blocks)?;
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
+    let keeping = tokio::spawn(keep(ingest.clone(), stopping.clone()));
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
@@ -102,9 +107,14 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let _ = stop.send(true);
     while serving.join_next().await.is_some() {}
     let _ = feeding.await;
+    let _ = keeping.await;
     let ticking = [heads, blocks].map(Ticking::end);
     let ending = storage.clone();
-    tokio::task::spawn_blocking(move || ending.sync()).await??;
+    tokio::task::spawn_blocking(move || {
+        ingest.close();
+        ending.sync()
+    })
+    .await??;
     let last_steps = async {
         for ended in ticking {
             let _ = ended.await;
@@ -291,5 +301,17 @@ async fn feed(telemetry: Arc<Telemetry>, storage: Arc<Storage>, mut stopping: wa
             () = tokio::time::sleep(SELF_SCRAPE) => {}
             _ = stopping.wait_for(|s| *s) => return,
         }
+    }
+}
+
+/// Lets the receivers keep, once a minute, what they would miss after a crash.
+async fn keep(ingest: Ingest, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(KEEP) => {}
+            _ = stopping.wait_for(|s| *s) => return,
+        }
+        let ingest = ingest.clone();
+        let _ = tokio::task::spawn_blocking(move || ingest.keep()).await;
     }
 }

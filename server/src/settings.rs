@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ingest::OtlpMetrics;
 use storage::SyncMode;
 
 /// One setting: its flag without dashes, default as text, and help.
@@ -137,6 +138,67 @@ pub const SETTINGS: &[Setting] = &[
         "64MiB",
         "Largest request, before and after decompression",
     ),
+    setting(
+        "otlp-translation-strategy",
+        "NAME",
+        "UnderscoreEscapingWithSuffixes",
+        "What OTLP names become in metrics: UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, \
+         NoUTF8EscapingWithSuffixes or NoTranslation",
+    ),
+    setting(
+        "otlp-promote-resource-attributes",
+        "NAME,...",
+        "",
+        "OTLP resource attributes that become labels of every series",
+    ),
+    setting(
+        "otlp-promote-all-resource-attributes",
+        "on|off",
+        "off",
+        "All OTLP resource attributes do, but those ignored",
+    ),
+    setting(
+        "otlp-ignore-resource-attributes",
+        "NAME,...",
+        "",
+        "Not promoted when all are",
+    ),
+    setting(
+        "otlp-keep-identifying-resource-attributes",
+        "on|off",
+        "off",
+        "Keep service.name, service.namespace and service.instance.id in target_info",
+    ),
+    setting(
+        "otlp-convert-histograms-to-nhcb",
+        "on|off",
+        "off",
+        "OTLP explicit-bucket histograms become native histograms with custom buckets",
+    ),
+    setting(
+        "otlp-promote-scope-metadata",
+        "on|off",
+        "off",
+        "OTLP scope name, version, schema URL and attributes become labels otel_scope_*",
+    ),
+    setting(
+        "otlp-label-name-underscore-sanitization",
+        "on|off",
+        "on",
+        "A single leading _ of a label made from an attribute gets the prefix key",
+    ),
+    setting(
+        "otlp-label-name-preserve-multiple-underscores",
+        "on|off",
+        "on",
+        "Runs of _ in labels made from attributes stay as long as they are",
+    ),
+    setting(
+        "otlp-convert-delta",
+        "on|off",
+        "on",
+        "Add OTLP sums and histograms of delta temporality up to cumulative ones; off: refuse them",
+    ),
     setting("log-format", "FORMAT", "text", "Log lines on stderr: text or json"),
     setting("config", "FILE", "", "A YAML file with these settings as keys"),
 ];
@@ -181,6 +243,8 @@ pub struct Settings {
     pub query_timeout: Duration,
     pub query_threads: usize,
     pub max_body_size: u64,
+    /// The settings `otlp-*` but for the listeners'.
+    pub otlp_metrics: OtlpMetrics,
     pub log_format: LogFormat,
     /// Every setting as text, for `status/flags`.
     pub as_text: Vec<(String, String)>,
@@ -313,6 +377,7 @@ impl Settings {
                 s.parse().map_err(|_| "a whole number".to_owned())
             })?,
             max_body_size: one(&values, "max-body-size", bytes)?,
+            otlp_metrics: otlp_metrics(&values)?,
             log_format: one(&values, "log-format", log_format)?,
             as_text: SETTINGS
                 .iter()
@@ -325,6 +390,23 @@ impl Settings {
         };
         Ok(settings)
     }
+}
+
+fn otlp_metrics(values: &Values) -> Result<OtlpMetrics, SettingsError> {
+    let on = |name| one(values, name, switch);
+    let list = |name| one(values, name, names);
+    Ok(OtlpMetrics {
+        translation_strategy: one(values, "otlp-translation-strategy", str::parse)?,
+        promote_resource_attributes: list("otlp-promote-resource-attributes")?,
+        promote_all_resource_attributes: on("otlp-promote-all-resource-attributes")?,
+        ignore_resource_attributes: list("otlp-ignore-resource-attributes")?,
+        keep_identifying_resource_attributes: on("otlp-keep-identifying-resource-attributes")?,
+        convert_histograms_to_nhcb: on("otlp-convert-histograms-to-nhcb")?,
+        promote_scope_metadata: on("otlp-promote-scope-metadata")?,
+        label_name_underscore_sanitization: on("otlp-label-name-underscore-sanitization")?,
+        label_name_preserve_multiple_underscores: on("otlp-label-name-preserve-multiple-underscores")?,
+        convert_delta: on("otlp-convert-delta")?,
+    })
 }
 
 /// `data-dir` -> `TRILOBITE_DATA_DIR`.
@@ -358,26 +440,50 @@ fn from_file(path: &str, text: &str) -> Result<Vec<(&'static str, Sourced)>, Set
         serde_saphyr::from_str(text).map_err(|e| SettingsError(format!("{path}: {e}")))?;
     let mut out = Vec::new();
     for (key, value) in parsed.unwrap_or_default() {
-        let line = text
-            .lines()
-            .position(|l| l.trim_start().starts_with(&key))
-            .map_or(1, |i| i + 1);
-        let name = key.replace('_', "-");
-        let Some(s) = SETTINGS.iter().find(|s| s.name == name && s.name != "config") else {
-            return Err(SettingsError(format!(
-                "{path}:{line}: unknown setting {key:?}; see trilobite --help"
-            )));
-        };
-        let text = match value {
-            serde_json::Value::String(s) => s,
-            serde_json::Value::Bool(b) => (if b { "on" } else { "off" }).to_owned(),
-            serde_json::Value::Number(n) => n.to_string(),
-            serde_json::Value::Null => String::new(),
-            _ => return Err(SettingsError(format!("{path}:{line}: {key}: expected a single value"))),
-        };
-        out.push((s.name, (text, format!("{path}:{line}: {key}"))));
+        match value {
+            // As prometheus.yml has it: `otlp: {translation_strategy: ..}` is `otlp-translation-strategy`.
+            serde_json::Value::Object(section) if key == "otlp" => {
+                for (name, value) in section {
+                    out.push(one_from_file(path, text, &name, &format!("otlp-{name}"), value)?);
+                }
+            }
+            value => out.push(one_from_file(path, text, &key, &key, value)?),
+        }
     }
     Ok(out)
+}
+
+/// The setting `full_name`, which the file calls `key`.
+fn one_from_file(
+    path: &str,
+    text: &str,
+    key: &str,
+    full_name: &str,
+    value: serde_json::Value,
+) -> Result<(&'static str, Sourced), SettingsError> {
+    let line = text
+        .lines()
+        .position(|l| l.trim_start().starts_with(key))
+        .map_or(1, |i| i + 1);
+    let name = full_name.replace('_', "-");
+    let Some(s) = SETTINGS.iter().find(|s| s.name == name && s.name != "config") else {
+        return Err(SettingsError(format!(
+            "{path}:{line}: unknown setting {key:?}; see trilobite --help"
+        )));
+    };
+    let single = || SettingsError(format!("{path}:{line}: {key}: expected a single value"));
+    let text = match value {
+        serde_json::Value::Array(list) => {
+            let words = list.iter().map(|v| v.as_str().ok_or_else(single));
+            words.collect::<Result<Vec<_>, _>>()?.join(",")
+        }
+        serde_json::Value::String(s) => s,
+        serde_json::Value::Bool(b) => (if b { "on" } else { "off" }).to_owned(),
+        serde_json::Value::Number(n) => n.to_string(),
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::Object(_) => return Err(single()),
+    };
+    Ok((s.name, (text, format!("{path}:{line}: {key}"))))
 }
 
 fn listen(s: &str) -> Result<Listen, String> {
@@ -393,6 +499,12 @@ fn listen(s: &str) -> Result<Listen, String> {
         }
         _ => Err("host:port, :port, or off".to_owned()),
     }
+}
+
+/// Several names, separated by commas.
+fn names(s: &str) -> Result<Vec<String>, String> {
+    let names = s.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// Several addresses, separated by commas.
@@ -560,6 +672,34 @@ mod tests {
         }
         assert!(check(&[], &[], "a: [").is_err());
         assert!(check(&[("retention-logs", "99999999999999999999d")], &[], "").is_err());
+    }
+
+    #[test]
+    fn the_otlp_section_is_prometheus_ymls() {
+        let file = "otlp:\n  translation_strategy: NoTranslation\n  promote_resource_attributes: [service.name, host.name]\n  \
+                    convert_histograms_to_nhcb: true\n";
+        let s = check(&[("otlp-convert-delta", "off")], &[], file).unwrap();
+        let want = OtlpMetrics {
+            translation_strategy: ingest::Translation::NoTranslation,
+            promote_resource_attributes: vec!["service.name".to_owned(), "host.name".to_owned()],
+            convert_histograms_to_nhcb: true,
+            convert_delta: false,
+            ..OtlpMetrics::default()
+        };
+        assert_eq!(s.otlp_metrics, want);
+        assert_eq!(check(&[], &[], "").unwrap().otlp_metrics, OtlpMetrics::default());
+        let flag = check(&[("otlp-promote-resource-attributes", "a, b")], &[], file).unwrap();
+        assert_eq!(flag.otlp_metrics.promote_resource_attributes, ["a", "b"]);
+        assert_eq!(
+            check(&[], &[], "otlp:\n  translation_strategy: Latin\n").unwrap_err(),
+            "t.yaml:2: translation_strategy: \"Latin\" is not valid; expected UnderscoreEscapingWithSuffixes, \
+             UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation"
+        );
+        assert_eq!(
+            check(&[], &[], "otlp:\n  colour: red\n").unwrap_err(),
+            r#"t.yaml:2: unknown setting "colour"; see trilobite --help"#
+        );
+        assert!(check(&[], &[], "loki-addr: {a: b}\n").is_err());
     }
 
     #[test]

@@ -280,6 +280,11 @@ impl Telemetry {
             "Samples, entries or spans refused.",
             &|r| r.items_rejected,
         ));
+        out.push(gauge(
+            "trilobite_otlp_delta_streams",
+            "OTLP streams of delta temporality whose totals are held.",
+            stats.delta_streams as f64,
+        ));
         let sum = |signal: &str, value: &dyn Fn(&ingest::ReceiverStats) -> u64| {
             stats
                 .receivers

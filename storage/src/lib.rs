@@ -10,12 +10,14 @@
 //! Start reading at `life.rs` for the life cycle, at `guard.rs` for what is refused and when.
 
 mod guard;
+mod kept;
 mod life;
 mod open;
 mod plan;
 mod snapshot;
 
 pub use guard::AppendError;
+pub use kept::KeptError;
 pub use life::{TickError, Ticked};
 pub use open::{Clock, OpenError, OpenReport, Options, Storage, StorageStats};
 pub use plan::{CompactionPolicy, CutPolicy, ExpiryPolicy, HeadFigures, plan_compaction, plan_cut, plan_expiry};

@@ -1,5 +1,9 @@
-//! Metric names as Prometheus 3 makes them from OTLP by default: characters outside `[A-Za-z0-9:]` part the name into
-//! tokens, the unit and the kind add tokens that are not there yet, and one `_` joins them again.
+//! Metric names as Prometheus 3 makes them from OTLP, in one of four ways ([`Translation`]).
+//!
+//! By default characters outside `[A-Za-z0-9:]` part the name into tokens, the unit and the kind add tokens that are not
+//! there yet, and one `_` joins them again. Names that stay in UTF-8 get the same suffixes at their end.
+
+use super::translation::Translation;
 
 /// What a metric is, as far as its name cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +16,65 @@ pub(crate) enum NamedAs {
     Other,
 }
 
-/// The metric's name with unit and type suffixes; `None` if nothing is left of it.
-pub(crate) fn metric_name(name: &str, unit: &str, named_as: NamedAs) -> Option<String> {
+/// The metric's name; `None` if nothing is left of it.
+pub(crate) fn metric_name(translation: Translation, name: &str, unit: &str, named_as: NamedAs) -> Option<String> {
+    match translation {
+        Translation::UnderscoreEscapingWithSuffixes => escaped_with_suffixes(name, unit, named_as),
+        Translation::UnderscoreEscapingWithoutSuffixes => escaped(name),
+        Translation::NoUtf8EscapingWithSuffixes => with_suffixes(name, unit, named_as),
+        Translation::NoTranslation => (!name.is_empty()).then(|| name.to_owned()),
+    }
+}
+
+/// Runs of other characters become one `_`; underscores stay as they are.
+fn escaped(name: &str) -> Option<String> {
+    let splits = |c: char| !(c.is_ascii_alphanumeric() || c == ':' || c == '_');
+    let parts: Vec<&str> = name.split(splits).filter(|part| !part.is_empty()).collect();
+    not_digit_first(parts.join("_"))
+}
+
+/// The name as it is, and behind it what it does not end with yet.
+fn with_suffixes(name: &str, unit: &str, named_as: NamedAs) -> Option<String> {
+    if name.is_empty() {
+        return None;
+    }
+    let (main, per) = unit_parts(unit);
+    let mut name = name.to_owned();
+    if !main.is_empty() && !name.ends_with(&main) {
+        name = format!("{name}_{main}");
+    }
+    if !per.is_empty() {
+        name = ending_with(&name, &format!("per_{per}"));
+    }
+    match named_as {
+        NamedAs::Counter => name = ending_with(&name, "total"),
+        NamedAs::Gauge if unit.trim() == "1" => name = ending_with(&name, "ratio"),
+        _ => {}
+    }
+    Some(name)
+}
+
+/// `name_suffix`; of a name that ends so already, its own suffix goes with the character before it.
+fn ending_with(name: &str, suffix: &str) -> String {
+    let mut rest = name;
+    if let Some(before) = name.strip_suffix(suffix) {
+        let mut chars = before.chars();
+        if chars.next_back().is_some() && !chars.as_str().is_empty() {
+            rest = chars.as_str();
+        }
+    }
+    format!("{rest}_{suffix}")
+}
+
+fn not_digit_first(name: String) -> Option<String> {
+    match name.as_bytes().first() {
+        None => None,
+        Some(b'0'..=b'9') => Some(format!("_{name}")),
+        Some(_) => Some(name),
+    }
+}
+
+fn escaped_with_suffixes(name: &str, unit: &str, named_as: NamedAs) -> Option<String> {
     let mut tokens: Vec<&str> = tokens(name).collect();
     let (main, per) = unit_parts(unit);
     let (main, per) = (clean(&main), clean(per));
@@ -37,11 +98,7 @@ pub(crate) fn metric_name(name: &str, unit: &str, named_as: NamedAs) -> Option<S
     if tokens.is_empty() || self::tokens(name).next().is_none() {
         return None;
     }
-    let joined = tokens.join("_");
-    Some(match joined.as_bytes().first() {
-        Some(b'0'..=b'9') => format!("_{joined}"),
-        _ => joined,
-    })
+    not_digit_first(tokens.join("_"))
 }
 
 /// The unit in Prometheus' words, for metadata: `By/s` is `bytes_per_second`.
@@ -160,15 +217,68 @@ mod tests {
             ("io.time", "ms", Counter, "io_time_milliseconds_total"),
             ("seconds", "s", Counter, "seconds_total"),
         ] {
+            let default = Translation::UnderscoreEscapingWithSuffixes;
             assert_eq!(
-                metric_name(name, unit, named_as).as_deref(),
+                metric_name(default, name, unit, named_as).as_deref(),
                 Some(want),
                 "{name} {unit}"
             );
         }
         for name in ["", "___", ".", "ö"] {
-            assert_eq!(metric_name(name, "s", Counter), None, "{name}");
+            let default = Translation::default();
+            assert_eq!(metric_name(default, name, "s", Counter), None, "{name}");
         }
+    }
+
+    #[test]
+    fn names_of_the_other_translations() {
+        let check = |translation, name, unit, named_as, want: Option<&str>| {
+            let got = metric_name(translation, name, unit, named_as);
+            assert_eq!(got.as_deref(), want, "{translation:?} {name} {unit}");
+        };
+        let utf8 = Translation::NoUtf8EscapingWithSuffixes;
+        for (name, unit, named_as, want) in [
+            (
+                "http.server.request.duration",
+                "s",
+                Other,
+                "http.server.request.duration_seconds",
+            ),
+            ("http_requests_total", "1", Counter, "http_requests_total"),
+            (
+                "database_query_duration_seconds",
+                "s",
+                Other,
+                "database_query_duration_seconds",
+            ),
+            ("crypto.requests.total", "1", Counter, "crypto.requests_total"),
+            ("process.memory.usage", "By", Gauge, "process.memory.usage_bytes"),
+            ("cpu.utilization", "1", Gauge, "cpu.utilization_ratio"),
+            ("disk.io", "By/s", Counter, "disk.io_bytes_per_second_total"),
+            ("queue.size", "{items}", Gauge, "queue.size"),
+            ("queue.depth", "1", Other, "queue.depth"),
+            ("2xx.count", "1", Counter, "2xx.count_total"),
+            ("größe", "m", Gauge, "größe_meters"),
+            ("ütotal", "", Counter, "ütotal_total"),
+            ("aütotal", "", Counter, "a_total"),
+            ("total", "", Counter, "total_total"),
+        ] {
+            check(utf8, name, unit, named_as, Some(want));
+        }
+        let plain = Translation::UnderscoreEscapingWithoutSuffixes;
+        check(
+            plain,
+            "http.server..duration",
+            "s",
+            Counter,
+            Some("http_server_duration"),
+        );
+        check(plain, "a__b.c", "", Gauge, Some("a__b_c"));
+        check(plain, "2xx.count.", "1", Counter, Some("_2xx_count"));
+        check(plain, "...", "", Other, None);
+        let none = Translation::NoTranslation;
+        check(none, "http.server.duration", "s", Counter, Some("http.server.duration"));
+        check(none, "", "s", Counter, None);
     }
 
     #[test]

@@ -1,22 +1,28 @@
-//! OTLP metrics to samples, as Prometheus 3 translates them by default.
+//! OTLP metrics to samples and native histograms, as Prometheus 3 translates them.
 //!
 //! The request is walked on the wire, envelope by envelope: a first look at a message finds what its items need to know
-//! (resource, name, unit, temporality), a second look reads the items. Protobuf allows any order of fields, so the two
-//! looks are not one. Labels go straight from the body into the batch's arena.
+//! (resource, scope, name, unit, temporality), a second look reads the items. Protobuf allows any order of fields, so the
+//! two looks are not one. Labels go straight from the body into the batch's arena.
 //!
-//! Refused, point by point and told to the client: delta and unspecified temporality, exponential histograms, metrics
-//! whose name has no usable character.
+//! Points of delta temporality become totals first (`delta.rs`). Refused, point by point and told to the client:
+//! unspecified temporality, histograms that do not add up, delta points that cannot be added any more, metrics whose name
+//! has no usable character.
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{
-    Exemplar, LabelSet, METRIC_NAME, MetricKind, MetricMetadata, SampleBatch, SeriesIx, TimestampMs, stale_nan,
+    Histogram, HistogramSample, METRIC_NAME, MetricKind, MetricMetadata, SampleBatch, SeriesIx, TimestampMs, stale_nan,
 };
 
 use super::any_value::{ATTRIBUTES_MAX, BadValue, read_pair};
+use super::delta::{Deltas, Total, When};
+use super::metric_exemplar::read_exemplar;
+use super::metric_labels::{Origin, Pair, as_labels, scope_labels};
 use super::metric_names::{NamedAs, metric_name, unit_name};
-use crate::label_names::label_name;
+use super::native::{Explicit, Exponential, Side};
+use super::translation::OtlpMetrics;
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::room::Room;
@@ -28,37 +34,63 @@ const TARGET_INFO: (&str, &str) = ("target_info", "Target metadata");
 const TARGET_INFO_STEP_MS: i64 = 150_000;
 /// Samples of `target_info` in one request; beyond, only the last of each resource is written.
 const TARGET_INFO_SAMPLES_MAX: i64 = 20_000;
-/// Characters of an exemplar's label set, names and values.
-const EXEMPLAR_CHARS_MAX: usize = 128;
 /// Exemplars read of one data point.
 const EXEMPLARS_MAX: usize = 1000;
 /// Bit 0 of a data point's flags: the series ended.
 const NO_RECORDED_VALUE: u64 = 1;
+/// The values of `AggregationTemporality`.
+const DELTA: i32 = 1;
+const CUMULATIVE: i32 = 2;
 
-/// Decodes an `ExportMetricsServiceRequest`. The batch holds at most `bytes_max`.
-pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<(SampleBatch, Report), Refusal> {
-    let mut translation = Translation {
-        batch: SampleBatch::default(),
-        report: Report::default(),
-        room: Room::new(bytes_max),
-        attributes: Vec::new(),
-        pairs: Vec::new(),
-        text: String::new(),
-        exemplars: Vec::new(),
-        target_info_left: TARGET_INFO_SAMPLES_MAX,
-    };
-    for field in Fields::new(request) {
-        let field = field?;
-        if field.number == 1 {
-            translation.resource_metrics(field.bytes()?)?;
-        }
-    }
-    Ok((translation.batch, translation.report))
+/// How metrics are translated, and what their delta streams have counted. Shared by all requests.
+#[derive(Debug, Default)]
+pub(crate) struct Translator {
+    pub options: OtlpMetrics,
+    deltas: Mutex<Deltas>,
 }
 
-type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+impl Translator {
+    /// With nothing counted yet.
+    pub fn new(options: OtlpMetrics) -> Translator {
+        Translator {
+            options,
+            deltas: Mutex::default(),
+        }
+    }
 
-struct Translation<'a> {
+    /// The delta streams.
+    pub fn deltas(&self) -> MutexGuard<'_, Deltas> {
+        // A panic amid an addition spoils one stream's total at most.
+        self.deltas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decodes an `ExportMetricsServiceRequest` that came at `now`, ms. The batch holds at most `bytes_max`.
+    pub fn decode(&self, request: &[u8], now: TimestampMs, bytes_max: usize) -> Result<(SampleBatch, Report), Refusal> {
+        let mut translation = Translation {
+            translator: self,
+            now,
+            batch: SampleBatch::default(),
+            report: Report::default(),
+            room: Room::new(bytes_max),
+            attributes: Vec::new(),
+            pairs: Vec::new(),
+            text: String::new(),
+            exemplars: Vec::new(),
+            target_info_left: TARGET_INFO_SAMPLES_MAX,
+        };
+        for field in Fields::new(request) {
+            let field = field?;
+            if field.number == 1 {
+                translation.resource_metrics(field.bytes()?)?;
+            }
+        }
+        Ok((translation.batch, translation.report))
+    }
+}
+
+struct Translation<'a, 'o> {
+    translator: &'o Translator,
+    now: TimestampMs,
     batch: SampleBatch,
     report: Report,
     room: Room,
@@ -73,20 +105,11 @@ struct Translation<'a> {
     target_info_left: i64,
 }
 
-/// Who the samples come from.
-#[derive(Default)]
-struct Origin<'a> {
-    job: String,
-    instance: String,
-    /// All attributes that do not identify, as labels.
-    info: Vec<Pair<'a>>,
-    /// First and last sample of this resource.
-    seen: Option<(i64, i64)>,
-}
-
 /// A metric, but for its points.
 struct Family<'a> {
     raw_name: Cow<'a, str>,
+    kind: Kind,
+    delta: bool,
     name: String,
     /// `name` with `_sum`, `_count`, `_bucket`, where the kind has them.
     sum: String,
@@ -94,51 +117,124 @@ struct Family<'a> {
     bucket: String,
 }
 
+/// What a metric is; the numbers are those of the fields of `Metric`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Gauge = 5,
+    Counter = 7,
+    UpDown = 70,
+    Histogram = 9,
+    Exponential = 10,
+    Summary = 11,
+}
+
 /// What a data point says beside its attributes and exemplars.
 #[derive(Default)]
 struct Point {
+    /// Begin and end, ns.
+    start_ns: u64,
+    t_ns: u64,
     t: TimestampMs,
     stale: bool,
     value: f64,
     count: u64,
-    sum: Option<f64>,
 }
 
-impl Point {
-    fn or_stale(&self, v: f64) -> f64 {
-        if self.stale { stale_nan() } else { v }
+/// Why a point is not taken.
+enum BadPoint {
+    Value(BadValue),
+    Unfit(String),
+}
+
+impl From<BadValue> for BadPoint {
+    fn from(e: BadValue) -> BadPoint {
+        BadPoint::Value(e)
     }
 }
 
-impl<'a> Translation<'a> {
+impl From<BadWire> for BadPoint {
+    fn from(e: BadWire) -> BadPoint {
+        BadPoint::Value(e.into())
+    }
+}
+
+impl BadPoint {
+    /// What is wrong with the point, in words; an error if it is the whole request.
+    fn of_item(self) -> Result<String, Refusal> {
+        match self {
+            BadPoint::Value(bad) => bad.of_item(),
+            BadPoint::Unfit(words) => Ok(words),
+        }
+    }
+}
+
+impl<'a> Translation<'a, '_> {
     fn resource_metrics(&mut self, message: &'a [u8]) -> Result<(), Refusal> {
-        let mut origin = Origin::default();
         let mut attributes: Vec<Pair<'a>> = Vec::new();
         for field in Fields::new(message) {
             let field = field?;
             if field.number == 1 {
-                for field in Fields::new(field.bytes()?) {
-                    let field = field?;
-                    if field.number == 1 {
-                        self.attribute(field.bytes()?, &mut attributes)?;
-                    }
-                }
+                self.attributes_of(field.bytes()?, 1, &mut attributes)?;
             }
         }
-        origin.fill(attributes);
+        let mut origin = Origin::new(attributes, &self.translator.options);
         for field in Fields::new(message) {
             let field = field?;
             if field.number != 2 {
                 continue;
             }
-            for field in Fields::new(field.bytes()?) {
+            let scope_metrics = field.bytes()?;
+            if self.translator.options.promote_scope_metadata {
+                origin.scope = self.scope(scope_metrics)?;
+            }
+            for field in Fields::new(scope_metrics) {
                 let field = field?;
                 if field.number == 2 {
                     self.metric(field.bytes()?, &mut origin)?;
                 }
             }
         }
+        origin.scope.clear();
+        origin.promoted.clear();
         self.target_info(&origin)
+    }
+
+    /// Labels from the scope of a `ScopeMetrics`.
+    fn scope(&mut self, message: &'a [u8]) -> Result<Vec<Pair<'a>>, Refusal> {
+        let (mut name, mut version, mut schema_url) = (Cow::Borrowed(""), Cow::Borrowed(""), Cow::Borrowed(""));
+        let mut attributes = Vec::new();
+        for field in Fields::new(message) {
+            let field = field?;
+            match field.number {
+                1 => {
+                    let scope = field.bytes()?;
+                    for field in Fields::new(scope) {
+                        let field = field?;
+                        match field.number {
+                            1 => name = field.text()?,
+                            2 => version = field.text()?,
+                            _ => {}
+                        }
+                    }
+                    self.attributes_of(scope, 3, &mut attributes)?;
+                }
+                3 => schema_url = field.text()?,
+                _ => {}
+            }
+        }
+        let options = &self.translator.options;
+        Ok(scope_labels(name, version, schema_url, attributes, options))
+    }
+
+    /// Attributes of a resource or scope, in the fields of this number.
+    fn attributes_of(&mut self, message: &'a [u8], number: u32, out: &mut Vec<Pair<'a>>) -> Result<(), Refusal> {
+        for field in Fields::new(message) {
+            let field = field?;
+            if field.number == number {
+                self.attribute(field.bytes()?, out)?;
+            }
+        }
+        Ok(())
     }
 
     fn metric(&mut self, message: &'a [u8], origin: &mut Origin<'a>) -> Result<(), Refusal> {
@@ -154,7 +250,7 @@ impl<'a> Translation<'a> {
                 _ => {}
             }
         }
-        let Some((kind, data)) = data else { return Ok(()) };
+        let Some((number, data)) = data else { return Ok(()) };
         let mut points = 0;
         let mut temporality = 0;
         let mut monotonic = false;
@@ -162,8 +258,8 @@ impl<'a> Translation<'a> {
             let field = field?;
             match field.number {
                 1 => points += 1,
-                2 if matches!(kind, 7 | 9 | 10) => temporality = field.int32()?,
-                3 if kind == 7 => monotonic = field.varint()? != 0,
+                2 if matches!(number, 7 | 9 | 10) => temporality = field.int32()?,
+                3 if number == 7 => monotonic = field.varint()? != 0,
                 _ => {}
             }
         }
@@ -171,28 +267,39 @@ impl<'a> Translation<'a> {
         if points == 0 {
             return Ok(());
         }
-        if let Some(reason) = refused_kind(kind, temporality) {
+        let kind = match number {
+            5 => Kind::Gauge,
+            7 if monotonic => Kind::Counter,
+            7 => Kind::UpDown,
+            9 => Kind::Histogram,
+            10 => Kind::Exponential,
+            _ => Kind::Summary,
+        };
+        let options = &self.translator.options;
+        if let Some(reason) = refused_temporality(kind, temporality, options.convert_delta) {
             self.report.reject(points, || format!("{name}: {reason}"));
             return Ok(());
         }
         let (named_as, metric_kind) = match kind {
-            5 => (NamedAs::Gauge, MetricKind::Gauge),
-            7 if monotonic => (NamedAs::Counter, MetricKind::Counter),
-            7 => (NamedAs::Other, MetricKind::Gauge),
-            9 => (NamedAs::Other, MetricKind::Histogram),
-            _ => (NamedAs::Other, MetricKind::Summary),
+            Kind::Gauge => (NamedAs::Gauge, MetricKind::Gauge),
+            Kind::Counter => (NamedAs::Counter, MetricKind::Counter),
+            Kind::UpDown => (NamedAs::Other, MetricKind::Gauge),
+            Kind::Histogram | Kind::Exponential => (NamedAs::Other, MetricKind::Histogram),
+            Kind::Summary => (NamedAs::Other, MetricKind::Summary),
         };
-        let Some(translated) = metric_name(&name, &unit, named_as) else {
+        let Some(translated) = metric_name(options.translation_strategy, &name, &unit, named_as) else {
             self.report.reject(points, || {
                 format!("metric name {name:?} has no letter or digit to make a Prometheus name of")
             });
             return Ok(());
         };
         let derived = |suffix| match kind {
-            9 | 11 => format!("{translated}{suffix}"),
+            Kind::Histogram | Kind::Summary => format!("{translated}{suffix}"),
             _ => String::new(),
         };
         let family = Family {
+            kind,
+            delta: temporality == DELTA && kind.has_temporality(),
             sum: derived("_sum"),
             count: derived("_count"),
             bucket: derived("_bucket"),
@@ -215,9 +322,10 @@ impl<'a> Translation<'a> {
             }
             let point = field.bytes()?;
             let taken = match kind {
-                9 => self.histogram(point, &family, origin),
-                11 => self.summary(point, &family, origin),
-                _ => self.number(point, &family, origin, metric_kind == MetricKind::Counter),
+                Kind::Histogram => self.histogram(point, &family, origin),
+                Kind::Exponential => self.exponential(point, &family, origin),
+                Kind::Summary => self.summary(point, &family, origin),
+                Kind::Gauge | Kind::Counter | Kind::UpDown => self.number(point, &family, origin),
             };
             match taken {
                 Ok(t) => origin.saw(t),
@@ -231,13 +339,7 @@ impl<'a> Translation<'a> {
         Ok(())
     }
 
-    fn number(
-        &mut self,
-        message: &'a [u8],
-        family: &Family<'a>,
-        origin: &Origin<'a>,
-        counter: bool,
-    ) -> Result<TimestampMs, BadValue> {
+    fn number(&mut self, message: &'a [u8], family: &Family<'a>, origin: &Origin<'a>) -> Result<TimestampMs, BadPoint> {
         self.begin_point();
         let mut point = Point::default();
         for field in Fields::new(message) {
@@ -245,14 +347,28 @@ impl<'a> Translation<'a> {
             match field.number {
                 4 => point.value = field.double()?,
                 6 => point.value = field.fixed64()? as i64 as f64,
-                5 if counter => self.keep_exemplar(field.bytes()?),
+                5 if family.kind != Kind::Gauge => self.keep_exemplar(field.bytes()?),
                 7 => self.point_attribute(field.bytes()?)?,
                 8 => point.stale = field.varint()? & NO_RECORDED_VALUE != 0,
                 _ => point.see_time(field)?,
             }
         }
         self.finish_attributes();
-        let series = self.sample(&family.name, None, origin, point.t, point.or_stale(point.value));
+        let series = self.series(&family.name, None, origin);
+        if family.delta && !point.stale {
+            let monotonic = family.kind == Kind::Counter;
+            let change = Total::Sum {
+                value: point.value,
+                monotonic,
+            };
+            if let Total::Sum { value, .. } = self.total(series, &mut point, change)? {
+                point.value = value;
+            }
+        }
+        if family.kind != Kind::Counter {
+            point.start_ns = 0;
+        }
+        self.put(series, &point, point.value);
         for at in 0..self.exemplars.len() {
             let exemplar = read_exemplar(self.exemplars[at], point.t)?;
             self.batch.exemplar(series, exemplar);
@@ -265,18 +381,17 @@ impl<'a> Translation<'a> {
         message: &'a [u8],
         family: &Family<'a>,
         origin: &Origin<'a>,
-    ) -> Result<TimestampMs, BadValue> {
+    ) -> Result<TimestampMs, BadPoint> {
         self.begin_point();
         let mut point = Point::default();
-        let mut counts: Vec<u64> = Vec::new();
-        let mut bounds: Vec<f64> = Vec::new();
+        let mut explicit = Explicit::default();
         for field in Fields::new(message) {
             let field = field?;
             match field.number {
-                4 => point.count = field.fixed64()?,
-                5 => point.sum = Some(field.double()?),
-                6 => field.each_fixed64(|count| counts.push(count))?,
-                7 => field.each_fixed64(|bound| bounds.push(f64::from_bits(bound)))?,
+                4 => explicit.count = field.fixed64()?,
+                5 => explicit.sum = Some(field.double()?),
+                6 => field.each_fixed64(|count| explicit.counts.push(count))?,
+                7 => field.each_fixed64(|bound| explicit.bounds.push(f64::from_bits(bound)))?,
                 8 => self.keep_exemplar(field.bytes()?),
                 9 => self.point_attribute(field.bytes()?)?,
                 10 => point.stale = field.varint()? & NO_RECORDED_VALUE != 0,
@@ -284,30 +399,55 @@ impl<'a> Translation<'a> {
             }
         }
         self.finish_attributes();
-        if let Some(sum) = point.sum {
-            self.sample(&family.sum, None, origin, point.t, point.or_stale(sum));
+        if family.delta && !point.stale {
+            let series = self.series(&family.name, None, origin);
+            let change = Total::Explicit(std::mem::take(&mut explicit));
+            if let Total::Explicit(total) = self.total(series, &mut point, change)? {
+                explicit = total;
+            }
         }
-        self.sample(&family.count, None, origin, point.t, point.or_stale(point.count as f64));
+        if self.translator.options.convert_histograms_to_nhcb {
+            let histogram = if point.stale {
+                Histogram::stale()
+            } else {
+                explicit.to_native().map_err(BadPoint::Unfit)?
+            };
+            return self.native(histogram, &point, family, origin);
+        }
+        self.buckets(&explicit, &point, family, origin)
+    }
+
+    /// A histogram as series, one for each bucket.
+    fn buckets(
+        &mut self,
+        explicit: &Explicit,
+        point: &Point,
+        family: &Family<'a>,
+        origin: &Origin<'a>,
+    ) -> Result<TimestampMs, BadPoint> {
+        if let Some(sum) = explicit.sum {
+            self.sample(&family.sum, None, origin, point, sum);
+        }
+        self.sample(&family.count, None, origin, point, explicit.count as f64);
         let mut buckets: Vec<(f64, SeriesIx)> = Vec::new();
         let mut cumulative = 0u64;
         let mut text = std::mem::take(&mut self.text);
-        for (&bound, &count) in bounds.iter().zip(&counts) {
+        for (&bound, &count) in explicit.bounds.iter().zip(&explicit.counts) {
             cumulative = cumulative.saturating_add(count);
             if !bound.is_finite() {
                 continue;
             }
             text.clear();
             let _ = write!(text, "{bound}");
-            let value = point.or_stale(cumulative as f64);
-            let series = self.sample(&family.bucket, Some(("le", &text)), origin, point.t, value);
+            let series = self.sample(&family.bucket, Some(("le", &text)), origin, point, cumulative as f64);
             if !self.exemplars.is_empty() {
                 buckets.push((bound, series));
             }
             self.room.check(self.batch.bytes()).map_err(BadValue::Room)?;
         }
         self.text = text;
-        let value = point.or_stale(point.count as f64);
-        let infinite = self.sample(&family.bucket, Some(("le", "+Inf")), origin, point.t, value);
+        let le = Some(("le", "+Inf"));
+        let infinite = self.sample(&family.bucket, le, origin, point, explicit.count as f64);
         self.bucket_exemplars(&buckets, infinite, point.t)?;
         Ok(point.t)
     }
@@ -332,12 +472,93 @@ impl<'a> Translation<'a> {
         Ok(())
     }
 
+    fn exponential(
+        &mut self,
+        message: &'a [u8],
+        family: &Family<'a>,
+        origin: &Origin<'a>,
+    ) -> Result<TimestampMs, BadPoint> {
+        self.begin_point();
+        let mut point = Point::default();
+        let mut sent = Exponential::default();
+        for field in Fields::new(message) {
+            let field = field?;
+            match field.number {
+                1 => self.point_attribute(field.bytes()?)?,
+                4 => sent.count = field.fixed64()?,
+                5 => sent.sum = Some(field.double()?),
+                6 => sent.scale = field.sint32()?,
+                7 => sent.zero_count = field.fixed64()?,
+                8 => sent.positive = Side::read(field.bytes()?)?,
+                9 => sent.negative = Side::read(field.bytes()?)?,
+                10 => point.stale = field.varint()? & NO_RECORDED_VALUE != 0,
+                11 => self.keep_exemplar(field.bytes()?),
+                14 => sent.zero_threshold = field.double()?,
+                _ => point.see_time(field)?,
+            }
+        }
+        self.finish_attributes();
+        if point.stale {
+            return self.native(Histogram::stale(), &point, family, origin);
+        }
+        if sent.count == 0 && sent.sum.is_some_and(|sum| sum != 0.0) {
+            let name = &family.raw_name;
+            self.report
+                .warn(|| format!("{name}: a histogram without observations has a sum"));
+        }
+        let mut histogram = sent.to_native().map_err(BadPoint::Unfit)?;
+        if family.delta {
+            let series = self.series(&family.name, None, origin);
+            match self.total(series, &mut point, Total::Native(Box::new(histogram)))? {
+                Total::Native(total) => histogram = *total,
+                Total::Sum { .. } | Total::Explicit(_) => return Ok(point.t),
+            }
+        }
+        self.native(histogram, &point, family, origin)
+    }
+
+    /// A histogram as one series of native histograms.
+    fn native(
+        &mut self,
+        histogram: Histogram,
+        point: &Point,
+        family: &Family<'a>,
+        origin: &Origin<'a>,
+    ) -> Result<TimestampMs, BadPoint> {
+        let series = self.series(&family.name, None, origin);
+        let sample = HistogramSample {
+            t: point.t,
+            start: point.start().unwrap_or_default(),
+            histogram: Arc::new(histogram),
+        };
+        self.batch.histogram(series, sample);
+        for at in 0..self.exemplars.len() {
+            let exemplar = read_exemplar(self.exemplars[at], point.t)?;
+            self.batch.exemplar(series, exemplar);
+        }
+        Ok(point.t)
+    }
+
+    /// What a delta stream has counted with this point's change; the point's start becomes the stream's.
+    fn total(&mut self, series: SeriesIx, point: &mut Point, change: Total) -> Result<Total, BadPoint> {
+        let when = When {
+            start: point.start_ns,
+            t: point.t_ns,
+            came: self.now.0,
+        };
+        let mut deltas = self.translator.deltas();
+        let (total, start) =
+            (deltas.add(self.batch.labels(series).0, when, change)).map_err(|why| BadPoint::Unfit(why.to_string()))?;
+        point.start_ns = start;
+        Ok(total.clone())
+    }
+
     fn summary(
         &mut self,
         message: &'a [u8],
         family: &Family<'a>,
         origin: &Origin<'a>,
-    ) -> Result<TimestampMs, BadValue> {
+    ) -> Result<TimestampMs, BadPoint> {
         self.begin_point();
         let mut point = Point::default();
         let mut quantiles: Vec<(f64, f64)> = Vec::new();
@@ -353,19 +574,13 @@ impl<'a> Translation<'a> {
             }
         }
         self.finish_attributes();
-        self.sample(&family.sum, None, origin, point.t, point.or_stale(point.value));
-        self.sample(&family.count, None, origin, point.t, point.or_stale(point.count as f64));
+        self.sample(&family.sum, None, origin, &point, point.value);
+        self.sample(&family.count, None, origin, &point, point.count as f64);
         let mut text = std::mem::take(&mut self.text);
         for (quantile, value) in quantiles {
             text.clear();
             let _ = write!(text, "{quantile}");
-            self.sample(
-                &family.name,
-                Some(("quantile", &text)),
-                origin,
-                point.t,
-                point.or_stale(value),
-            );
+            self.sample(&family.name, Some(("quantile", &text)), origin, &point, value);
             self.room.check(self.batch.bytes()).map_err(BadValue::Room)?;
         }
         self.text = text;
@@ -390,7 +605,8 @@ impl<'a> Translation<'a> {
                 help: help.to_owned(),
             },
         );
-        let series = self.sample(name, None, origin, TimestampMs(last), 1.0);
+        let series = self.series(name, None, origin);
+        self.batch.sample(series, TimestampMs(last), 1.0);
         let steps = (last.saturating_sub(first) - 1).div_euclid(TARGET_INFO_STEP_MS) + 1;
         if (1..=self.target_info_left).contains(&steps) {
             self.target_info_left -= steps;
@@ -441,119 +657,95 @@ impl<'a> Translation<'a> {
 
     fn finish_attributes(&mut self) {
         let attributes = std::mem::take(&mut self.attributes);
-        self.attributes = as_labels(attributes);
+        self.attributes = as_labels(attributes, &self.translator.options);
     }
 
-    /// Adds a series with the current point's labels, and its sample. The later label of one name wins, so the order
-    /// here is the order of precedence: attributes, job and instance, `le` or `quantile`, the metric's name.
-    fn sample(
-        &mut self,
-        name: &str,
-        extra: Option<(&str, &str)>,
-        origin: &Origin<'a>,
-        t: TimestampMs,
-        v: f64,
-    ) -> SeriesIx {
+    /// Adds a series with the current point's labels. The later label of one name wins, so the order here is the order
+    /// of precedence.
+    fn series(&mut self, name: &str, extra: Option<(&str, &str)>, origin: &Origin<'a>) -> SeriesIx {
         let mut pairs = recycled(std::mem::take(&mut self.pairs));
-        pairs.extend(self.attributes.iter().map(|(n, v)| (n.as_ref(), v.as_ref())));
+        let own = origin.promoted.iter().chain(&self.attributes);
+        pairs.extend(own.map(|(n, v)| (n.as_ref(), v.as_ref())));
         for (label, value) in [("job", origin.job.as_str()), ("instance", origin.instance.as_str())] {
             if !value.is_empty() {
                 pairs.push((label, value));
             }
         }
+        pairs.extend(origin.scope.iter().map(|(n, v)| (n.as_ref(), v.as_ref())));
         pairs.extend(extra);
         pairs.push((METRIC_NAME, name));
         let series = self.batch.series(&mut pairs);
         self.pairs = recycled(pairs);
-        self.batch.sample(series, t, v);
         series
+    }
+
+    /// Adds a series and its sample at the point's time.
+    fn sample(
+        &mut self,
+        name: &str,
+        extra: Option<(&str, &str)>,
+        origin: &Origin<'a>,
+        point: &Point,
+        v: f64,
+    ) -> SeriesIx {
+        let series = self.series(name, extra, origin);
+        self.put(series, point, v);
+        series
+    }
+
+    fn put(&mut self, series: SeriesIx, point: &Point, v: f64) {
+        let v = if point.stale { stale_nan() } else { v };
+        match point.start() {
+            Some(start) => self.batch.sample_from(series, point.t, v, start),
+            None => self.batch.sample(series, point.t, v),
+        }
     }
 }
 
 /// Memory of a family's metadata beside its texts, about.
 const METADATA_BYTES: usize = 96;
 
-impl<'a> Origin<'a> {
-    fn fill(&mut self, attributes: Vec<Pair<'a>>) {
-        let text = |key: &str| {
-            let found = attributes.iter().rev().find(|(k, _)| k == key);
-            found.map_or("", |(_, value)| value.as_ref())
-        };
-        let (namespace, name) = (text("service.namespace"), text("service.name"));
-        self.job = match (namespace.is_empty(), name.is_empty()) {
-            (_, true) => String::new(),
-            (true, false) => name.to_owned(),
-            (false, false) => format!("{namespace}/{name}"),
-        };
-        self.instance = text("service.instance.id").to_owned();
-        let identifying = ["service.namespace", "service.name", "service.instance.id"];
-        self.info = attributes;
-        self.info
-            .retain(|(key, value)| !identifying.contains(&key.as_ref()) && !value.is_empty());
-        self.info = as_labels(std::mem::take(&mut self.info));
-    }
-
-    fn saw(&mut self, t: TimestampMs) {
-        let (first, last) = self.seen.unwrap_or((t.0, t.0));
-        self.seen = Some((first.min(t.0), last.max(t.0)));
+impl Kind {
+    fn has_temporality(self) -> bool {
+        !matches!(self, Kind::Gauge | Kind::Summary)
     }
 }
 
 impl Point {
     fn see_time(&mut self, field: Field<'_>) -> Result<(), BadWire> {
-        if field.number == 3 {
-            self.t = ms_of(field.fixed64()?);
+        match field.number {
+            2 => self.start_ns = field.fixed64()?,
+            3 => {
+                self.t_ns = field.fixed64()?;
+                self.t = ms_of(self.t_ns);
+            }
+            _ => {}
         }
         Ok(())
     }
+
+    /// When the counting began, if that is known and makes sense.
+    fn start(&self) -> Option<TimestampMs> {
+        let start = ms_of(self.start_ns);
+        (start.0 > 0 && start <= self.t && !self.stale).then_some(start)
+    }
 }
 
-fn ms_of(unix_nano: u64) -> TimestampMs {
+/// The millisecond of an OTLP time.
+pub(crate) fn ms_of(unix_nano: u64) -> TimestampMs {
     TimestampMs((unix_nano / 1_000_000) as i64)
 }
 
-fn refused_kind(kind: u32, temporality: i32) -> Option<&'static str> {
-    match (kind, temporality) {
-        (10, _) => Some(
-            "exponential histograms are not stored by this version; configure the explicit bucket histogram aggregation",
+fn refused_temporality(kind: Kind, temporality: i32, convert_delta: bool) -> Option<&'static str> {
+    match temporality {
+        _ if !kind.has_temporality() => None,
+        CUMULATIVE => None,
+        DELTA if convert_delta => None,
+        DELTA => Some(
+            "delta temporality is not converted (--otlp-convert-delta off); set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative",
         ),
-        (7 | 9, 1) => Some(
-            "delta temporality is not converted by this version; set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative",
-        ),
-        (7 | 9, 2) | (5 | 11, _) => None,
-        _ => Some("aggregation temporality is unspecified; it must be cumulative"),
+        _ => Some("aggregation temporality is unspecified; it must be cumulative or delta"),
     }
-}
-
-/// Attributes as labels: keys sanitised, of equal keys the last value, keys that fall together joined by `;` in the
-/// order of the keys. `__name__` is not theirs to give.
-fn as_labels(mut attributes: Vec<Pair<'_>>) -> Vec<Pair<'_>> {
-    let plain = |(key, _): &Pair<'_>| matches!(label_name(Cow::Borrowed(key)), Cow::Borrowed(_));
-    if attributes.is_sorted_by(|a, b| a.0 < b.0) && attributes.iter().all(plain) {
-        attributes.retain(|(key, _)| key != METRIC_NAME);
-        return attributes;
-    }
-    attributes.sort_by(|a, b| a.0.cmp(&b.0));
-    // Of equal keys the last stays.
-    attributes.reverse();
-    attributes.dedup_by(|a, b| a.0 == b.0);
-    attributes.reverse();
-    let mut labels: Vec<Pair<'_>> = attributes
-        .into_iter()
-        .map(|(key, value)| (label_name(key), value))
-        .collect();
-    labels.retain(|(name, _)| name != METRIC_NAME && !name.is_empty());
-    labels.sort_by(|a, b| a.0.cmp(&b.0));
-    labels.dedup_by(|later, first| {
-        let collides = later.0 == first.0;
-        if collides {
-            let joined = first.1.to_mut();
-            joined.push(';');
-            joined.push_str(&later.1);
-        }
-        collides
-    });
-    labels
 }
 
 fn read_quantile(message: &[u8]) -> Result<(f64, f64), BadWire> {
@@ -567,46 +759,6 @@ fn read_quantile(message: &[u8]) -> Result<(f64, f64), BadWire> {
         }
     }
     Ok((quantile, value))
-}
-
-/// The ids come first and always; the filtered attributes only if all of it stays within the bound.
-fn read_exemplar(message: &[u8], sample_t: TimestampMs) -> Result<Exemplar, BadValue> {
-    let (mut t, mut value) = (TimestampMs(0), 0.0);
-    let (mut span_id, mut trace_id): (&[u8], &[u8]) = (&[], &[]);
-    let mut labels: Vec<Pair<'_>> = Vec::new();
-    for field in Fields::new(message) {
-        let field = field?;
-        match field.number {
-            2 => t = ms_of(field.fixed64()?),
-            3 => value = field.double()?,
-            6 => value = field.fixed64()? as i64 as f64,
-            4 => span_id = field.bytes()?,
-            5 => trace_id = field.bytes()?,
-            7 if labels.len() < EXEMPLAR_CHARS_MAX => {
-                let (key, value) = read_pair(field.bytes()?)?;
-                labels.push((key, value.into_text()?));
-            }
-            _ => {}
-        }
-    }
-    let mut ids: Vec<Pair<'_>> = Vec::new();
-    if let Some(id) = model::TraceId::from_wire(trace_id) {
-        ids.push((Cow::Borrowed("trace_id"), Cow::Owned(id.to_string())));
-    }
-    if let Some(id) = model::SpanId::from_wire(span_id) {
-        ids.push((Cow::Borrowed("span_id"), Cow::Owned(id.to_string())));
-    }
-    let chars = |(name, value): &Pair<'_>| name.chars().count() + value.chars().count();
-    let total: usize = ids.iter().chain(&labels).map(chars).sum();
-    if total > EXEMPLAR_CHARS_MAX {
-        labels.clear();
-    }
-    labels.append(&mut ids);
-    Ok(Exemplar {
-        labels: LabelSet::from_pairs(labels),
-        value,
-        t: if t.0 == 0 { sample_t } else { t },
-    })
 }
 
 /// The same allocation for pairs of another lifetime.

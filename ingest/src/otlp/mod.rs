@@ -5,15 +5,21 @@
 
 mod answer;
 mod any_value;
+mod delta;
+mod delta_file;
 pub(crate) mod grpc;
 mod json;
 mod logs;
+mod metric_exemplar;
+mod metric_labels;
 mod metric_names;
 mod metrics;
+mod native;
 pub(crate) mod routes;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod translation;
 
 use bytes::Bytes;
 use model::{LogBatch, SampleBatch, Signal, SpanBatch};
@@ -25,6 +31,10 @@ use crate::counters::Receiver;
 use crate::entry_limits::bad_time;
 use crate::refusal::Refusal;
 use crate::report::Report;
+
+pub(crate) use delta_file::{keep, restore};
+pub(crate) use metrics::Translator;
+pub use translation::{OtlpMetrics, Translation};
 
 /// How a request is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +65,7 @@ async fn store(
     let now = shared.sink.now();
     let bytes_max = shared.options.body_bytes_max;
     let unfolded_max = bytes_max.saturating_mul(UNFOLD_MAX);
+    let parts = shared.clone();
     let decode = move |plain: &[u8]| {
         let rewritten;
         let request = match encoding {
@@ -66,7 +77,7 @@ async fn store(
         };
         Ok(match signal {
             Signal::Metrics => {
-                let (batch, report) = metrics::decode(request, unfolded_max)?;
+                let (batch, report) = parts.otlp.decode(request, now.floor_ms(), unfolded_max)?;
                 (Batch::Samples(batch), report)
             }
             Signal::Logs => {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use model::{BadHistogram, BucketSpan, Buckets, Histogram, HistogramSample, ResetHint, TimestampMs};
 
-use crate::wire::{BadWire, Field, Fields, unzigzag};
+use crate::wire::{BadWire, Field, Fields, put_bytes, put_fixed64, put_number, put_varint, unzigzag};
 
 /// Buckets of one side that are read; schema 8 spans a factor of 2^256 with them.
 const BUCKETS_MAX: usize = 65_536;
@@ -152,6 +152,63 @@ pub(crate) fn check_count(histogram: &Histogram) -> Result<(), Unfit> {
     Err(Unfit::Count(buckets, held, histogram.count))
 }
 
+fn zigzag(v: i64) -> u64 {
+    (v << 1 ^ v >> 63) as u64
+}
+
+/// A histogram message, integer or float, as a sender writes it.
+pub(crate) fn write_histogram(h: &Histogram, t: i64, start: i64, is_float: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    if is_float {
+        put_fixed64(&mut out, 2, h.count.to_bits());
+        put_fixed64(&mut out, 7, h.zero_count.to_bits());
+    } else {
+        put_number(&mut out, 1, h.count as u64);
+        put_number(&mut out, 6, h.zero_count as u64);
+    }
+    put_fixed64(&mut out, 3, h.sum.to_bits());
+    put_number(&mut out, 4, zigzag(i64::from(h.schema)));
+    put_fixed64(&mut out, 5, h.zero_threshold.to_bits());
+    for (first, side) in [(8, &h.negative), (11, &h.positive)] {
+        for s in &side.spans {
+            let mut span = Vec::new();
+            put_number(&mut span, 1, zigzag(i64::from(s.offset)));
+            put_number(&mut span, 2, u64::from(s.length));
+            put_bytes(&mut out, first, &span);
+        }
+        let mut packed = Vec::new();
+        if is_float {
+            side.counts
+                .iter()
+                .for_each(|c| packed.extend_from_slice(&c.to_le_bytes()));
+            put_bytes(&mut out, first + 2, &packed);
+        } else {
+            let mut last = 0;
+            for c in &side.counts {
+                put_varint(&mut packed, zigzag(*c as i64 - last));
+                last = *c as i64;
+            }
+            put_bytes(&mut out, first + 1, &packed);
+        }
+    }
+    let hint = [
+        ResetHint::Unknown,
+        ResetHint::Reset,
+        ResetHint::NotReset,
+        ResetHint::Gauge,
+    ];
+    put_number(
+        &mut out,
+        14,
+        hint.iter().position(|r| *r == h.reset).unwrap_or(0) as u64,
+    );
+    put_number(&mut out, 15, t as u64);
+    let bounds: Vec<u8> = h.bounds.iter().flat_map(|b| b.to_le_bytes()).collect();
+    put_bytes(&mut out, 16, &bounds);
+    put_number(&mut out, 17, start as u64);
+    out
+}
+
 impl Side {
     fn len(&self) -> usize {
         self.spans.len().max(self.whole.len()).max(self.floats.len())
@@ -197,60 +254,6 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{put_bytes, put_fixed64, put_number, put_varint};
-
-    fn zigzag(v: i64) -> u64 {
-        (v << 1 ^ v >> 63) as u64
-    }
-
-    /// A histogram message, integer or float, as a sender writes it.
-    pub fn message(h: &Histogram, t: i64, start: i64, is_float: bool) -> Vec<u8> {
-        let mut out = Vec::new();
-        if is_float {
-            put_fixed64(&mut out, 2, h.count.to_bits());
-            put_fixed64(&mut out, 7, h.zero_count.to_bits());
-        } else {
-            put_number(&mut out, 1, h.count as u64);
-            put_number(&mut out, 6, h.zero_count as u64);
-        }
-        put_fixed64(&mut out, 3, h.sum.to_bits());
-        put_number(&mut out, 4, zigzag(i64::from(h.schema)));
-        put_fixed64(&mut out, 5, h.zero_threshold.to_bits());
-        for (first, side) in [(8, &h.negative), (11, &h.positive)] {
-            for s in &side.spans {
-                let mut span = Vec::new();
-                put_number(&mut span, 1, zigzag(i64::from(s.offset)));
-                put_number(&mut span, 2, u64::from(s.length));
-                put_bytes(&mut out, first, &span);
-            }
-            let mut packed = Vec::new();
-            if is_float {
-                side.counts
-                    .iter()
-                    .for_each(|c| packed.extend_from_slice(&c.to_le_bytes()));
-                put_bytes(&mut out, first + 2, &packed);
-            } else {
-                let mut last = 0;
-                for c in &side.counts {
-                    put_varint(&mut packed, zigzag(*c as i64 - last));
-                    last = *c as i64;
-                }
-                put_bytes(&mut out, first + 1, &packed);
-            }
-        }
-        let hint = [
-            ResetHint::Unknown,
-            ResetHint::Reset,
-            ResetHint::NotReset,
-            ResetHint::Gauge,
-        ];
-        put_number(&mut out, 14, hint.iter().position(|r| *r == h.reset).unwrap() as u64);
-        put_number(&mut out, 15, t as u64);
-        let bounds: Vec<u8> = h.bounds.iter().flat_map(|b| b.to_le_bytes()).collect();
-        put_bytes(&mut out, 16, &bounds);
-        put_number(&mut out, 17, start as u64);
-        out
-    }
 
     /// A sound histogram: 1 in the zero bucket, 2 and 3 above, 4 below.
     pub fn sound() -> Histogram {
@@ -277,7 +280,7 @@ pub(crate) mod tests {
     }
 
     fn read(h: &Histogram, is_float: bool) -> Result<HistogramSample, Unfit> {
-        read_histogram(&message(h, 5, 3, is_float)).unwrap()
+        read_histogram(&write_histogram(h, 5, 3, is_float)).unwrap()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use http::{Request, StatusCode, header};
 use model::Histogram;
 use storage::AppendError;
 
-use super::histogram::tests as histogram;
+use super::histogram::{tests as histogram, write_histogram};
 use super::version1::tests::{request, series};
 use super::version2::tests as v2;
 use crate::shelf::{BODY_BYTES_MAX, ingest, post, send};
@@ -145,12 +145,12 @@ async fn unusable_labels_are_skipped_and_refused_times_are_told() {
 async fn native_histograms_are_stored_and_unfit_ones_told() {
     let (ingest, shelf) = ingest();
     let router = ingest.prometheus_router();
-    let fit = histogram::message(&histogram::sound(), 1000, 0, false);
+    let fit = write_histogram(&histogram::sound(), 1000, 0, false);
     let unfit = Histogram {
         count: 11.0,
         ..histogram::sound()
     };
-    let unfit = histogram::message(&unfit, 2000, 0, false);
+    let unfit = write_histogram(&unfit, 2000, 0, false);
     let of = |messages: &[&Vec<u8>]| {
         let mut series = series(&[("__name__", "h")], &[]);
         messages.iter().for_each(|m| put_bytes(&mut series, 4, m));
@@ -256,7 +256,7 @@ async fn written_counts_are_what_was_written() {
         "trace_id",
     ];
     let one = |labels: &[u32]| v2::series(labels, &[(1, 1.0)]);
-    let h = |h: &Histogram| v2::with_histogram(v2::series(&[1, 2], &[]), &histogram::message(h, 1, 0, false));
+    let h = |h: &Histogram| v2::with_histogram(v2::series(&[1, 2], &[]), &write_histogram(h, 1, 0, false));
     let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -0.0].map(f64::to_bits);
     let odd: Vec<(i64, f64)> = odd.iter().zip(1..).map(|(v, t)| (t, f64::from_bits(*v))).collect();
     let custom = Histogram {
@@ -306,7 +306,7 @@ async fn written_counts_are_what_was_written() {
         (
             "both kinds and an exemplar",
             vec![v2::with_exemplar(
-                v2::with_histogram(one(&[1, 2]), &histogram::message(&custom, 2, 0, true)),
+                v2::with_histogram(one(&[1, 2]), &write_histogram(&custom, 2, 0, true)),
                 &[8, 2],
             )],
             (OK, [1, 1, 1]),
@@ -330,7 +330,7 @@ async fn starts_are_kept() {
         put_number(&mut sample, 3, start);
         put_bytes(&mut one, 2, &sample);
     }
-    let one = v2::with_histogram(one, &histogram::message(&histogram::sound(), 6000, 1500, false));
+    let one = v2::with_histogram(one, &write_histogram(&histogram::sound(), 6000, 1500, false));
     let body = snappy(&v2::request(&symbols, &[one]));
     let (status, ..) = post(&ingest.prometheus_router(), "/api/v1/write", &V2, body).await;
     assert_eq!(status, StatusCode::NO_CONTENT);

@@ -13,8 +13,8 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::{
-    Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric,
-    number_data_point,
+    Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, Metric,
+    NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point, metric, number_data_point,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -22,7 +22,8 @@ use prost::Message;
 use storage::AppendError;
 use tonic::codec::CompressionEncoding;
 
-use crate::shelf::{BODY_BYTES_MAX, NOW, Shelf, ingest, post, send};
+use crate::shelf::{BODY_BYTES_MAX, NOW, Shelf, ingest, ingest_over, post, send};
+use crate::{OtlpMetrics, Translation};
 
 mod of_anything;
 mod of_logs;

@@ -1,6 +1,6 @@
 //! Noise, damage and truncation, for all three signals.
 
-use model::Signal;
+use model::{Signal, TimestampMs};
 use proptest::prelude::*;
 
 use super::*;
@@ -9,7 +9,7 @@ use crate::otlp::{json, logs, metrics, traces};
 const ROOM: usize = 1 << 20;
 
 fn decode_all(bytes: &[u8]) {
-    let _ = metrics::decode(bytes, ROOM);
+    let _ = metrics::Translator::default().decode(bytes, TimestampMs(1), ROOM);
     let _ = logs::decode(bytes, NOW, ROOM);
     let _ = traces::decode(bytes, ROOM);
 }
@@ -55,7 +55,12 @@ fn truncated_requests_are_bad() {
     };
     let whole = json::to_protobuf(text.as_bytes(), Signal::Metrics).unwrap();
     for len in (1..whole.len()).step_by(7) {
-        assert!(metrics::decode(&whole[..len], ROOM).is_err(), "{len}");
+        assert!(
+            metrics::Translator::default()
+                .decode(&whole[..len], TimestampMs(1), ROOM)
+                .is_err(),
+            "{len}"
+        );
     }
     let text = corpus("otlp_logs.json").unwrap();
     let whole = json::to_protobuf(text.as_bytes(), Signal::Logs).unwrap();

@@ -494,6 +494,7 @@ fn push_request(record: &Json) -> anyhow::Result<()> {
         storage.clone(),
         ingest::Options {
             body_bytes_max: 1 << 20,
+            otlp_metrics: ingest::OtlpMetrics::default(),
         },
     );
     let plain = text(record, "body")?.as_bytes();
