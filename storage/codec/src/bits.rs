@@ -5,6 +5,14 @@
 
 use crate::Malformed;
 
+/// Bits of a varbit number, by the ones before it: small numbers are short, every number fits.
+///
+/// ```text
+/// 0        0                  110     + 6 bits    11110    + 12 bits    1111110  + 25 bits    11111111 + 64 bits
+/// 10       + 3 bits           1110    + 9 bits    111110   + 18 bits    11111110 + 40 bits
+/// ```
+const VARBIT_WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 40, 64];
+
 /// Writes single bits, most significant first.
 #[derive(Clone, Debug, Default)]
 pub struct BitWriter {
@@ -57,6 +65,19 @@ impl BitWriter {
         self.bytes.extend_from_slice(&left.to_be_bytes());
         self.bytes.truncate(len);
         self.used = rest & 7;
+    }
+
+    /// Appends a number in the fewer bits the smaller it is: 1 bit for 0, 72 for the largest.
+    #[inline]
+    pub fn put_varbit(&mut self, n: u64) {
+        let needs = 64 - n.leading_zeros();
+        let class = VARBIT_WIDTHS.iter().position(|&width| needs <= width).unwrap_or(8);
+        match class {
+            0 => self.put(0, 1),
+            8 => self.put(0xff, 8),
+            _ => self.put((1 << (class + 1)) - 2, class as u32 + 1),
+        }
+        self.put(n, VARBIT_WIDTHS[class]);
     }
 
     /// Bits written so far.
@@ -136,6 +157,13 @@ impl<'a> BitReader<'a> {
         Ok(count)
     }
 
+    /// A number of [`BitWriter::put_varbit`].
+    #[inline]
+    pub fn varbit(&mut self) -> Result<u64, Malformed> {
+        let class = self.ones(8)?;
+        self.get(VARBIT_WIDTHS[class as usize])
+    }
+
     /// Bits read so far.
     pub fn bit_position(&self) -> usize {
         self.at
@@ -197,7 +225,37 @@ mod tests {
         assert_eq!(reader.get(0), Ok(0));
     }
 
+    #[test]
+    fn small_numbers_take_few_bits() {
+        let cases = [
+            (0, 1),
+            (7, 5),
+            (8, 9),
+            (63, 9),
+            (64, 13),
+            (1 << 11, 17),
+            (1 << 40, 72),
+            (u64::MAX, 72),
+        ];
+        for (n, bits) in cases {
+            let mut writer = BitWriter::default();
+            writer.put_varbit(n);
+            assert_eq!(writer.bit_len(), bits, "{n}");
+            assert_eq!(BitReader::new(writer.as_bytes()).varbit(), Ok(n));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn varbits_come_back(numbers in vec((any::<u64>(), 0u32..64).prop_map(|(n, by)| n >> by), 0..100)) {
+            let mut writer = BitWriter::default();
+            numbers.iter().for_each(|&n| writer.put_varbit(n));
+            let mut reader = BitReader::new(writer.as_bytes());
+            for &n in &numbers {
+                prop_assert_eq!(reader.varbit()?, n);
+            }
+        }
+
         /// Any widths in any order come back, and the length is the sum of the widths.
         #[test]
         fn bits_come_back(runs in vec((any::<u64>(), 0u32..=64), 0..200)) {

@@ -18,9 +18,9 @@
 //!            value = integer / 10^exponent; the integers as the sum (order 0: of count - 1 steps) or the sum of
 //!            the sum (order 1: first step iv, then count - 2 changes) of residual * factor
 //! values 2   XOR: the bits of `gorilla.rs`, values only, to the end of data
-//! values 3   native histograms, as `histogram.rs` draws them
+//! values 3   native histograms, as `histogram_chunk.rs` draws them
 //!
-//! starts     when the counting of each sample began (`starts.rs`), from the chunk's first time
+//! starts     when the counting of each sample began (`starts.rs`)
 //!
 //! exceptions = count uv · (samples since the last exception uv · bits u64)*       values that do not fit
 //! ```
@@ -36,26 +36,26 @@ use storage_codec::{BitReader, BitWriter, Malformed, Reader, crc32c, put_iv, put
 
 use crate::Samples;
 use crate::gorilla::ValueState;
-use crate::histogram;
+use crate::histogram_chunk::{self, same_layout};
 use crate::residual::{self, Residuals};
 use crate::samples::{Histograms, goes_on, same_shape};
-use crate::starts::{get_starts, put_starts};
+use crate::starts;
 
 /// Most samples a reader accepts in one chunk.
 pub(crate) const SAMPLES_MAX: usize = 1 << 13;
 
 const TIMES_REGULAR: u8 = 0;
 const TIMES_STEPS: u8 = 1;
-const VALUES_CONSTANT: u8 = 0;
-const VALUES_DECIMAL: u8 = 1;
-const VALUES_XOR: u8 = 2;
+pub(crate) const VALUES_CONSTANT: u8 = 0;
+pub(crate) const VALUES_DECIMAL: u8 = 1;
+pub(crate) const VALUES_XOR: u8 = 2;
 const VALUES_HISTOGRAMS: u8 = 3;
 const STARTS: u8 = 0x80;
 
 /// Histograms in one chunk, at most.
-const HISTOGRAMS_MAX: usize = 120;
-/// Counts in one chunk of histograms, at most (but for the first one's).
-const COUNTS_MAX: usize = 1 << 15;
+const HISTOGRAMS_MAX: usize = 240;
+/// Numbers in one chunk of histograms, at most (but for a single one's).
+const CELLS_MAX: usize = 1 << 19;
 
 /// A closed chunk in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Chunk {
         debug_assert!(!t.is_empty() && t.len() == v.len() && t.len() <= SAMPLES_MAX);
         let mut data = Vec::with_capacity(64);
         let times = put_columns(&mut data, t, start);
-        let values = put_values(&mut data, v);
+        let values = put_bare_values(&mut data, v);
         Chunk::of(t, times | values, data)
     }
 
@@ -92,22 +92,27 @@ impl Chunk {
     /// counter begins anew, and when it is large enough.
     pub(crate) fn encode_histograms(list: &Histograms, range: Range<usize>, chunks: &mut Vec<Chunk>) {
         let mut first = range.start;
-        let mut counts = 0;
+        // Buckets of all layouts, which is at least as many as there are columns.
+        let mut buckets = 0;
         for i in range.clone() {
             let h = &list.h[i];
-            let size = h.positive.counts.len() + h.negative.counts.len();
+            let size = match i > first && same_layout(&list.h[i - 1], h) {
+                true => 0,
+                false => h.positive.counts.len() + h.negative.counts.len(),
+            };
             let ends = i > first && {
                 let before = &list.h[i - 1];
                 i - first >= HISTOGRAMS_MAX
-                    || counts + size > COUNTS_MAX
+                    || (buckets + size + 3) * (i - first + 1) > CELLS_MAX
                     || TimestampMs(list.t[i]).day() != TimestampMs(list.t[first]).day()
                     || !shares_chunk(before, h)
             };
             if ends {
                 chunks.push(Chunk::of_histograms(list, first..i));
-                (first, counts) = (i, 0);
+                (first, buckets) = (i, h.positive.counts.len() + h.negative.counts.len());
+            } else {
+                buckets += size;
             }
-            counts += size;
         }
         if first < range.end {
             chunks.push(Chunk::of_histograms(list, first..range.end));
@@ -118,7 +123,7 @@ impl Chunk {
         let t = &list.t[range.clone()];
         let mut data = Vec::with_capacity(256);
         let times = put_columns(&mut data, t, list.start.get(range.clone()).unwrap_or(&[]));
-        histogram::put_values(&mut data, &list.h[range]);
+        histogram_chunk::put_values(&mut data, &list.h[range]);
         Chunk::of(t, times | VALUES_HISTOGRAMS, data)
     }
 
@@ -214,42 +219,16 @@ impl<'a> ChunkView<'a> {
         let (mut t, mut start) = (Vec::new(), Vec::new());
         let n = self.get_columns(&mut reader, &mut t, &mut start)?;
         let mut at = 0;
-        histogram::get_values(&mut reader, n, |h| {
+        histogram_chunk::get_values(&mut reader, n, |h| {
             out.push(t[at], start.get(at).copied().unwrap_or(0), h);
             at += 1;
         })
     }
 
     fn decode_columns(&self, out: &mut Samples) -> Result<(), Malformed> {
-        let bad = |what| Malformed { at: 0, what };
         let mut reader = Reader::new(self.data);
-        if self.encoding & STARTS != 0 {
-            out.start.resize(out.t.len(), 0);
-        }
         let n = self.get_columns(&mut reader, &mut out.t, &mut out.start)?;
-        let base = out.v.len();
-        match self.encoding & 15 {
-            VALUES_CONSTANT => {
-                let v = f64::from_bits(reader.u64()?);
-                out.v.resize(base + n, v);
-                get_exceptions(&mut reader, &mut out.v[base..])?;
-            }
-            VALUES_DECIMAL => {
-                get_decimal(&mut reader, n, &mut out.v)?;
-                get_exceptions(&mut reader, &mut out.v[base..])?;
-            }
-            VALUES_XOR => {
-                let mut bits = BitReader::new(reader.remaining());
-                let mut state = ValueState::default();
-                out.v.reserve(n);
-                out.v.push(f64::from_bits(state.get_first(&mut bits)?));
-                for _ in 1..n {
-                    out.v.push(f64::from_bits(state.get(&mut bits)?));
-                }
-            }
-            _ => return Err(bad("unknown encoding of values")),
-        }
-        Ok(())
+        get_bare_values(&mut reader, self.encoding & 15, n, &mut out.v)
     }
 
     /// Reads times, and starts if the chunk has them; says how many samples there are.
@@ -261,9 +240,10 @@ impl<'a> ChunkView<'a> {
                 what: "impossible number of samples",
             });
         }
+        let base = t.len();
         get_times(reader, self.encoding >> 4 & 7, n, self.min, self.max, t)?;
         if self.encoding & STARTS != 0 {
-            get_starts(reader, self.min, n, start)?;
+            starts::get(reader, &t[base..], base, start)?;
         }
         Ok(n)
     }
@@ -281,7 +261,7 @@ fn put_columns(out: &mut Vec<u8>, t: &[i64], start: &[i64]) -> u8 {
     if start.iter().all(|&start| start == 0) {
         return times;
     }
-    put_starts(out, t[0], start);
+    starts::put(out, t, start);
     times | STARTS
 }
 
@@ -345,8 +325,8 @@ fn get_times(
     Ok(())
 }
 
-/// Appends the smallest values column; says which encoding it is.
-fn put_values(out: &mut Vec<u8>, v: &[f64]) -> u8 {
+/// Appends the smallest column of floats; says which encoding it is.
+pub(crate) fn put_bare_values(out: &mut Vec<u8>, v: &[f64]) -> u8 {
     let exceptions_max = v.len() / 16 + 1;
     let first = v[0].to_bits();
     if v.iter().filter(|x| x.to_bits() != first).count() <= exceptions_max.min(v.len() / 2) {
@@ -367,6 +347,41 @@ fn put_values(out: &mut Vec<u8>, v: &[f64]) -> u8 {
     out.truncate(start);
     out.extend_from_slice(bits.as_bytes());
     VALUES_XOR
+}
+
+/// Appends a column of `n` floats to `out`. XOR takes all that is left.
+pub(crate) fn get_bare_values(
+    reader: &mut Reader<'_>,
+    encoding: u8,
+    n: usize,
+    out: &mut Vec<f64>,
+) -> Result<(), Malformed> {
+    let base = out.len();
+    match encoding {
+        VALUES_CONSTANT => {
+            let v = f64::from_bits(reader.u64()?);
+            out.resize(base + n, v);
+            get_exceptions(reader, &mut out[base..])
+        }
+        VALUES_DECIMAL => {
+            get_decimal(reader, n, out)?;
+            get_exceptions(reader, &mut out[base..])
+        }
+        VALUES_XOR => {
+            let mut bits = BitReader::new(reader.remaining());
+            let mut state = ValueState::default();
+            out.reserve(n);
+            out.push(f64::from_bits(state.get_first(&mut bits)?));
+            for _ in 1..n {
+                out.push(f64::from_bits(state.get(&mut bits)?));
+            }
+            Ok(())
+        }
+        _ => Err(Malformed {
+            at: 0,
+            what: "unknown encoding of values",
+        }),
+    }
 }
 
 const POWERS: [f64; 16] = [
@@ -570,6 +585,29 @@ mod tests {
             ])
             .collect();
         check(&samples, 0x12, "chunk_xor_v1.bin");
+    }
+
+    #[test]
+    fn golden_chunk_with_starts_v1() {
+        let t: Vec<i64> = (0..40).map(|i| 1_000_000 + i * 15_000).collect();
+        let same = vec![990_000; 40];
+        let mut restarted = same.clone();
+        restarted[0] = 0;
+        restarted[30..].fill(t[30] - 3);
+        let delta: Vec<i64> = t.iter().map(|t| t - 15_000).collect();
+        let mut rows = Vec::new();
+        for starts in [&same, &restarted, &delta] {
+            let row = rows.len();
+            Chunk::encode(&t, &[1.0; 40], starts).put_row(&mut rows);
+            assert_eq!(rows[row], 0x80, "encoding");
+        }
+        let stored = golden("chunk_starts_v1.bin", &rows);
+        let mut reader = Reader::new(&stored);
+        for starts in [same, restarted, delta] {
+            let mut out = Samples::default();
+            ChunkView::get_row(&mut reader).unwrap().decode(&mut out).unwrap();
+            assert_eq!((&out.t, &out.start), (&t, &starts));
+        }
     }
 
     fn value() -> impl Strategy<Value = f64> {

@@ -20,11 +20,14 @@
 //! 11         + leading zeros, 5 bits + width of the window less one, 6 bits + the window
 //! ```
 //!
+//! Start timestamps lie beside the stream, as a list of where they change.
+//!
 //! All arithmetic wraps, so that every `i64` time and every `f64` bit pattern returns as it was.
 
 use storage_codec::{BitReader, BitWriter, Malformed};
 
 use crate::Samples;
+use crate::starts::StartRuns;
 
 /// Where the stream of times stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,11 +53,13 @@ pub(crate) struct OpenChunk {
     values: ValueState,
     first: i64,
     count: u16,
+    starts: StartRuns,
 }
 
 impl OpenChunk {
     /// Appends a sample later than the last.
-    pub(crate) fn push(&mut self, t: i64, v: f64) {
+    pub(crate) fn push(&mut self, t: i64, v: f64, start: i64) {
+        self.starts.push(self.count, start);
         if self.count == 0 {
             self.first = t;
             self.times.put_first(&mut self.bits, t);
@@ -91,13 +96,14 @@ impl OpenChunk {
 
     /// Bytes of the stream.
     pub(crate) fn bytes(&self) -> usize {
-        self.bits.as_bytes().len()
+        self.bits.as_bytes().len() + self.starts.bytes()
     }
 
     /// Appends all samples to `out`.
     pub(crate) fn decode(&self, out: &mut Samples) -> Result<(), Malformed> {
         let mut bits = BitReader::new(self.bits.as_bytes());
         let (mut times, mut values) = (TimeState::default(), ValueState::default());
+        let base = out.t.len();
         out.t.reserve(self.count());
         out.v.reserve(self.count());
         for i in 0..self.count {
@@ -109,11 +115,17 @@ impl OpenChunk {
             out.t.push(t);
             out.v.push(f64::from_bits(v));
         }
+        self.starts.expand(base, self.count(), &mut out.start);
         Ok(())
     }
 }
 
 impl TimeState {
+    /// The last time.
+    pub(crate) fn last(&self) -> i64 {
+        self.last
+    }
+
     pub(crate) fn put_first(&mut self, out: &mut BitWriter, t: i64) {
         out.put(t as u64, 64);
         *self = TimeState { last: t, step: 0 };
@@ -160,6 +172,16 @@ impl TimeState {
 }
 
 impl ValueState {
+    /// The last bits.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Says what the last bits are, for a stream that codes them in another way.
+    pub(crate) fn set_last(&mut self, last: u64) {
+        self.last = last;
+    }
+
     pub(crate) fn put_first(&mut self, out: &mut BitWriter, v: u64) {
         out.put(v, 64);
         *self = ValueState {
@@ -239,7 +261,7 @@ mod tests {
         fn an_open_chunk_returns_what_it_was_given(samples in proptest::collection::vec((any::<i64>(), any::<u64>()), 0..300)) {
             let mut chunk = OpenChunk::default();
             for &(t, v) in &samples {
-                chunk.push(t, f64::from_bits(v));
+                chunk.push(t, f64::from_bits(v), 0);
             }
             let mut out = Samples::default();
             chunk.decode(&mut out).unwrap();
@@ -252,7 +274,7 @@ mod tests {
     fn a_steady_constant_costs_two_bits_a_sample() {
         let mut chunk = OpenChunk::default();
         for i in 0..240 {
-            chunk.push(i * 15_000, 1.0);
+            chunk.push(i * 15_000, 1.0, 0);
         }
         assert!(chunk.bytes() <= 16 + 4 + 240 / 4, "{}", chunk.bytes());
     }

@@ -145,6 +145,83 @@ fn what_is_no_histogram_is_refused_with_words() {
     assert!(words.contains("its spans do not cover its buckets"), "{words}");
 }
 
+/// A late one parts its neighbours, whether it waits in a buffer, was merged into chunks, or lies in a later block.
+#[test]
+fn hints_are_about_the_neighbour_by_time() {
+    use ResetHint::{NotReset, Unknown};
+    for cut_before_late in [false, true] {
+        let lab = Lab::new();
+        let up = labels(&[("__name__", "h")]);
+        for (t, count) in [(10, 1.0), (20, 2.0), (30, 5.0), (25, 9.0), (15, 1.5)] {
+            if cut_before_late && t == 25 {
+                lab.metrics().cut().unwrap();
+            }
+            append(&lab, &up, vec![sample(t, 0, counter(&[count]))]);
+        }
+        lab.append_one(&up, 12, 0.0);
+        everywhere(lab, |lab| {
+            let read = read(lab, TimeRangeMs::ALL);
+            let hints: Vec<ResetHint> = read.histograms.h.iter().map(|h| h.reset).collect();
+            // Between 10 and 15 there is a float.
+            assert_eq!(hints, [Unknown, Unknown, NotReset, NotReset, Unknown]);
+        });
+    }
+}
+
+/// A block and the head have samples of different kinds at one time: whatever was stored first stays.
+#[test]
+fn the_first_stored_stays_whatever_its_kind() {
+    let lab = Lab::new();
+    let up = labels(&[("__name__", "h")]);
+    lab.append_one(&up, 10, 1.0);
+    append(&lab, &up, vec![sample(20, 0, counter(&[3.0]))]);
+    lab.metrics().cut().unwrap();
+    append(&lab, &up, vec![sample(10, 0, counter(&[3.0]))]);
+    lab.append_one(&up, 20, 2.0);
+    lab.append_one(&up, 30, 3.0);
+    everywhere(lab, |lab| {
+        let read = read(lab, TimeRangeMs::ALL);
+        assert_eq!((read.t, read.histograms.t), (vec![10, 30], vec![20]));
+    });
+}
+
+#[test]
+fn histograms_and_starts_are_small() {
+    let lab = Lab::new();
+    let mut batch = SampleBatch::default();
+    for i in 0..50 {
+        let series = batch.series_of(&labels(&[("__name__", "latency"), ("i", &i.to_string())]));
+        for k in 0..150i64 {
+            let counts = (0..30i64).map(|b| ((k * (b + 1) * 7 + i) / 10) as f64);
+            let mut h = counter(&counts.collect::<Vec<_>>());
+            h.sum = h.count * 0.37;
+            batch.histogram(series, sample(k * 15_000 + 1, 1, h));
+        }
+    }
+    lab.append(&batch);
+    let bytes = lab.metrics().stats().head_bytes / 50 / 150;
+    assert!(bytes < 70, "{bytes} bytes in the head for 33 numbers");
+    lab.metrics().cut().unwrap();
+    let bytes = lab.metrics().stats().block_bytes / 50 / 150;
+    assert!(bytes < 18, "{bytes} bytes on disk for 33 numbers");
+
+    // Delta temporality: each sample begins where the one before ended.
+    let lab = Lab::new();
+    let mut batch = SampleBatch::default();
+    let series = batch.series_of(&labels(&[("__name__", "delta")]));
+    for k in 1..=10_000i64 {
+        batch.sample_from(series, TimestampMs(k * 5_000), 1.0, TimestampMs(k * 5_000 - 5_000));
+    }
+    assert_eq!(lab.append(&batch).stored, 10_000);
+    let head = lab.metrics().stats().head_bytes;
+    assert!(head < 16_000, "{head} bytes for 10000 samples");
+    everywhere(lab, |lab| {
+        let read = read(lab, TimeRangeMs::ALL);
+        assert_eq!(read.start.len(), 10_000);
+        assert!(read.t.iter().zip(&read.start).all(|(t, start)| t - 5_000 == *start));
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Float { t: i64, v: u8, start: i64 },

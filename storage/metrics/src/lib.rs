@@ -16,6 +16,8 @@ mod exemplar;
 mod gorilla;
 mod head;
 mod histogram;
+mod histogram_chunk;
+mod histogram_stream;
 #[cfg(test)]
 mod histogram_tests;
 mod metadata;
@@ -32,7 +34,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tombstones;
-mod track;
 
 use std::path::PathBuf;
 use std::sync::Arc;

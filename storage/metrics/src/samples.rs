@@ -36,13 +36,18 @@ pub(crate) struct Mark {
     pub(crate) histograms: usize,
 }
 
+impl Mark {
+    /// Before everything.
+    pub(crate) const START: Mark = Mark {
+        floats: 0,
+        histograms: 0,
+    };
+}
+
 impl Samples {
     /// Empties it, keeping the buffers.
     pub fn clear(&mut self) {
-        self.truncate(Mark {
-            floats: 0,
-            histograms: 0,
-        });
+        self.truncate(Mark::START);
     }
 
     /// Floats and histograms together.
@@ -65,16 +70,43 @@ impl Samples {
         self.histograms.truncate(mark.histograms);
     }
 
-    pub(crate) fn extend(&mut self, samples: &[(i64, f64)]) {
-        self.t.extend(samples.iter().map(|s| s.0));
-        self.v.extend(samples.iter().map(|s| s.1));
-        self.pad_starts();
+    /// Before the first samples at or after `t`; all must rise.
+    pub(crate) fn mark_at(&self, t: i64) -> Mark {
+        Mark {
+            floats: self.t.partition_point(|&x| x < t),
+            histograms: self.histograms.t.partition_point(|&x| x < t),
+        }
     }
 
-    /// Notes when the counting of the floats after `from` began, if `start_of` knows any.
-    pub(crate) fn set_starts(&mut self, from: usize, start_of: impl Fn(i64) -> i64) {
-        self.start.resize(from, 0);
-        self.start.extend(self.t[from..].iter().map(|&t| start_of(t)));
+    /// Time of the last sample.
+    pub(crate) fn last(&self) -> Option<i64> {
+        self.t.last().max(self.histograms.t.last()).copied()
+    }
+
+    /// Appends the samples of `other` between two places.
+    pub(crate) fn extend_from(&mut self, other: &Samples, from: Mark, to: Mark) {
+        if let Some(start) = other.start.get(from.floats..to.floats) {
+            self.start.resize(self.t.len(), 0);
+            self.start.extend_from_slice(start);
+        }
+        self.t.extend_from_slice(&other.t[from.floats..to.floats]);
+        self.v.extend_from_slice(&other.v[from.floats..to.floats]);
+        self.pad_starts();
+        for i in from.histograms..to.histograms {
+            let list = &other.histograms;
+            self.histograms.push(list.t[i], list.start_of(i), list.h[i].clone());
+        }
+    }
+
+    /// Puts a float at its place by time.
+    pub(crate) fn insert(&mut self, t: i64, v: f64, start: i64) {
+        let at = self.t.partition_point(|&other| other < t);
+        if start != 0 || !self.start.is_empty() {
+            self.start.resize(self.t.len(), 0);
+            self.start.insert(at, start);
+        }
+        self.t.insert(at, t);
+        self.v.insert(at, v);
     }
 
     /// Makes the column of starts as long as the others, if there is one.
@@ -182,37 +214,15 @@ impl Histograms {
         }
     }
 
-    /// Inserts one at its place.
-    pub(crate) fn insert(&mut self, at: usize, t: i64, start: i64, h: Arc<Histogram>) {
+    /// Puts one at its place by time.
+    pub(crate) fn insert(&mut self, t: i64, start: i64, h: Arc<Histogram>) {
+        let at = self.t.partition_point(|&other| other < t);
         if start != 0 || !self.start.is_empty() {
             self.start.resize(self.t.len(), 0);
             self.start.insert(at, start);
         }
         self.t.insert(at, t);
         self.h.insert(at, h);
-    }
-
-    /// Appends all of the other.
-    pub(crate) fn append(&mut self, other: &Histograms) {
-        for (i, (&t, h)) in other.t.iter().zip(&other.h).enumerate() {
-            self.push(t, other.start_of(i), h.clone());
-        }
-    }
-
-    /// Those in `range`.
-    pub(crate) fn within(&self, range: TimeRangeMs) -> Histograms {
-        let (from, to) = inside(&self.t, 0, range);
-        let start = self.start.get(from..to).unwrap_or(&[]).to_vec();
-        Histograms {
-            t: self.t[from..to].to_vec(),
-            h: self.h[from..to].to_vec(),
-            start,
-        }
-    }
-
-    /// Merges the run that begins at `second` into the one that begins at `base`.
-    pub(crate) fn merge_from(&mut self, base: Mark, second: Mark) {
-        self.merge(base.histograms, second.histograms);
     }
 
     /// When the counting of the histogram at `i` began; 0: not known.
@@ -334,8 +344,13 @@ mod tests {
 
     fn samples(list: &[(i64, f64)]) -> Samples {
         let mut s = Samples::default();
-        s.extend(list);
+        extend(&mut s, list);
         s
+    }
+
+    fn extend(s: &mut Samples, list: &[(i64, f64)]) {
+        s.t.extend(list.iter().map(|s| s.0));
+        s.v.extend(list.iter().map(|s| s.1));
     }
 
     fn at(floats: usize, histograms: usize) -> Mark {
@@ -361,7 +376,7 @@ mod tests {
         let stale = Arc::new(Histogram::stale());
         s.histograms.push(4, 0, stale.clone());
         let second = s.mark();
-        s.extend(&[(3, 2.0), (4, 2.0)]);
+        extend(&mut s, &[(3, 2.0), (4, 2.0)]);
         s.histograms.push(2, 7, stale);
         s.merge_tail(at(0, 0), second);
         assert_eq!(s.t, [1, 2, 3]);
@@ -415,8 +430,8 @@ mod tests {
             end: TimestampMs(4),
         };
         s.append_within(range, |s| {
-            s.extend(&[(1, 1.0), (2, 2.0), (4, 4.0), (5, 5.0)]);
-            s.set_starts(1, |t| t * 10);
+            extend(s, &[(1, 1.0), (2, 2.0), (4, 4.0), (5, 5.0)]);
+            s.start = vec![0, 10, 20, 40, 50];
             true
         });
         assert_eq!(

@@ -2,29 +2,33 @@
 //! comes late.
 //!
 //! Closed chunks are sorted and share no instant with each other nor with the open chunk, and none crosses midnight
-//! (UTC), so a cut copies them into the blocks of their days. Native histograms lie beside (`track.rs`). A late sample waits in a sorted buffer; when that is
+//! (UTC), so a cut copies them into the blocks of their days. A late sample waits in a sorted buffer; when that is
 //! full it is merged into the chunks it falls between, so that back-fill of any order costs a few microseconds a
 //! sample. No two samples of a series in one head have the same time: the first one stays.
+//!
+//! Floats and native histograms share all this; of the two kinds of open chunks at most one has samples.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
-use model::{DAY_MS, Day, Exemplar, Histogram, LabelSet, TimeRangeMs, TimestampMs};
+use model::{DAY_MS, Day, Exemplar, Histogram, LabelSet, ResetHint, TimeRangeMs, TimestampMs};
 use parking_lot::Mutex;
 
-use crate::Samples;
 use crate::chunk::Chunk;
 use crate::exemplar::ExemplarLog;
 use crate::gorilla::OpenChunk;
-use crate::starts::Starts;
-use crate::track::{Track, TrackView};
+use crate::histogram::bytes_of;
+use crate::histogram_stream::{Fit, HistogramStream};
+use crate::samples::{Mark, Samples};
 
 /// Samples at which an open chunk is closed: an hour at 15 s.
 const CLOSE_AT: usize = 240;
 /// Samples a chunk may have after late ones were merged into it.
 const MERGED_MAX: usize = 360;
+/// Numbers at which an open chunk of histograms is closed, whatever its samples.
+const CLOSE_AT_CELLS: usize = 1 << 15;
 /// Late samples that wait before they are merged.
 const LATE_MAX: usize = 256;
 /// Stands for "no day yet".
@@ -103,11 +107,9 @@ struct State {
     closed: Vec<Chunk>,
     closed_bytes: usize,
     open: OpenChunk,
-    late: Option<Box<Vec<(i64, f64)>>>,
+    open_histograms: Option<Box<HistogramStream>>,
+    late: Option<Box<Samples>>,
     exemplars: Option<Box<ExemplarLog>>,
-    histograms: Option<Box<Track>>,
-    /// Of the floats.
-    starts: Option<Box<Starts>>,
     /// Days defined in this head's WAL beside [`Cell::day`].
     more_days: Option<Box<Vec<i32>>>,
 }
@@ -117,9 +119,15 @@ struct State {
 pub(crate) struct View {
     closed: Vec<Chunk>,
     open: Option<OpenChunk>,
-    late: Vec<(i64, f64)>,
-    starts: Option<Box<Starts>>,
-    histograms: Option<TrackView>,
+    open_histograms: Option<Box<HistogramStream>>,
+    late: Samples,
+}
+
+/// What a series has at one time.
+#[derive(Clone, Debug)]
+enum Value {
+    Float(f64),
+    Histogram(Arc<Histogram>),
 }
 
 impl Cell {
@@ -197,11 +205,7 @@ impl Cell {
     /// Appends a native histogram; any time.
     pub(crate) fn append_histogram(&self, t: i64, start: i64, h: &Arc<Histogram>) -> Change {
         self.change(|state, change| {
-            let outcome = if state.has_float(t) {
-                Outcome::Conflict
-            } else {
-                state.histograms.get_or_insert_default().append(t, start, h)
-            };
+            let outcome = state.append_histogram(t, start, h);
             change.count(0, t, outcome);
         })
     }
@@ -222,7 +226,7 @@ impl Cell {
     /// Chunks in memory, the open one included.
     pub(crate) fn chunks(&self) -> u64 {
         let state = self.state.lock();
-        (state.closed.len() + usize::from(!state.open.is_empty()) + usize::from(state.late.is_some())) as u64
+        (state.closed.len() + usize::from(state.first_open().is_some()) + usize::from(state.late.is_some())) as u64
     }
 
     /// Adds an exemplar unless it is the last one again; says how memory grew, `None` if it was there.
@@ -261,29 +265,26 @@ impl Cell {
         let state = self.state.lock();
         state.closed_in(range).next().is_some()
             || state.open_in(range)
-            || state
-                .late
-                .as_ref()
-                .is_some_and(|late| late.iter().any(|&(t, _)| range.contains(TimestampMs(t))))
-            || state.histograms.as_ref().is_some_and(|track| track.overlaps(range))
+            || state.histograms_in(range)
+            || state.late.as_ref().is_some_and(|late| {
+                let (from, to) = late_in(late, range);
+                from != to
+            })
     }
 
     /// What is needed to read `range`, copied so that the lock is held for a moment only.
     pub(crate) fn view(&self, range: TimeRangeMs) -> View {
         let state = self.state.lock();
+        let mut late = Samples::default();
+        if let Some(all) = &state.late {
+            let (from, to) = late_in(all, range);
+            late.extend_from(all, from, to);
+        }
         View {
             closed: state.closed_in(range).cloned().collect(),
             open: state.open_in(range).then(|| state.open.clone()),
-            late: match &state.late {
-                Some(late) => late
-                    .iter()
-                    .copied()
-                    .filter(|&(t, _)| range.contains(TimestampMs(t)))
-                    .collect(),
-                None => Vec::new(),
-            },
-            starts: state.starts.clone(),
-            histograms: state.histograms.as_ref().map(|track| track.view(range)),
+            open_histograms: state.open_histograms.clone().filter(|_| state.histograms_in(range)),
+            late,
         }
     }
 
@@ -293,10 +294,6 @@ impl Cell {
         state.close();
         state.merge_late();
         days.extend(state.closed.iter().map(|chunk| day(chunk.min)));
-        if let Some(track) = &mut state.histograms {
-            track.seal();
-            days.extend(track.closed().iter().map(|chunk| day(chunk.min)));
-        }
     }
 
     /// The closed chunks of a day, rising by time; all of them once it is sealed.
@@ -305,17 +302,7 @@ impl Cell {
             start: day.start_ms(),
             end: TimestampMs(day.start_ms().0.saturating_add(DAY_MS - 1)),
         };
-        let state = self.state.lock();
-        if state.histograms.is_none() {
-            return state.closed_in(range).cloned().collect();
-        }
-        drop(state);
-        // Chunks of floats and of histograms may overlap here; those of a block may not.
-        let mut samples = Samples::default();
-        self.view(range).read(range, &mut samples);
-        let mut chunks = Vec::new();
-        encode(&samples, MERGED_MAX, &mut chunks);
-        chunks
+        self.state.lock().closed_in(range).cloned().collect()
     }
 }
 
@@ -327,22 +314,15 @@ impl View {
             out.append_within(range, |out| chunk.view().decode(out).is_ok());
         }
         if let Some(open) = &self.open {
-            out.append_within(range, |out| {
-                let from = out.t.len();
-                let whole = open.decode(out).is_ok();
-                set_starts(&self.starts, from, out);
-                whole
-            });
+            out.append_within(range, |out| open.decode(out).is_ok());
         }
-        if !self.late.is_empty() {
+        if let Some(open) = &self.open_histograms {
+            out.append_within(range, |out| open.decode(out).is_ok());
+        }
+        if self.late.count() > 0 {
             let second = out.mark();
-            let from = out.t.len();
-            out.extend(&self.late);
-            set_starts(&self.starts, from, out);
+            out.extend_from(&self.late, Mark::START, self.late.mark());
             out.merge_tail(base, second);
-        }
-        if let Some(histograms) = &self.histograms {
-            histograms.read(range, out);
         }
     }
 }
@@ -351,85 +331,92 @@ impl State {
     fn bytes(&self) -> usize {
         self.closed_bytes
             + self.open.bytes()
-            + self.late.as_ref().map_or(0, |late| 24 + late.capacity() * 16)
+            + self.open_histograms.as_ref().map_or(0, |open| open.bytes())
+            + self.late.as_ref().map_or(0, |late| late_bytes(late))
             + self.more_days.as_ref().map_or(0, |days| 24 + days.capacity() * 4)
-            + self.histograms.as_ref().map_or(0, |track| track.bytes())
-            + self.starts.as_ref().map_or(0, |starts| starts.bytes())
     }
 
     /// Time of the newest sample that is not late.
     fn newest(&self) -> Option<i64> {
-        if self.open.is_empty() {
-            self.closed.last().map(|chunk| chunk.max)
-        } else {
-            Some(self.open.last())
+        if !self.open.is_empty() {
+            return Some(self.open.last());
+        }
+        match &self.open_histograms {
+            Some(open) => Some(open.last()),
+            None => self.closed.last().map(|chunk| chunk.max),
         }
     }
 
     fn append(&mut self, t: i64, v: f64, start: i64) -> Outcome {
-        if self.histograms.as_ref().is_some_and(|track| track.has(t)) {
-            return Outcome::Conflict;
+        match self.newest() {
+            Some(newest) if t == newest && !self.open.is_empty() => return same_bits(self.open.last_bits(), v),
+            Some(newest) if t <= newest => return self.append_late(t, Value::Float(v), start),
+            _ => {}
         }
-        let newest = self.newest();
-        let is_newest = newest.is_none_or(|newest| t > newest);
-        let outcome = match newest {
-            Some(newest) if t < newest => self.append_late(t, v),
-            Some(newest) if t == newest && !self.open.is_empty() => same(self.open.last_bits(), v),
-            Some(newest) if t == newest => self.append_late(t, v),
-            _ => {
-                if !self.open.is_empty() && (self.open.count() >= CLOSE_AT || day(self.open.first()) != day(t)) {
-                    self.close();
-                }
-                // A late buffer may reach beyond the newest sample only if it was late then; it never does now.
-                self.open.push(t, v);
-                Outcome::Stored
-            }
-        };
-        if outcome == Outcome::Stored && (start != 0 || self.starts.is_some()) {
-            self.starts.get_or_insert_default().set(t, start, is_newest);
+        let full = self.open.count() >= CLOSE_AT || (!self.open.is_empty() && day(self.open.first()) != day(t));
+        if full || self.open_histograms.is_some() {
+            self.close();
         }
-        outcome
+        // A late buffer may reach beyond the newest sample only if it was late then; it never does now.
+        self.open.push(t, v, start);
+        Outcome::Stored
     }
 
-    fn append_late(&mut self, t: i64, v: f64) -> Outcome {
-        let at = match &self.late {
-            Some(late) => match late.binary_search_by_key(&t, |&(t, _)| t) {
-                Ok(at) => return same(late[at].1.to_bits(), v),
-                Err(at) => at,
-            },
-            None => 0,
-        };
-        if let Some(bits) = self.find(t) {
-            return same(bits, v);
+    fn append_histogram(&mut self, t: i64, start: i64, h: &Arc<Histogram>) -> Outcome {
+        let value = || Value::Histogram(h.clone());
+        match (self.newest(), &self.open_histograms) {
+            (Some(newest), Some(open)) if t == newest => {
+                return same(&Value::Histogram(Arc::new(open.last_histogram())), &value());
+            }
+            (Some(newest), _) if t <= newest => return self.append_late(t, value(), start),
+            _ => {}
+        }
+        if let Some(open) = &mut self.open_histograms {
+            let full = open.count() >= CLOSE_AT || open.cells() >= CLOSE_AT_CELLS;
+            if !full && day(open.first()) == day(t) && open.fit(h) == Fit::Joins {
+                open.push(t, h, start);
+                return Outcome::Stored;
+            }
+        }
+        self.close();
+        self.open_histograms = Some(Box::new(HistogramStream::new(t, h, start)));
+        Outcome::Stored
+    }
+
+    fn append_late(&mut self, t: i64, value: Value, start: i64) -> Outcome {
+        let waiting = self.late.as_ref().and_then(|late| value_at(late, t));
+        if let Some(stored) = waiting.or_else(|| self.find(t)) {
+            return same(&stored, &value);
         }
         let late = self.late.get_or_insert_default();
-        late.insert(at, (t, v));
-        if late.len() >= LATE_MAX {
+        match value {
+            Value::Float(v) => late.insert(t, v, start),
+            Value::Histogram(mut h) => {
+                if h.reset == ResetHint::NotReset {
+                    Arc::make_mut(&mut h).reset = ResetHint::Unknown;
+                }
+                late.histograms.insert(t, start, h);
+            }
+        }
+        if late.count() >= LATE_MAX {
             self.merge_late();
         }
         Outcome::Stored
     }
 
-    fn has_float(&self, t: i64) -> bool {
-        if self.newest().is_none_or(|newest| t > newest) {
-            return false;
-        }
-        let waits = |late: &Vec<(i64, f64)>| late.binary_search_by_key(&t, |&(t, _)| t).is_ok();
-        self.late.as_ref().is_some_and(|late| waits(late)) || self.find(t).is_some()
-    }
-
-    /// The value at exactly `t` in the open and closed chunks.
-    fn find(&self, t: i64) -> Option<u64> {
+    /// What is at exactly `t` in the open and closed chunks.
+    fn find(&self, t: i64) -> Option<Value> {
         let mut samples = Samples::default();
-        if !self.open.is_empty() && t >= self.open.first() {
+        if let Some(open) = self.open_histograms.as_ref().filter(|open| t >= open.first()) {
+            open.decode(&mut samples).ok()?;
+        } else if !self.open.is_empty() && t >= self.open.first() {
             self.open.decode(&mut samples).ok()?;
         } else {
             let at = self.closed.partition_point(|chunk| chunk.max < t);
             let chunk = self.closed.get(at).filter(|chunk| chunk.min <= t)?;
             chunk.view().decode(&mut samples).ok()?;
         }
-        let at = samples.t.binary_search(&t).ok()?;
-        Some(samples.v[at].to_bits())
+        value_at(&samples, t)
     }
 
     fn closed_in(&self, range: TimeRangeMs) -> impl Iterator<Item = &Chunk> {
@@ -443,12 +430,25 @@ impl State {
         !self.open.is_empty() && range.overlaps(TimestampMs(self.open.first()), TimestampMs(self.open.last()))
     }
 
+    fn histograms_in(&self, range: TimeRangeMs) -> bool {
+        (self.open_histograms.as_ref())
+            .is_some_and(|open| range.overlaps(TimestampMs(open.first()), TimestampMs(open.last())))
+    }
+
     /// Closes the open chunk, if there is one.
     fn close(&mut self) {
-        let open = std::mem::take(&mut self.open);
         let mut samples = Samples::default();
-        if !open.is_empty() && open.decode(&mut samples).is_ok() {
-            set_starts(&self.starts, 0, &mut samples);
+        if let Some(open) = self.open_histograms.take()
+            && open.decode(&mut samples).is_ok()
+        {
+            self.push_runs(&samples);
+        }
+        if self.open.is_empty() {
+            return;
+        }
+        let open = std::mem::take(&mut self.open);
+        samples.clear();
+        if open.decode(&mut samples).is_ok() {
             self.push_closed(Chunk::encode(&samples.t, &samples.v, &samples.start));
         }
     }
@@ -460,49 +460,80 @@ impl State {
 
     /// Merges the late samples into the chunks they fall between.
     fn merge_late(&mut self) {
-        let Some(late) = self.late.take().filter(|late| !late.is_empty()) else {
+        let Some(late) = self.late.take() else {
             return;
         };
-        if !self.open.is_empty() && late[late.len() - 1].0 >= self.open.first() {
+        let (Some(last), first_open) = (late.last(), self.first_open()) else {
+            return;
+        };
+        if first_open.is_some_and(|first| last >= first) {
             self.close();
         }
         let old = std::mem::take(&mut self.closed);
         self.closed.reserve(old.len() + 2);
         self.closed_bytes = 0;
-        let mut rest = &late[..];
         let mut samples = Samples::default();
-        let base = samples.mark();
-        let before = rest.partition_point(|&(t, _)| old.first().is_none_or(|chunk| t < chunk.min));
-        samples.extend(&rest[..before]);
-        set_starts(&self.starts, 0, &mut samples);
+        let mut from = old.first().map_or(late.mark(), |chunk| late.mark_at(chunk.min));
+        samples.extend_from(&late, Mark::START, from);
         self.push_runs(&samples);
-        rest = &rest[before..];
         for (i, chunk) in old.iter().enumerate() {
             // A chunk owns the time up to the next one.
-            let owned = rest.partition_point(|&(t, _)| old.get(i + 1).is_none_or(|next| t < next.min));
-            let (own, others) = rest.split_at(owned);
-            rest = others;
-            let inside = own.partition_point(|&(t, _)| t <= chunk.max);
+            let to = old.get(i + 1).map_or(late.mark(), |next| late.mark_at(next.min));
+            let inside = chunk.max.checked_add(1).map_or(to, |after| late.mark_at(after));
             samples.clear();
-            if own.is_empty() || (inside == 0 && chunk.count as usize >= CLOSE_AT) {
+            if from == to || (from == inside && chunk.count as usize >= CLOSE_AT) {
                 self.push_closed(chunk.clone());
-                samples.extend(own);
-                set_starts(&self.starts, 0, &mut samples);
+                samples.extend_from(&late, from, to);
             } else if chunk.view().decode(&mut samples).is_ok() {
-                let (from, second) = (samples.t.len(), samples.mark());
-                samples.extend(own);
-                set_starts(&self.starts, from, &mut samples);
-                samples.merge_tail(base, second);
+                let second = samples.mark();
+                samples.extend_from(&late, from, to);
+                samples.merge_tail(Mark::START, second);
             }
+            from = to;
             self.push_runs(&samples);
         }
     }
 
+    /// Time of the first sample of the open chunk.
+    fn first_open(&self) -> Option<i64> {
+        let floats = (!self.open.is_empty()).then(|| self.open.first());
+        floats.or(self.open_histograms.as_ref().map(|open| open.first()))
+    }
+
+    /// Closes samples into chunks.
     fn push_runs(&mut self, samples: &Samples) {
         let mut chunks = Vec::new();
-        encode_floats(samples, 0..samples.t.len(), MERGED_MAX, &mut chunks);
+        encode(samples, MERGED_MAX, &mut chunks);
         chunks.into_iter().for_each(|chunk| self.push_closed(chunk));
     }
+}
+
+/// Where the late samples in a range begin and end.
+fn late_in(late: &Samples, range: TimeRangeMs) -> (Mark, Mark) {
+    let from = late.mark_at(range.start.0);
+    let to = range
+        .end
+        .0
+        .checked_add(1)
+        .map_or(late.mark(), |after| late.mark_at(after));
+    if range.start > range.end {
+        (from, from)
+    } else {
+        (from, to)
+    }
+}
+
+fn late_bytes(late: &Samples) -> usize {
+    let histograms: usize = late.histograms.h.iter().map(|h| bytes_of(h) + 24).sum();
+    size_of::<Samples>() + (late.t.capacity() * 2 + late.start.capacity()) * 8 + histograms
+}
+
+fn value_at(samples: &Samples, t: i64) -> Option<Value> {
+    if let Ok(at) = samples.t.binary_search(&t) {
+        return Some(Value::Float(samples.v[at]));
+    }
+    let at = samples.histograms.t.binary_search(&t).ok()?;
+    Some(Value::Histogram(samples.histograms.h[at].clone()))
 }
 
 /// Encodes samples as chunks that rise by time and share no instant: of one day each, and of at most `most` floats.
@@ -542,14 +573,16 @@ fn encode_floats(samples: &Samples, range: Range<usize>, most: usize, chunks: &m
     }
 }
 
-fn set_starts(starts: &Option<Box<Starts>>, from: usize, samples: &mut Samples) {
-    match starts {
-        Some(starts) => samples.set_starts(from, |t| starts.of(t)),
-        None => samples.pad_starts(),
-    }
+fn same(stored: &Value, new: &Value) -> Outcome {
+    let same = match (stored, new) {
+        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+        (Value::Histogram(a), Value::Histogram(b)) => a.same_bits(b),
+        _ => false,
+    };
+    if same { Outcome::Duplicate } else { Outcome::Conflict }
 }
 
-fn same(stored: u64, v: f64) -> Outcome {
+fn same_bits(stored: u64, v: f64) -> Outcome {
     if stored == v.to_bits() {
         Outcome::Duplicate
     } else {
