@@ -4,6 +4,7 @@ mod form;
 mod jaeger;
 mod loki;
 mod number;
+mod otlp_trace;
 mod prometheus;
 mod scraped;
 mod shared_ids;

@@ -207,3 +207,49 @@ async fn bad_parameters_are_named() {
     check_error(&get(&lab.jaeger, "/api/nothing", &[]).await, 404, "not found");
     check_error(&get(&lab.jaeger, "/api/metrics/calls", &[]).await, 501, "metrics");
 }
+
+#[tokio::test]
+async fn the_third_version_answers_in_otlp() {
+    let lab = Lab::filled().await;
+    let services = get(&lab.jaeger, "/api/v3/services", &[]).await;
+    assert_eq!(services.text(), r#"{"services":["db","shop"]}"#);
+    let operations = get(&lab.jaeger, "/api/v3/operations", &[("service", "db")]).await;
+    assert_eq!(
+        operations.text(),
+        r#"{"operations":[{"name":"SELECT","spanKind":"client"}]}"#
+    );
+    let trace = get(&lab.jaeger, "/api/v3/traces/4c7d1e90", &[]).await.json();
+    let shop = &trace["result"]["resourceSpans"][0];
+    assert_eq!(shop["resource"]["attributes"][0]["value"]["stringValue"], "shop");
+    let span = &shop["scopeSpans"][0]["spans"][0];
+    assert_eq!(span["traceId"], "0000000000000000000000004c7d1e90");
+    assert_eq!(
+        (&span["spanId"], &span["kind"]),
+        (&json!("0000000000000001"), &json!(2))
+    );
+    let range = [
+        ("query.service_name", "shop"),
+        ("query.start_time_min", "2025-10-22T10:15:00Z"),
+        ("query.start_time_max", "2025-10-22T10:20:00Z"),
+        ("query.duration_min", "1s"),
+    ];
+    let found = get(&lab.jaeger, "/api/v3/traces", &range).await.json();
+    let spans = found["result"]["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        .as_array()
+        .unwrap();
+    let mut ids: Vec<&str> = spans.iter().map(|s| &s["traceId"].as_str().unwrap()[30..]).collect();
+    ids.sort();
+    assert_eq!(ids, ["94", "95"]);
+    for (path, query, status) in [
+        ("/api/v3/traces/77", &[][..], 404),
+        ("/api/v3/traces/x", &[], 400),
+        ("/api/v3/traces", &range[..2], 400),
+        ("/api/v3/traces", &range[1..], 400),
+        ("/api/v3/operations", &[], 400),
+    ] {
+        let answer = get(&lab.jaeger, path, query).await;
+        let json: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(answer.status.as_u16(), status, "{path} {query:?}");
+        assert_eq!(json["error"]["httpCode"], status);
+    }
+}

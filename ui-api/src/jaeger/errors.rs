@@ -26,6 +26,11 @@ impl ApiError {
         ApiError::new(StatusCode::NOT_FOUND, message)
     }
 
+    /// HTTP's status and what is wrong.
+    pub fn parts(self) -> (StatusCode, String) {
+        (self.status, self.message)
+    }
+
     /// With any status.
     pub fn new(status: StatusCode, message: impl Into<String>) -> ApiError {
         ApiError {

@@ -12,6 +12,7 @@ use storage::Storage;
 
 use super::encode::{self, ErrorEntry, envelope, kind_word};
 use super::errors::ApiError;
+use super::version3;
 use crate::form::Form;
 use crate::number::{go_duration_ns, prometheus_duration_ns};
 use crate::shared_ids::told_apart;
@@ -26,8 +27,8 @@ const DEPENDENCIES_NS: i64 = 24 * HOUR_NS;
 const AHEAD_NS: i64 = 600_000_000_000;
 
 /// Traces found when nothing is said, and at most.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 10_000;
+pub(super) const LIMIT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 10_000;
 /// Most spans in one answer; what is left out is said.
 const SPANS_MAX: usize = 200_000;
 /// Most services listed.
@@ -44,6 +45,7 @@ pub fn router(queries: &Queries) -> Router {
         .route("/api/traces/{id}", get(trace))
         .route("/api/dependencies", get(dependencies))
         .route("/api/metrics/{*rest}", get(no_metrics))
+        .merge(version3::router())
         .with_state(queries.clone())
         .fallback(|| async { ApiError::not_found("404 page not found").into_response() })
 }
@@ -55,6 +57,12 @@ async fn home() -> &'static str {
 
 async fn services(State(queries): State<Queries>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
+    let names = service_names(&queries).await?;
+    Ok(answer(&form, envelope(&encode::texts(&names), names.len(), &[])))
+}
+
+/// Names of services, sorted.
+pub(super) async fn service_names(queries: &Queries) -> Result<Vec<String>, ApiError> {
     let found = queries
         .run(Language::TraceQl, "services", None, |context, storage| {
             let range = TimeRangeNs::ALL;
@@ -72,8 +80,7 @@ async fn services(State(queries): State<Queries>, request: Request) -> Result<Re
         AttributeValue::Str(name) if !name.is_empty() => Some(name),
         _ => None,
     });
-    let names: Vec<String> = names.collect();
-    Ok(answer(&form, envelope(&encode::texts(&names), names.len(), &[])))
+    Ok(names.collect())
 }
 
 async fn operation_names(
@@ -103,7 +110,11 @@ async fn operations_with_kinds(State(queries): State<Queries>, request: Request)
     Ok(answer(&form, envelope(&encode::operations(&found), found.len(), &[])))
 }
 
-async fn operations_of(queries: &Queries, service: String) -> Result<Vec<(String, model::SpanKind)>, ApiError> {
+/// Operations of a service, sorted.
+pub(super) async fn operations_of(
+    queries: &Queries,
+    service: String,
+) -> Result<Vec<(String, model::SpanKind)>, ApiError> {
     let text = format!("operations of {service}");
     let found = queries
         .run(Language::TraceQl, &text, None, move |context, storage| {
@@ -119,20 +130,7 @@ async fn search(State(queries): State<Queries>, request: Request) -> Result<Resp
     let raw = form.get("raw") == Some("true");
     let found = if ids.is_empty() {
         let (example, limit) = asked(&form, queries.storage().now())?;
-        let text = format!("jaeger search: {} {}", example.service, example.operation);
-        queries
-            .run(Language::TraceQl, &text, None, move |context, storage| {
-                let options = SearchOptions {
-                    range: example.range,
-                    limit,
-                    spans_per_spanset: 0,
-                    min_duration_ns: None,
-                    max_duration_ns: None,
-                };
-                let found = Query::by_example(example).search(context, storage.traces(), &options)?;
-                whole(storage, found.traces.iter().map(|t| t.trace_id), raw)
-            })
-            .await??
+        found_by(&queries, example, limit, raw).await?
     } else {
         queries
             .run(Language::TraceQl, "traces by id", None, move |_, storage| {
@@ -146,9 +144,46 @@ async fn search(State(queries): State<Queries>, request: Request) -> Result<Resp
 
 /// Traces with all their spans.
 #[derive(Default)]
-struct Found {
-    traces: Vec<(TraceId, Vec<Span>)>,
-    errors: Vec<ErrorEntry>,
+pub(super) struct Found {
+    pub traces: Vec<(TraceId, Vec<Span>)>,
+    pub errors: Vec<ErrorEntry>,
+}
+
+/// The newest traces with such a span.
+pub(super) async fn found_by(
+    queries: &Queries,
+    example: SpanExample,
+    limit: usize,
+    raw: bool,
+) -> Result<Found, ApiError> {
+    let text = format!("jaeger search: {} {}", example.service, example.operation);
+    let found = queries
+        .run(Language::TraceQl, &text, None, move |context, storage| {
+            let options = SearchOptions {
+                range: example.range,
+                limit,
+                spans_per_spanset: 0,
+                min_duration_ns: None,
+                max_duration_ns: None,
+            };
+            let found = Query::by_example(example).search(context, storage.traces(), &options)?;
+            whole(storage, found.traces.iter().map(|t| t.trace_id), raw)
+        })
+        .await??;
+    Ok(found)
+}
+
+/// A trace by its id.
+pub(super) async fn found_by_id(queries: &Queries, id: TraceId, raw: bool) -> Result<Found, ApiError> {
+    let found = queries
+        .run(Language::TraceQl, &id.to_string(), None, move |_, storage| {
+            whole(storage, std::iter::once(id), raw)
+        })
+        .await??;
+    if found.traces.is_empty() {
+        return Err(ApiError::not_found("trace not found"));
+    }
+    Ok(found)
 }
 
 fn whole(storage: &Storage, ids: impl Iterator<Item = TraceId>, raw: bool) -> Result<Found, EvalError> {
@@ -186,14 +221,7 @@ async fn trace(State(queries): State<Queries>, Path(id): Path<String>, request: 
     let id = trace_id(&id)?;
     let raw = form.get("raw") == Some("true");
     // A range, if one is given, is a hint where to look; Grafana's versions disagree about its unit.
-    let found = queries
-        .run(Language::TraceQl, &id.to_string(), None, move |_, storage| {
-            whole(storage, std::iter::once(id), raw)
-        })
-        .await??;
-    if found.traces.is_empty() {
-        return Err(ApiError::not_found("trace not found"));
-    }
+    let found = found_by_id(&queries, id, raw).await?;
     Ok(answer(
         &form,
         envelope(&encode::traces(&found.traces), 1, &found.errors),
@@ -291,14 +319,20 @@ fn tags(form: &Form) -> Result<Vec<(String, String)>, ApiError> {
         tags.push((key.to_owned(), value.to_owned()));
     }
     for json in form.all("tags").filter(|json| !json.is_empty()) {
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
-            .map_err(|e| ApiError::bad(format!("malformed 'tags' parameter, cannot unmarshal JSON: {e}")))?;
-        tags.extend(object.into_iter().map(|(key, value)| match value {
-            serde_json::Value::String(text) => (key, text),
-            other => (key, other.to_string()),
-        }));
+        tags.extend(tags_of_json("tags", json)?);
     }
     Ok(tags)
+}
+
+/// `{"key":"value"}`; values that are no text stand for their text.
+pub(super) fn tags_of_json(name: &str, json: &str) -> Result<Vec<(String, String)>, ApiError> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
+        .map_err(|e| ApiError::bad(format!("malformed '{name}' parameter, cannot unmarshal JSON: {e}")))?;
+    let tags = object.into_iter().map(|(key, value)| match value {
+        serde_json::Value::String(text) => (key, text),
+        other => (key, other.to_string()),
+    });
+    Ok(tags.collect())
 }
 
 /// A time in µs since the epoch, as ns.
@@ -318,7 +352,8 @@ fn lookback_ns(text: &str) -> Option<i64> {
     prometheus_duration_ns(text).or_else(micros).filter(|ns| *ns > 0)
 }
 
-fn duration(form: &Form, name: &str) -> Result<Option<u64>, ApiError> {
+/// A Go duration, ns.
+pub(super) fn duration(form: &Form, name: &str) -> Result<Option<u64>, ApiError> {
     let Some(text) = form.get(name) else { return Ok(None) };
     let ns = go_duration_ns(text).and_then(|ns| u64::try_from(ns).ok());
     ns.map(Some).ok_or_else(|| {
@@ -328,7 +363,8 @@ fn duration(form: &Form, name: &str) -> Result<Option<u64>, ApiError> {
     })
 }
 
-fn trace_id(text: &str) -> Result<TraceId, ApiError> {
+/// A trace id as it is asked for.
+pub(super) fn trace_id(text: &str) -> Result<TraceId, ApiError> {
     text.parse::<TraceId>()
         .map_err(|e| ApiError::bad(format!("cannot parse trace id: {e}")))
 }

@@ -7,8 +7,8 @@ use http::header;
 use model::AttributeValue;
 use query_traceql::{FoundSpanset, FoundTrace, MetricExemplar, MetricsOutput, SearchOutput};
 
-use super::trace::{push_any_value, push_double};
 use crate::number::push_json;
+use crate::otlp_trace::{push_any_value, push_double};
 
 /// A JSON answer.
 pub(crate) fn json(body: String) -> Response {

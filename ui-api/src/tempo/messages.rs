@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use prost::Message;
 use query_traceql::{FoundSpanset, FoundTrace, MetricSeries, MetricsOutput, SearchOutput};
 
-use super::trace::any_value;
+use crate::otlp_trace::any_value;
 
 /// What to search for. Times are seconds since the epoch.
 #[derive(Clone, PartialEq, Message)]

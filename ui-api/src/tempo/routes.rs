@@ -10,11 +10,11 @@ use query::Queries;
 
 use super::asked::{Api, DAMAGED, MetricsAsked, SearchAsked, TagsAsked, TraceAsked, ValuesAsked};
 use super::errors::ApiError;
-use super::trace::{Groups, v2_protobuf};
 use super::{encode, messages, status, streaming};
 use crate::About;
 use crate::form::{Form, decode};
 use crate::number::push_json;
+use crate::otlp_trace::{Groups, Spelling, v2_protobuf};
 
 /// The Tempo HTTP API under `/api/`, and its streaming API.
 pub fn router(queries: &Queries, about: &About) -> Router {
@@ -68,7 +68,7 @@ async fn trace_v1(State(api): State<Api>, Path(id): Path<String>, request: Reque
     if protobuf {
         return Ok(protobuf_answer(groups.protobuf().encode_to_vec()));
     }
-    Ok(encode::json(groups.json("batches")))
+    Ok(encode::json(groups.json("batches", Spelling::Proto)))
 }
 
 async fn trace_v2(State(api): State<Api>, Path(id): Path<String>, request: Request) -> Result<Response, ApiError> {
@@ -83,7 +83,7 @@ async fn trace_v2(State(api): State<Api>, Path(id): Path<String>, request: Reque
     }
     Ok(encode::json(format!(
         "{{\"trace\":{},\"metrics\":{{}}{}}}",
-        groups.json("resourceSpans"),
+        groups.json("resourceSpans", Spelling::Proto),
         encode::partial(&lacking)
     )))
 }

@@ -1,4 +1,4 @@
-//! Whole traces on the wire: spans grouped by resource and scope, as OTLP protobuf and as proto3 JSON.
+//! Whole traces on the wire: spans grouped by resource and scope, as OTLP protobuf and as JSON.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -13,6 +13,15 @@ use opentelemetry_proto::tonic::trace::v1 as otlp;
 use prost::Message;
 
 use crate::number::push_json;
+
+/// How JSON spells what the two dialects spell differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// proto3 JSON, as Tempo answers: ids in base64, enums by name.
+    Proto,
+    /// OTLP/JSON, as Jaeger's third API answers: ids in hex, enums as numbers.
+    Otlp,
+}
 
 /// Spans of one resource, by scope, in order of first appearance.
 pub(crate) struct Groups<'a> {
@@ -80,8 +89,8 @@ impl<'a> Groups<'a> {
         }
     }
 
-    /// `{"<key>":[resource spans]}`: the key is `batches` in the first API, `resourceSpans` in the second.
-    pub fn json(&self, key: &str) -> String {
+    /// `{"<key>":[resource spans]}`: the key is `batches` in Tempo's first API, `resourceSpans` elsewhere.
+    pub fn json(&self, key: &str, spelling: Spelling) -> String {
         let mut out = String::with_capacity(4096);
         out.push('{');
         if !self.resources.is_empty() {
@@ -92,7 +101,7 @@ impl<'a> Groups<'a> {
                 o.attributes("attributes", &r.attributes);
                 o.count("droppedAttributesCount", r.dropped_attributes);
                 out.push_str("},\"scopeSpans\":");
-                list(out, scopes, |out, (s, spans)| push_scope(out, s, spans));
+                list(out, scopes, |out, (s, spans)| push_scope(out, s, spans, spelling));
                 let mut o = Fields { out, first: false };
                 o.text("schemaUrl", &r.schema_url);
                 out.push('}');
@@ -103,7 +112,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-fn push_scope(out: &mut String, s: &Scope, spans: &[&Span]) {
+fn push_scope(out: &mut String, s: &Scope, spans: &[&Span], spelling: Spelling) {
     out.push_str("{\"scope\":{");
     let mut o = Fields::begin(out);
     o.text("name", &s.name);
@@ -111,24 +120,27 @@ fn push_scope(out: &mut String, s: &Scope, spans: &[&Span]) {
     o.attributes("attributes", &s.attributes);
     o.count("droppedAttributesCount", s.dropped_attributes);
     out.push_str("},\"spans\":");
-    list(out, spans, |out, span| push_span(out, span));
+    list(out, spans, |out, span| push_span(out, span, spelling));
     let mut o = Fields { out, first: false };
     o.text("schemaUrl", &s.schema_url);
     out.push('}');
 }
 
-fn push_span(out: &mut String, s: &Span) {
+fn push_span(out: &mut String, s: &Span, spelling: Spelling) {
     out.push('{');
     let mut o = Fields::begin(out);
-    o.bytes("traceId", &s.trace_id.to_bytes());
-    o.bytes("spanId", &s.span_id.to_bytes());
+    o.id("traceId", &s.trace_id.to_bytes(), spelling);
+    o.id("spanId", &s.span_id.to_bytes(), spelling);
     if let Some(parent) = s.parent_span_id {
-        o.bytes("parentSpanId", &parent.to_bytes());
+        o.id("parentSpanId", &parent.to_bytes(), spelling);
     }
     o.text("traceState", &s.trace_state);
     o.count("flags", s.flags);
     o.text("name", &s.name);
-    o.word("kind", kind_name(s.kind));
+    match spelling {
+        Spelling::Proto => o.word("kind", kind_name(s.kind)),
+        Spelling::Otlp => o.count("kind", s.kind as u32),
+    }
     o.nanos("startTimeUnixNano", s.start.0);
     o.nanos("endTimeUnixNano", s.end.0);
     o.attributes("attributes", &s.attributes);
@@ -146,8 +158,8 @@ fn push_span(out: &mut String, s: &Span) {
     o.list("links", &s.links, |out, l| {
         out.push('{');
         let mut o = Fields::begin(out);
-        o.bytes("traceId", &l.trace_id.to_bytes());
-        o.bytes("spanId", &l.span_id.to_bytes());
+        o.id("traceId", &l.trace_id.to_bytes(), spelling);
+        o.id("spanId", &l.span_id.to_bytes(), spelling);
         o.text("traceState", &l.trace_state);
         o.attributes("attributes", &l.attributes);
         o.count("droppedAttributesCount", l.dropped_attributes);
@@ -159,10 +171,11 @@ fn push_span(out: &mut String, s: &Span) {
     out.push('{');
     let mut o = Fields::begin(out);
     o.text("message", &s.status_message);
-    match s.status {
-        StatusCode::Unset => {}
-        StatusCode::Ok => o.word("code", "STATUS_CODE_OK"),
-        StatusCode::Error => o.word("code", "STATUS_CODE_ERROR"),
+    match (s.status, spelling) {
+        (StatusCode::Unset, _) => {}
+        (code, Spelling::Otlp) => o.count("code", code as u32),
+        (StatusCode::Ok, _) => o.word("code", "STATUS_CODE_OK"),
+        (StatusCode::Error, _) => o.word("code", "STATUS_CODE_ERROR"),
     }
     out.push_str("}}");
 }
@@ -222,9 +235,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+    fn id(&mut self, name: &str, bytes: &[u8], spelling: Spelling) {
         self.key(name);
-        let _ = write!(self.out, "\"{}\"", STANDARD.encode(bytes));
+        self.out.push('"');
+        match spelling {
+            Spelling::Proto => self.out.push_str(&STANDARD.encode(bytes)),
+            Spelling::Otlp => bytes.iter().for_each(|b| {
+                let _ = write!(self.out, "{b:02x}");
+            }),
+        }
+        self.out.push('"');
     }
 
     fn attributes(&mut self, name: &str, attributes: &[KeyValue]) {
@@ -428,7 +448,7 @@ mod tests {
     fn a_trace_as_proto3_json() {
         let spans = [span()];
         assert_eq!(
-            Groups::of(&spans).json("batches"),
+            Groups::of(&spans).json("batches", Spelling::Proto),
             concat!(
                 r#"{"batches":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"shop"}}]},"#,
                 r#""scopeSpans":[{"scope":{},"spans":[{"traceId":"AAAAAAAAAAAAAAAAAAAAAQ==","spanId":"AAAAAAAAAAE=","#,
@@ -438,7 +458,18 @@ mod tests {
                 r#"{"key":"d","value":{"doubleValue":"NaN"}}],"status":{"message":"boom","code":"STATUS_CODE_ERROR"}}]}]}]}"#
             )
         );
-        assert_eq!(Groups::of(&[]).json("resourceSpans"), "{}");
+        assert_eq!(Groups::of(&[]).json("resourceSpans", Spelling::Proto), "{}");
+    }
+
+    #[test]
+    fn a_trace_as_otlp_json() {
+        let spans = [span()];
+        let json: serde_json::Value =
+            serde_json::from_str(&Groups::of(&spans).json("resourceSpans", Spelling::Otlp)).unwrap();
+        let span = &json["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        assert_eq!(span["traceId"], "00000000000000000000000000000001");
+        assert_eq!(span["parentSpanId"], "0000000000000002");
+        assert_eq!((&span["kind"], &span["status"]["code"]), (&2.into(), &2.into()));
     }
 
     #[test]
