@@ -183,6 +183,7 @@ fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>, 
             .map(|(_, v)| v.clone())
             .unwrap_or_default(),
         start_seconds,
+        promql: settings.promql,
         merge_structured_metadata: settings.loki_merge_structured_metadata,
         admin_api: settings.enable_admin_api,
         hostname: machine::hostname(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ingest::OtlpMetrics;
 use storage::SyncMode;
+use ui_api::PromqlOptions;
 
 /// One setting: its flag without dashes, default as text, and help.
 pub struct Setting {
@@ -131,6 +132,13 @@ pub const SETTINGS: &[Setting] = &[
          Loki 3 does; off: one result stream per stored stream",
     ),
     setting("query-timeout", "TIME", "2m", "Longest run of a query"),
+    setting(
+        "enable-feature",
+        "NAME,...",
+        "",
+        "Prometheus features that change PromQL results: promql-delayed-name-removal, use-start-timestamps, \
+         type-and-unit-labels",
+    ),
     setting("query-threads", "N", "0", "CPU threads for queries; 0: one per core"),
     setting(
         "max-body-size",
@@ -241,6 +249,8 @@ pub struct Settings {
     pub enable_admin_api: bool,
     pub loki_merge_structured_metadata: bool,
     pub query_timeout: Duration,
+    /// How PromQL is evaluated when nobody asks otherwise.
+    pub promql: PromqlOptions,
     pub query_threads: usize,
     pub max_body_size: u64,
     /// The settings `otlp-*` but for the listeners'.
@@ -348,6 +358,9 @@ impl Settings {
                 .filter(|(v, _)| !v.is_empty())
                 .map(|(v, _)| PathBuf::from(v))
         };
+        let names = values.get("enable-feature").map_or("", |(v, _)| v.as_str());
+        let (promql, unknown) = features(names);
+        warnings.extend(unknown);
         let settings = Settings {
             data_dir: path("data-dir").unwrap_or_else(|| PathBuf::from("./trilobite-data")),
             prometheus_addr: one(&values, "prometheus-addr", listen)?,
@@ -373,6 +386,7 @@ impl Settings {
             enable_admin_api: one(&values, "enable-admin-api", switch)?,
             loki_merge_structured_metadata: one(&values, "loki-merge-structured-metadata", switch)?,
             query_timeout: one(&values, "query-timeout", age)?,
+            promql,
             query_threads: one(&values, "query-threads", |s| {
                 s.parse().map_err(|_| "a whole number".to_owned())
             })?,
@@ -615,6 +629,30 @@ fn switch(s: &str) -> Result<bool, String> {
     }
 }
 
+/// The features that change results; those that are always on change nothing, others are warned of.
+fn features(names: &str) -> (PromqlOptions, Vec<String>) {
+    const ALWAYS_ON: [&str; 6] = [
+        "promql-experimental-functions",
+        "promql-duration-expr",
+        "promql-extended-range-selectors",
+        "promql-binop-fill-modifiers",
+        "exemplar-storage",
+        "native-histograms",
+    ];
+    let mut promql = PromqlOptions::DEFAULT;
+    let mut warnings = Vec::new();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        match name {
+            "promql-delayed-name-removal" => promql.delayed_name_removal = true,
+            "use-start-timestamps" => promql.use_start_timestamps = true,
+            "type-and-unit-labels" => promql.type_and_unit_labels = true,
+            name if ALWAYS_ON.contains(&name) => {}
+            name => warnings.push(format!("--enable-feature: {name:?} is accepted and has no effect")),
+        }
+    }
+    (promql, warnings)
+}
+
 fn log_format(s: &str) -> Result<LogFormat, String> {
     match s {
         "text" => Ok(LogFormat::Text),
@@ -700,6 +738,18 @@ mod tests {
             r#"t.yaml:2: unknown setting "colour"; see trilobite --help"#
         );
         assert!(check(&[], &[], "loki-addr: {a: b}\n").is_err());
+    }
+
+    #[test]
+    fn features_of_prometheus_are_switched_on_by_name() {
+        assert_eq!(check(&[], &[], "").map(|s| s.promql.delayed_name_removal), Ok(false));
+        let names = "promql-delayed-name-removal, native-histograms,no-such";
+        let s = check(&[("enable-feature", names)], &[], "").unwrap();
+        assert!(s.promql.delayed_name_removal && !s.promql.use_start_timestamps);
+        assert_eq!(
+            s.warnings,
+            [r#"--enable-feature: "no-such" is accepted and has no effect"#]
+        );
     }
 
     #[test]

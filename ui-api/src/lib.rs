@@ -13,6 +13,7 @@ mod tempo;
 pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
+pub use query_promql::Options as PromqlOptions;
 pub use scraped::{DroppedTarget, ScrapePool, Target, Targets};
 pub use tempo::router as tempo_router;
 
@@ -41,6 +42,8 @@ pub struct About {
     pub retention: String,
     /// When the process started, seconds since the epoch.
     pub start_seconds: f64,
+    /// How PromQL is evaluated when a request does not say otherwise.
+    pub promql: PromqlOptions,
     /// Whether structured metadata is merged into the stream labels of Loki results for callers that do not ask for
     /// categorized labels (as Loki 3 does).
     pub merge_structured_metadata: bool,

@@ -26,7 +26,7 @@ pub(crate) async fn query(State(api): State<Api>, request: Request) -> Result<Re
     let form = read(request).await?;
     let now = api.queries.storage().now().floor_ms();
     let at = TimestampMs(time(&form, "time")?.unwrap_or(now.0));
-    let asked = Asked::from(&form)?;
+    let asked = Asked::from(&form, api.about.promql)?;
     let options = asked.options;
     asked
         .run(&api, move |query, context, storage| {
@@ -63,7 +63,7 @@ pub(crate) async fn query_range(State(api): State<Api>, request: Request) -> Res
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    let asked = Asked::from(&form)?;
+    let asked = Asked::from(&form, api.about.promql)?;
     let options = asked.options;
     let (start, end) = (TimestampMs(start), TimestampMs(end));
     asked
@@ -84,7 +84,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn from(form: &Form) -> Result<Asked, ApiError> {
+    fn from(form: &Form, mut options: Options) -> Result<Asked, ApiError> {
         let duration = |name: &str| -> Result<Option<i64>, ApiError> {
             let Some(text) = form.get(name) else { return Ok(None) };
             let bad = || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
@@ -99,7 +99,6 @@ impl Asked {
                  \"true\" or \"all\""
             )
         });
-        let mut options = Options::DEFAULT;
         if lookback_ms > 0 {
             options.lookback_ms = lookback_ms;
         }

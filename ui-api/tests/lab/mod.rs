@@ -82,6 +82,7 @@ impl Lab {
             flags: vec![("data-dir".to_owned(), "x".to_owned())],
             retention: "15d".to_owned(),
             start_seconds: NOW as f64 - 60.0,
+            promql: ui_api::PromqlOptions::DEFAULT,
             merge_structured_metadata: false,
             admin_api: false,
             hostname: "lab".to_owned(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
+mod features;
 mod federation;
 #[path = "../lab/mod.rs"]
 mod lab;
