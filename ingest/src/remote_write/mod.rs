@@ -2,6 +2,7 @@
 
 mod decoded;
 pub(crate) mod histogram;
+mod label_run;
 pub(crate) mod routes;
 #[cfg(test)]
 mod tests;

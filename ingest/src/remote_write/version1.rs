@@ -8,10 +8,11 @@
 //! A series with labels that cannot name one is skipped and counted; the rest of the request is stored. Values are
 //! copied bit for bit, for the staleness marker is one certain NaN.
 
-use model::{Exemplar, MetricMetadata, TimestampMs};
+use model::{Exemplar, MetricMetadata, SeriesIx, TimestampMs};
 
 use super::decoded::{Decoded, METADATA_BYTES, bad_labels, check_room, exemplar_of, kind_of};
 use super::histogram::read_histogram;
+use super::label_run::copy_labels;
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Field, Fields};
 
@@ -47,6 +48,10 @@ fn read_series<'a>(
     labels: &mut Vec<(&'a str, &'a str)>,
     bytes_max: usize,
 ) -> Result<(), Refusal> {
+    let copied = (decoded.batch).series_encoded(|out| copy_labels(message, out).filter(|rest| !has_label(rest)));
+    if let Some((series, rest)) = copied {
+        return read_contents(rest, Some(series), decoded, bytes_max);
+    }
     labels.clear();
     let mut bad: Option<&'static str> = None;
     for field in Fields::new(message) {
@@ -68,6 +73,28 @@ fn read_series<'a>(
             None
         }
     };
+    read_contents(message, series, decoded, bytes_max)
+}
+
+/// Whether a label comes after other fields, which protobuf allows and no sender does. Broken fields are found later.
+fn has_label(rest: &[u8]) -> bool {
+    // One sample and nothing else, as in nearly every series: tag, length, and no more than these.
+    if let [0x12, len, sample @ ..] = rest
+        && usize::from(*len) == sample.len()
+        && *len < 0x80
+    {
+        return false;
+    }
+    Fields::new(rest).any(|field| field.is_ok_and(|f| f.number == 1))
+}
+
+/// Everything but labels. `series` is `None` if they are unusable.
+fn read_contents(
+    message: &[u8],
+    series: Option<SeriesIx>,
+    decoded: &mut Decoded,
+    bytes_max: usize,
+) -> Result<(), Refusal> {
     for field in Fields::new(message) {
         let field = field?;
         match (field.number, series) {

@@ -31,6 +31,18 @@ impl LabelArena {
         (self.sets.len() - 1) as u32
     }
 
+    /// `None`, and nothing added, if `encode` says so.
+    fn try_push<T>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Option<T>) -> Option<(u32, T)> {
+        let start = self.bytes.len();
+        let Some(more) = encode(&mut self.bytes) else {
+            self.bytes.truncate(start);
+            return None;
+        };
+        let hash = hash_labels(&self.bytes[start..]);
+        self.sets.push((start as u32..self.bytes.len() as u32, hash));
+        Some(((self.sets.len() - 1) as u32, more))
+    }
+
     fn get(&self, ix: u32) -> (&[u8], u64) {
         let (range, hash) = &self.sets[ix as usize];
         (&self.bytes[range.start as usize..range.end as usize], *hash)
@@ -64,6 +76,13 @@ impl SampleBatch {
     /// label set may be added twice.
     pub fn series(&mut self, pairs: &mut Vec<(&str, &str)>) -> SeriesIx {
         SeriesIx(self.labels.push(|out| encode_labels(pairs, out)))
+    }
+
+    /// Adds a series whose label set `encode` appends in its canonical encoding (see [`LabelSet`]), for decoders that have
+    /// it at hand. Gives on what `encode` returns; `None`, and nothing added, if that is `None`.
+    pub fn series_encoded<T>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Option<T>) -> Option<(SeriesIx, T)> {
+        let (ix, more) = self.labels.try_push(encode)?;
+        Some((SeriesIx(ix), more))
     }
 
     /// Adds a series by its label set.
