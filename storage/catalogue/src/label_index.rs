@@ -22,6 +22,7 @@ use roaring::RoaringBitmap;
 
 use crate::active::{Active, Found, Key};
 use crate::database::{Database, Family};
+use crate::day_cache::DayCache;
 use crate::error::CatalogueError;
 use crate::{id_list, post_key};
 
@@ -114,6 +115,7 @@ pub(crate) struct Index {
     pub(crate) kind: IndexKind,
     pub(crate) database: Arc<Database>,
     active: Active,
+    pub(crate) cache: DayCache,
     /// Days that have postings, written or pending.
     days: RwLock<BTreeSet<Day>>,
     pending: Mutex<Pending>,
@@ -151,6 +153,7 @@ impl Index {
             kind,
             database,
             active: Active::new(),
+            cache: DayCache::new(),
             days: RwLock::new(days),
             pending: Mutex::new(Pending {
                 next_id,
@@ -381,6 +384,7 @@ impl Index {
                     )?;
                     batch.write()?;
                     self.days.write().retain(|d| *d >= day);
+                    self.cache.all_changed();
                     self.active.expire(day, &RoaringBitmap::new());
                     break;
                 }
@@ -517,6 +521,13 @@ impl Index {
         }
         batch.put(Family::Blocks, &next_id_key(self.kind), &pending.next_id.to_be_bytes())?;
         batch.write()?;
+        // Before anybody is told that nothing is pending.
+        let days: BTreeSet<Day> = pending
+            .postings
+            .keys()
+            .filter_map(|key| post_key::day_of(key))
+            .collect();
+        self.cache.changed(days);
         // Given back, not cleared: an idle index holds no buffers.
         pending.sets = HashMap::new();
         pending.postings = HashMap::new();

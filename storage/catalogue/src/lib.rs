@@ -13,6 +13,7 @@ mod active;
 mod block;
 mod catalogue;
 mod database;
+mod day_cache;
 mod error;
 #[cfg(test)]
 mod golden;

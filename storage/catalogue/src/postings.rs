@@ -7,11 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use model::{Day, LabelSet, MatchOp, Matcher};
 use roaring::RoaringBitmap;
 
 use crate::database::Family;
+use crate::day_cache::{Answer, Question};
 use crate::error::CatalogueError;
 use crate::label_index::Index;
 use crate::post_key;
@@ -45,17 +47,26 @@ impl Index {
     /// See [`crate::LabelIndex::postings`].
     pub(crate) fn postings(&self, days: (Day, Day), matchers: &[Matcher]) -> Result<RoaringBitmap, CatalogueError> {
         let steps = plan(matchers);
+        let question = Question::postings(matchers);
         let mut ids = RoaringBitmap::new();
         for day in self.days_in(days) {
-            ids |= self.postings_of_day(day, &steps)?;
+            let version = self.cache.version(day);
+            if let Some(Answer::Ids(known)) = self.cache.get(day, version, &question) {
+                ids |= &*known;
+                continue;
+            }
+            let found = Arc::new(self.postings_of_day(day, &steps)?);
+            self.cache
+                .put(day, version, question.clone(), Answer::Ids(found.clone()));
+            ids |= &*found;
         }
         Ok(ids)
     }
 
     /// See [`crate::LabelIndex::names`].
     pub(crate) fn names(&self, days: (Day, Day), ids: Option<&RoaringBitmap>) -> Result<Vec<String>, CatalogueError> {
-        let mut names = BTreeSet::new();
         if let Some(few) = self.few_in_use(days, ids)? {
+            let mut names = BTreeSet::new();
             self.each_label_set(&few, |_, labels| {
                 for (name, _) in labels.iter() {
                     insert(&mut names, name);
@@ -63,10 +74,7 @@ impl Index {
             })?;
             return Ok(names.into_iter().collect());
         }
-        for day in self.days_in(days) {
-            self.texts_with_ids(&post_key::names(day), "", ids, |name| insert(&mut names, name))?;
-        }
-        Ok(names.into_iter().collect())
+        self.texts_of_days(days, Question::names(ids), ids, |day| post_key::names(day))
     }
 
     /// See [`crate::LabelIndex::values`].
@@ -76,8 +84,8 @@ impl Index {
         name: &str,
         ids: Option<&RoaringBitmap>,
     ) -> Result<Vec<String>, CatalogueError> {
-        let mut values = BTreeSet::new();
         if let Some(few) = self.few_in_use(days, ids)? {
+            let mut values = BTreeSet::new();
             self.each_label_set(&few, |_, labels| {
                 if let Some(value) = labels.get(name) {
                     insert(&mut values, value);
@@ -85,12 +93,41 @@ impl Index {
             })?;
             return Ok(values.into_iter().collect());
         }
+        self.texts_of_days(days, Question::values(name, ids), ids, |day| {
+            post_key::values(day, name)
+        })
+    }
+
+    /// The texts behind a key of each day that are stored for one of `ids`, sorted, each once.
+    fn texts_of_days(
+        &self,
+        days: (Day, Day),
+        question: Question,
+        ids: Option<&RoaringBitmap>,
+        base: impl Fn(Day) -> Vec<u8>,
+    ) -> Result<Vec<String>, CatalogueError> {
+        let mut lists = Vec::new();
         for day in self.days_in(days) {
-            self.texts_with_ids(&post_key::values(day, name), "", ids, |value| {
-                insert(&mut values, value)
-            })?;
+            let version = self.cache.version(day);
+            if let Some(Answer::Texts(known)) = self.cache.get(day, version, &question) {
+                lists.push(known);
+                continue;
+            }
+            // They come sorted: by their place in the keys.
+            let mut found = Vec::new();
+            self.texts_with_ids(&base(day), "", ids, |text| found.push(text.to_owned()))?;
+            let found: Arc<[String]> = found.into();
+            self.cache
+                .put(day, version, question.clone(), Answer::Texts(found.clone()));
+            lists.push(found);
         }
-        Ok(values.into_iter().collect())
+        if let [one] = &lists[..] {
+            return Ok(one.to_vec());
+        }
+        let mut all: Vec<&String> = lists.iter().flat_map(|list| list.iter()).collect();
+        all.sort_unstable();
+        all.dedup();
+        Ok(all.into_iter().cloned().collect())
     }
 
     /// Those of `ids` that are in use in the range, if `ids` are so few that reading their label sets is the shorter way.
