@@ -31,7 +31,13 @@ pub fn trimmed(h: &Histogram, at: f64, side: Side) -> Histogram {
     let mut zero_count = h.zero_count;
     if zero_count > 0.0 {
         let zero = without_empty_side(h, h.zero_bucket());
-        zero_count = kept.bucket(&zero, part(&zero, at, side, linear_share, f64::midpoint));
+        let part = if at.is_nan() {
+            // Other buckets fall away; the zero bucket, which is not looked up, is computed with.
+            (at, at)
+        } else {
+            part(&zero, at, side, linear_share, f64::midpoint)
+        };
+        zero_count = kept.bucket(&zero, part);
     }
     if !kept.trimmed {
         return h.clone();

@@ -345,7 +345,13 @@ fn between(
     match difference(b.1, a.1) {
         Ok((rise, added)) => {
             about.reconciled(added, "subtraction");
-            joined(&multiplied(&rise, share), a.1, about)
+            let mut value = joined(&multiplied(&rise, share), a.1, about)?;
+            value.reset = match (a.1.reset, b.1.reset) {
+                (a, b) if a == b => a,
+                (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => ResetHint::Gauge,
+                _ => ResetHint::Unknown,
+            };
+            Some(value)
         }
         Err(MixedSchemas) => {
             about.mixed_schemas();
