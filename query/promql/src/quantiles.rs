@@ -31,7 +31,7 @@ impl Run<'_> {
                 let q = self.scalar(&args[0], grid)?;
                 let m = vector(1)?;
                 self.warn_of_quantiles(q.iter().copied(), args[0].span);
-                Value::Vector(self.quantiles(&[(q, None)], m, args[1].span, args[0].span)?)
+                Value::Vector(self.quantiles(&[(q, None)], m, args[1].span)?)
             }
             Work::HistogramQuantiles => {
                 let m = vector(0)?;
@@ -43,12 +43,12 @@ impl Run<'_> {
                     let value = q.first().map(|q| label_float(*q)).unwrap_or_default();
                     wanted.push((q, Some((label.clone(), value))));
                 }
-                Value::Vector(self.quantiles(&wanted, m, args[0].span, args[0].span)?)
+                Value::Vector(self.quantiles(&wanted, m, args[0].span)?)
             }
             Work::HistogramFraction => {
                 let (lower, upper) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
                 let m = vector(2)?;
-                Value::Vector(self.fractions(&lower, &upper, m, args[2].span, args[0].span)?)
+                Value::Vector(self.fractions(&lower, &upper, m, args[2].span)?)
             }
             Work::OfHistogram(f) => {
                 let mut m = vector(0)?;
@@ -64,8 +64,7 @@ impl Run<'_> {
         })
     }
 
-    /// `first` is the place of the first argument, where Prometheus points to of NaN observations.
-    fn quantiles(&self, wanted: &[Wanted], m: Matrix, span: Span, first: Span) -> Evaluated<Matrix> {
+    fn quantiles(&self, wanted: &[Wanted], m: Matrix, span: Span) -> Evaluated<Matrix> {
         let found = self.histograms(&m, span);
         let mut out = Matrix::empty(m.grid);
         for (k, (q, label)) in wanted.iter().enumerate() {
@@ -86,7 +85,7 @@ impl Run<'_> {
                 self.context.check(WHERE)?;
                 let cells = of_native(cells, |step, h| {
                     let found = native_quantile(q[step], h);
-                    self.note_nan_quantile(found, row.labels.metric_name(), first);
+                    self.note_nan_quantile(found, row.labels.metric_name(), span);
                     found.value
                 });
                 put(&row.labels, row.drop_name, cells)?;
@@ -139,7 +138,7 @@ impl Run<'_> {
         }
     }
 
-    fn fractions(&self, lower: &[f64], upper: &[f64], m: Matrix, span: Span, first: Span) -> Evaluated<Matrix> {
+    fn fractions(&self, lower: &[f64], upper: &[f64], m: Matrix, span: Span) -> Evaluated<Matrix> {
         let found = self.histograms(&m, span);
         let mut out = Matrix::empty(m.grid);
         for (row, cells) in &found.native {
@@ -150,7 +149,7 @@ impl Run<'_> {
                     let what =
                         "input to histogram_fraction has NaN observations, which are excluded from all fractions";
                     self.notes.info(
-                        first,
+                        span,
                         format!("{what}{}", for_metric(self.name_in_infos(row.labels.metric_name()))),
                     );
                 }
