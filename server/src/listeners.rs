@@ -115,6 +115,7 @@ pub struct HttpCounters {
 }
 
 struct Gate {
+    face: Face,
     router: OnceLock<Router>,
     counters: HttpCounters,
 }
@@ -143,6 +144,7 @@ pub async fn bind(settings: &Settings) -> Result<Vec<Listener>, BindError> {
         let addr = socket.local_addr().map_err(failed)?;
         tracing::info!(listener = name, %addr, "listening");
         let gate = Arc::new(Gate {
+            face,
             router: OnceLock::new(),
             counters: HttpCounters::default(),
         });
@@ -282,7 +284,7 @@ impl Gate {
                 Ok(response) => response,
                 Err(never) => match never {},
             },
-            None => starting(&request),
+            None => starting(self.face, &request),
         };
         let class = (response.status().as_u16() / 100).clamp(1, 5) as usize - 1;
         self.counters.responses[class].fetch_add(1, Ordering::Relaxed);
@@ -303,9 +305,17 @@ impl Drop for Leave<'_> {
 }
 
 /// The answer while the WAL is being replayed.
-fn starting(request: &Request<Body>) -> Response<Body> {
+fn starting(face: Face, request: &Request<Body>) -> Response<Body> {
     if request.uri().path() == "/-/healthy" {
         return Response::new(Body::from("Trilobite Server is Healthy.\n"));
+    }
+    if face == Face::Prometheus && request.uri().path() == "/api/v1/status/walreplay" {
+        // Asked for to draw a bar; how far it is, is not known here.
+        let nothing = r#"{"status":"success","data":{"min":0,"max":0,"current":0}}"#;
+        let mut response = Response::new(Body::from(nothing));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        return response;
     }
     let grpc = request
         .headers()
@@ -320,11 +330,32 @@ fn starting(request: &Request<Body>) -> Response<Body> {
         return response;
     }
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    if face == Face::Prometheus {
+        headers.insert("x-prometheus-stopping", HeaderValue::from_static("false"));
+    }
     headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    *response.body_mut() = Body::from("Starting: the write-ahead log is being replayed.\n");
+    *response.body_mut() = Body::from("Service Unavailable: the write-ahead log is being replayed.\n");
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn until_replay_is_over_it_says_try_again() {
+        let ask = |face, path: &str| starting(face, &Request::get(path).body(Body::empty()).unwrap_or_default());
+        let early = ask(Face::Prometheus, "/api/v1/query");
+        assert_eq!(early.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(early.headers()["x-prometheus-stopping"], "false");
+        assert_eq!(early.headers()["retry-after"], "1");
+        assert_eq!(ask(Face::Prometheus, "/-/healthy").status(), StatusCode::OK);
+        let replay = ask(Face::Prometheus, "/api/v1/status/walreplay");
+        assert_eq!(replay.headers()["content-type"], "application/json");
+        assert_eq!(ask(Face::Loki, "/ready").status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod command_line;
 mod crash;
 mod lab;
+mod prometheus_api;
 mod recovery;
 mod senders;
 mod streaming;

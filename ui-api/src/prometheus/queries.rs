@@ -91,8 +91,16 @@ impl Asked {
             prometheus_duration_ns(text).map(Some).ok_or_else(bad)
         };
         // As upstream, a lookback that is not positive means the usual one.
-        let lookback_ms = duration("lookback_delta")?.map_or(0, |ns| ns / 1_000_000);
-        let stats = form.get("stats").filter(|s| !s.is_empty());
+        let lookback_ms = match form.get("lookback_delta") {
+            Some(text) => {
+                prometheus_duration_ns(text).ok_or_else(|| {
+                    let what = format!("cannot parse {text:?} to a valid duration");
+                    ApiError::bad_data(format!("error parsing lookback delta duration: {what}"))
+                })? / 1_000_000
+            }
+            None => 0,
+        };
+        let stats = form.get("stats");
         let deprecated = stats.filter(|s| !matches!(*s, "true" | "all")).map(|s| {
             format!(
                 "value {s:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \

@@ -9,7 +9,7 @@ use super::params::{no_number, read, selectors, switch};
 
 pub(crate) async fn rules(request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
-    let given = |name: &str| form.get(name).filter(|v| !v.is_empty());
+    let given = |name: &str| form.get(name);
     selectors(&form).map_err(ApiError::bad_data)?;
     if let Some(kind) = given("type").filter(|k| !matches!(k.to_ascii_lowercase().as_str(), "alert" | "record")) {
         return Err(ApiError::parameter("type", format!("not supported value {kind:?}")));

@@ -61,7 +61,7 @@ pub(crate) async fn metadata(State(api): State<Api>, request: Request) -> Result
     let form = read(request).await?;
     // One entry is known of each family, so that `limit_per_metric` never cuts.
     let (limit, _) = (count(&form, "limit")?, count(&form, "limit_per_metric")?);
-    let wanted = form.get("metric").filter(|name| !name.is_empty());
+    let wanted = form.get("metric");
     let mut families = api.queries.storage().metrics().metadata();
     families.retain(|(name, _)| wanted.is_none_or(|w| w == name));
     families.truncate(limit);

@@ -135,7 +135,7 @@ pub(crate) async fn no_search() -> ApiError {
 /// What makes the head large: how many series and pairs it has, and which names and labels have the most.
 pub(crate) async fn tsdb(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
-    let limit = match form.get("limit").filter(|l| !l.is_empty()).map(str::parse::<usize>) {
+    let limit = match form.get("limit").map(str::parse::<usize>) {
         None => TOP,
         Some(Ok(n)) if (1..=TOP_MAX).contains(&n) => n,
         Some(Ok(n)) if n > TOP_MAX => return Err(ApiError::bad_data(format!("limit must not exceed {TOP_MAX}"))),

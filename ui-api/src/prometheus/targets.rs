@@ -20,7 +20,7 @@ use crate::{DroppedTarget, Target};
 pub(crate) async fn targets(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
     let state = form.get("state").unwrap_or("").to_ascii_lowercase();
-    let pool = form.get("scrapePool").filter(|p| !p.is_empty());
+    let pool = form.get("scrapePool");
     let wanted = |name: &str| pool.is_none_or(|p| p == name);
     let is_any = matches!(state.as_str(), "" | "any");
     let mut data = String::from("{\"activeTargets\":[");
@@ -126,11 +126,11 @@ fn duration_text(d: Duration) -> String {
 pub(crate) async fn metadata(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
     let limit = count(&form, "limit")?;
-    let matchers = match form.get("match_target").filter(|t| !t.is_empty()) {
+    let matchers = match form.get("match_target") {
         Some(text) => parse_selector(text).map_err(|e| ApiError::parameter("match_target", e))?,
         None => Vec::new(),
     };
-    let metric = form.get("metric").filter(|m| !m.is_empty());
+    let metric = form.get("metric");
     let passes = |labels: &LabelSet| matchers.iter().all(|m| m.matches(labels.get(m.name()).unwrap_or("")));
     let mut found = Vec::new();
     for target in api.about.targets.active().iter().filter(|t| passes(&t.labels)) {
@@ -177,7 +177,7 @@ pub(crate) async fn scrape_pool_config(State(api): State<Api>, request: Request)
 /// What each relabelling rule makes of labels. No pool has such rules, so there are no steps.
 pub(crate) async fn relabel_steps(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
-    let given = |name: &str| form.get(name).filter(|v| !v.is_empty());
+    let given = |name: &str| form.get(name);
     let Some(name) = given("scrapePool") else {
         return Err(ApiError::bad_data("no scrapePool parameter provided"));
     };

@@ -310,6 +310,10 @@ async fn what_is_wrong_is_said_as_prometheus_says_it() {
             "invalid parameter \"timeout\": cannot parse \"x\" to a valid duration",
         ),
         (
+            get(api, "/api/v1/query", &[("query", "up"), ("lookback_delta", "x")]).await,
+            "error parsing lookback delta duration: cannot parse \"x\" to a valid duration",
+        ),
+        (
             get(api, "/api/v1/query", &[("query", "sum(")]).await,
             "invalid parameter \"query\": 1:5: parse error: ",
         ),
