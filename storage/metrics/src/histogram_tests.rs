@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::{Histogram, HistogramSample, LabelSet, ResetHint, SampleBatch, TimeRangeMs, TimestampMs};
+use model::{
+    BucketSpan, Buckets, Histogram, HistogramSample, LabelSet, ResetHint, SampleBatch, TimeRangeMs, TimestampMs,
+};
 use proptest::prelude::*;
 
 use crate::histogram::tests::{counter, histogram};
@@ -314,5 +316,81 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// Numbers no sender should send.
+fn any_histogram() -> impl Strategy<Value = Histogram> {
+    let number =
+        || prop_oneof![3 => (0u8..9).prop_map(f64::from), 2 => any::<u64>().prop_map(f64::from_bits), 1 => Just(-0.0)];
+    let edge =
+        || prop_oneof![2 => -3i32..9, 1 => any::<i32>(), 1 => Just(-53), 1 => Just(i32::MIN), 1 => Just(i32::MAX)];
+    let span = (edge(), prop_oneof![4 => 0u32..4, 1 => any::<u32>()]);
+    let spans = proptest::collection::vec(span, 0..4);
+    let side =
+        (spans, proptest::collection::vec(number(), 0..6), any::<bool>()).prop_map(|(spans, mut counts, fits)| {
+            let spans: Vec<BucketSpan> = (spans.into_iter())
+                .map(|(offset, length)| BucketSpan {
+                    offset,
+                    length: if fits { length % 4 } else { length },
+                })
+                .collect();
+            if fits {
+                counts.resize(spans.iter().map(|span| span.length as usize).sum(), 1.0);
+            }
+            Buckets { spans, counts }
+        });
+    let bounds = proptest::collection::vec(number(), 0..3);
+    let numbers = (number(), number(), number(), number());
+    (0usize..4, edge(), numbers, side.clone(), side, bounds).prop_map(
+        |(hint, schema, numbers, positive, negative, bounds)| {
+            use ResetHint::{Gauge, NotReset, Reset, Unknown};
+            Histogram {
+                reset: [Unknown, Reset, NotReset, Gauge][hint],
+                schema,
+                zero_threshold: numbers.0,
+                zero_count: numbers.1,
+                count: numbers.2,
+                sum: numbers.3,
+                positive,
+                negative,
+                bounds: bounds.into(),
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Whatever is sent is refused or comes back as it was; nothing panics.
+    #[test]
+    fn any_histogram_is_stored_or_refused(list in proptest::collection::vec(any_histogram(), 1..20), late in any::<bool>()) {
+        let lab = Lab::new();
+        let up = labels(&[("__name__", "h")]);
+        let mut stored = BTreeMap::new();
+        for (i, h) in (1..).zip(&list) {
+            let t = if late { 1000 - i } else { i };
+            let appended = append(&lab, &up, vec![sample(t, i, h.clone())]);
+            prop_assert_eq!(appended.histograms + appended.invalid, 1);
+            if appended.histograms == 1 {
+                stored.insert(t, h.clone());
+            }
+            append(&lab, &up, vec![sample(t, i, h.clone())]);
+        }
+        everywhere(lab, |lab| {
+            let read = read(lab, TimeRangeMs::ALL);
+            assert_eq!(read.histograms.t, stored.keys().copied().collect::<Vec<_>>());
+            for (found, given) in read.histograms.h.iter().zip(stored.values()) {
+                let bits = |h: &Histogram| {
+                    let mut numbers = vec![h.zero_threshold, h.zero_count, h.count, h.sum];
+                    numbers.extend(h.positive.counts.iter().chain(&h.negative.counts).chain(h.bounds.iter()));
+                    numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+                };
+                assert_eq!(bits(found), bits(given));
+                assert_eq!(found.schema, given.schema);
+                assert_eq!((&found.positive.spans, &found.negative.spans), (&given.positive.spans, &given.negative.spans));
+            }
+        });
     }
 }
