@@ -22,6 +22,9 @@ const CUT_AGAIN_NS: i64 = 5_000_000_000;
 /// A WAL longer than this is cut, so that replay after a crash stays well below two seconds.
 const WAL_BYTES_MAX: u64 = 96 << 20;
 
+/// The same for metrics, whose WAL has two bytes for a sample: a replay reads six million samples a second.
+const METRICS_WAL_BYTES_MAX: u64 = 16 << 20;
+
 /// A head larger than this is cut, whatever the memory limit allows.
 const HEAD_BYTES_MAX: u64 = 256 << 20;
 
@@ -31,6 +34,7 @@ const HEAD_BYTES_MIN: u64 = 4 << 20;
 const COMPACTION: CompactionPolicy = CompactionPolicy {
     fan_in: 4,
     bytes_max: 1 << 30,
+    bytes_small: 8 << 20,
     settle_ns: 2 * HOUR_NS,
 };
 
@@ -273,7 +277,10 @@ impl Storage {
                 Signal::Traces => 30 * MINUTE_NS,
             },
             bytes: (self.budget.limit() / 6).min(HEAD_BYTES_MAX),
-            wal_bytes: WAL_BYTES_MAX,
+            wal_bytes: match signal {
+                Signal::Metrics => METRICS_WAL_BYTES_MAX,
+                Signal::Logs | Signal::Traces => WAL_BYTES_MAX,
+            },
             bytes_under_pressure: HEAD_BYTES_MIN,
         }
     }

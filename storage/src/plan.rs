@@ -47,6 +47,8 @@ pub struct CompactionPolicy {
     pub fan_in: usize,
     /// A merged block is not planned to exceed this, bytes of its inputs.
     pub bytes_max: u64,
+    /// Writing no more than this again costs nothing worth saving, bytes.
+    pub bytes_small: u64,
     /// A day is over, and becomes one block, this long after its end, ns.
     pub settle_ns: i64,
 }
@@ -62,7 +64,7 @@ pub fn plan_compaction(blocks: &[BlockMeta], now: TimestampNs, policy: &Compacti
         of_day.sort_by_key(|b| b.id);
         let over = now.0 >= day.start_ns().0.saturating_add(DAY_NS).saturating_add(policy.settle_ns);
         if over {
-            jobs.extend(fitting(of_day, policy).filter(|job| job.len() > 1));
+            jobs.extend(fitting(of_day, policy).filter(|job| job.len() > 1 && is_worth(job, blocks, policy)));
             continue;
         }
         let mut levels: BTreeMap<u8, Vec<&BlockMeta>> = BTreeMap::new();
@@ -77,6 +79,17 @@ pub fn plan_compaction(blocks: &[BlockMeta], now: TimestampNs, policy: &Compacti
         );
     }
     jobs
+}
+
+/// Whether a finished day's blocks shall become one now. Back-fill brings a small block with each cut, for each of the days
+/// it touches; a large block is not written again for one of them, but when enough have come together.
+fn is_worth(job: &[BlockId], blocks: &[BlockMeta], policy: &CompactionPolicy) -> bool {
+    let sizes = blocks.iter().filter(|b| job.contains(&b.id)).map(|b| b.bytes);
+    let (total, largest) = sizes.fold((0u64, 0u64), |(sum, max), bytes| {
+        (sum.saturating_add(bytes), max.max(bytes))
+    });
+    let rest = total - largest;
+    total <= policy.bytes_small || job.len() > 2 * policy.fan_in || rest >= largest / policy.fan_in.max(1) as u64
 }
 
 /// Runs of neighbours whose bytes stay within the policy's maximum.
@@ -213,6 +226,7 @@ mod tests {
         let policy = CompactionPolicy {
             fan_in: 3,
             bytes_max: 1000,
+            bytes_small: 10,
             settle_ns: 2 * HOUR,
         };
         let m = Signal::Metrics;
@@ -234,6 +248,27 @@ mod tests {
             [vec![BlockId(1), BlockId(2), BlockId(3)]]
         );
         assert!(plan_compaction(&today[..1], tomorrow, &policy).is_empty());
+        let late = |n: u64| -> Vec<BlockMeta> {
+            let small = (2..2 + n).map(|id| block(id, m, 10, 0, 20));
+            std::iter::once(block(1, m, 10, 1, 300)).chain(small).collect()
+        };
+        assert!(
+            plan_compaction(&late(1), tomorrow, &policy).is_empty(),
+            "one late block waits"
+        );
+        assert_eq!(
+            plan_compaction(&late(5), tomorrow, &policy)[0].len(),
+            6,
+            "a third of the large one has come"
+        );
+        let tiny: Vec<BlockMeta> = (1..8)
+            .map(|id| block(id, m, 10, 0, if id == 1 { 900 } else { 1 }))
+            .collect();
+        assert_eq!(
+            plan_compaction(&tiny, tomorrow, &policy)[0].len(),
+            7,
+            "many files are slow to read"
+        );
         let large = [block(1, m, 10, 0, 900), block(2, m, 10, 0, 200)];
         assert!(plan_compaction(&large, tomorrow, &policy).is_empty());
     }

@@ -74,7 +74,7 @@ impl Index {
             })?;
             return Ok(names.into_iter().collect());
         }
-        self.texts_of_days(days, Question::names(ids), ids, |day| post_key::names(day))
+        self.texts_of_days(days, Question::names(ids), ids, post_key::names)
     }
 
     /// See [`crate::LabelIndex::values`].

@@ -20,6 +20,7 @@ mod histogram_chunk;
 mod histogram_stream;
 #[cfg(test)]
 mod histogram_tests;
+mod id_map;
 mod metadata;
 mod record;
 mod record_columns;

@@ -32,7 +32,6 @@
 //! for series that it defines, until all begin anew. Golden files: `testdata/wal_batch_v2.bin`,
 //! `testdata/wal_batch_histograms_v2.bin`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{Day, Exemplar, Histogram, LabelSet, MetricKind, MetricMetadata};
@@ -41,6 +40,7 @@ use storage_wal::{Lsn, RECORD_BYTES_MAX};
 
 use crate::exemplar::{get_exemplar, put_exemplar};
 use crate::histogram::{get_histogram, put_histogram};
+use crate::id_map::IdMap;
 use crate::record_columns::{get_steps, get_value, put_steps, put_value};
 
 /// The kind of a batch record.
@@ -172,13 +172,13 @@ pub(crate) struct Chains {
     last: Option<Lsn>,
     /// Whether every series that is not listed is at 0.0; else it is unknown.
     is_whole: bool,
-    values: HashMap<u32, u64, rapidhash::fast::RandomState>,
+    values: IdMap<u64>,
 }
 
 impl Chains {
     /// Where a series is.
     fn before(&self, id: u32) -> Option<u64> {
-        let known = self.values.get(&id).copied();
+        let known = self.values.get(id).copied();
         known.or(self.is_whole.then_some(0))
     }
 
@@ -360,6 +360,7 @@ mod tests {
     use crate::testing::golden;
     use model::TimestampMs;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn encode(record: &Record) -> Vec<u8> {
         let mut writer = RecordWriter::new(record.definitions.iter().map(|(id, day, labels)| (*id, *day, labels)));

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use storage_catalogue::{CatalogueError, LabelIndex};
 use storage_wal::Lsn;
 
 use crate::head::Head;
+use crate::id_map::IdMap;
 use crate::metadata::Families;
 use crate::record::{Chains, KIND_BATCH, Record};
 use crate::series::Cell;
@@ -19,7 +19,7 @@ pub(crate) struct Replayer<'a> {
     /// Records below are in blocks.
     pub(crate) checkpoint: Lsn,
     /// By the ids of the log.
-    cells: HashMap<u32, Arc<Cell>>,
+    cells: IdMap<Arc<Cell>>,
     chains: Chains,
     /// Samples that continue what was lost.
     unknown: u64,
@@ -35,7 +35,7 @@ impl<'a> Replayer<'a> {
             index,
             families,
             checkpoint,
-            cells: HashMap::new(),
+            cells: IdMap::default(),
             chains: Chains::default(),
             unknown: 0,
             undefined: 0,
@@ -100,19 +100,19 @@ impl<'a> Replayer<'a> {
                 self.unknown += samples as u64;
                 continue;
             }
-            match self.cells.get(&id) {
+            match self.cells.get(id) {
                 Some(cell) => self.head.count(&cell.append(t, v, starts)),
                 None => self.undefined += samples as u64,
             }
         }
         for (id, t, start, h) in &record.histograms {
-            match self.cells.get(id) {
+            match self.cells.get(*id) {
                 Some(cell) => self.head.count(&cell.append_histogram(*t, *start, h)),
                 None => self.undefined += 1,
             }
         }
         for (id, exemplar) in &record.exemplars {
-            if let Some(cell) = self.cells.get(id)
+            if let Some(cell) = self.cells.get(*id)
                 && let Some(bytes) = cell.add_exemplar(exemplar)
             {
                 self.head.count_exemplar(exemplar.t.0, bytes);
