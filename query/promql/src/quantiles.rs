@@ -31,7 +31,7 @@ impl Run<'_> {
                 let q = self.scalar(&args[0], grid)?;
                 let m = vector(1)?;
                 self.warn_of_quantiles(q.iter().copied(), args[0].span);
-                Value::Vector(self.quantiles(&[(q, None)], m, args[1].span)?)
+                Value::Vector(self.quantiles(&[(q, None)], m, args[1].span, args[0].span)?)
             }
             Work::HistogramQuantiles => {
                 let m = vector(0)?;
@@ -43,12 +43,12 @@ impl Run<'_> {
                     let value = q.first().map(|q| label_float(*q)).unwrap_or_default();
                     wanted.push((q, Some((label.clone(), value))));
                 }
-                Value::Vector(self.quantiles(&wanted, m, args[0].span)?)
+                Value::Vector(self.quantiles(&wanted, m, args[0].span, args[0].span)?)
             }
             Work::HistogramFraction => {
                 let (lower, upper) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
                 let m = vector(2)?;
-                Value::Vector(self.fractions(&lower, &upper, m, args[2].span)?)
+                Value::Vector(self.fractions(&lower, &upper, m, args[2].span, args[0].span)?)
             }
             Work::OfHistogram(f) => {
                 let mut m = vector(0)?;
@@ -64,7 +64,8 @@ impl Run<'_> {
         })
     }
 
-    fn quantiles(&self, wanted: &[Wanted], m: Matrix, span: Span) -> Evaluated<Matrix> {
+    /// `first` is the place of the first argument: see [`Run::nan_place`].
+    fn quantiles(&self, wanted: &[Wanted], m: Matrix, span: Span, first: Span) -> Evaluated<Matrix> {
         let found = self.histograms(&m, span);
         let mut out = Matrix::empty(m.grid);
         for (k, (q, label)) in wanted.iter().enumerate() {
@@ -85,7 +86,7 @@ impl Run<'_> {
                 self.context.check(WHERE)?;
                 let cells = of_native(cells, |step, h| {
                     let found = native_quantile(q[step], h);
-                    self.note_nan_quantile(found, row.labels.metric_name(), span);
+                    self.note_nan_quantile(found, row.labels.metric_name(), self.nan_place(span, first));
                     found.value
                 });
                 put(&row.labels, row.drop_name, cells)?;
@@ -126,6 +127,16 @@ impl Run<'_> {
         if self.dialect.delayed_name_removal { name } else { "" }
     }
 
+    /// Of NaN observations Prometheus says the name and points to the histograms, where names are taken off late; else it
+    /// has no name left and points to the first argument.
+    fn nan_place(&self, histograms: Span, first: Span) -> Span {
+        if self.dialect.delayed_name_removal {
+            histograms
+        } else {
+            first
+        }
+    }
+
     fn note_nan_quantile(&self, found: NativeQuantile, name: &str, span: Span) {
         if found.nan_observations {
             let result = if found.value.is_nan() {
@@ -138,7 +149,7 @@ impl Run<'_> {
         }
     }
 
-    fn fractions(&self, lower: &[f64], upper: &[f64], m: Matrix, span: Span) -> Evaluated<Matrix> {
+    fn fractions(&self, lower: &[f64], upper: &[f64], m: Matrix, span: Span, first: Span) -> Evaluated<Matrix> {
         let found = self.histograms(&m, span);
         let mut out = Matrix::empty(m.grid);
         for (row, cells) in &found.native {
@@ -149,7 +160,7 @@ impl Run<'_> {
                     let what =
                         "input to histogram_fraction has NaN observations, which are excluded from all fractions";
                     self.notes.info(
-                        span,
+                        self.nan_place(span, first),
                         format!("{what}{}", for_metric(self.name_in_infos(row.labels.metric_name()))),
                     );
                 }
