@@ -191,22 +191,12 @@ fn uncounted(text: &str) -> String {
     }
 }
 
-/// The text without its place, of NaN observations: 3.14 points to the first argument, later ones and the corpus to the
-/// histograms.
-fn unplaced(text: &str) -> &str {
-    match text.rsplit_once(" (") {
-        Some((before, _)) if text.contains(" has NaN observations, ") => before,
-        _ => text,
-    }
-}
-
 fn notes(kind: &str, a: &Value, b: &Value, ranged: bool) -> Option<String> {
     let set = |v: &Value| -> BTreeSet<String> {
         v.as_array()
             .into_iter()
             .flatten()
-            .filter_map(|s| s.as_str().map(unplaced))
-            .map(|s| if ranged { uncounted(s) } else { s.to_owned() })
+            .filter_map(|s| s.as_str().map(|s| if ranged { uncounted(s) } else { s.to_owned() }))
             .collect()
     };
     let (a, b) = (set(a), set(b));
