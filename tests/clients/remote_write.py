@@ -1,4 +1,5 @@
-"""Sends what a `prometheus_client` registry holds as one remote write 1.0 request (snappy block, protobuf).
+"""Sends what a `prometheus_client` registry holds as one remote write 1.0 request (snappy block, protobuf), and a native
+histogram of its own.
 
 Usage: remote_write.py URL. Prints the HTTP status.
 """
@@ -48,6 +49,27 @@ for family in registry.collect():
     for s in family.samples:
         labels = dict(s.labels, __name__=s.name, job="prometheus_client", instance="lab:8000")
         series += field(1, b"".join(label(n, labels[n]) for n in sorted(labels)) + sample(s.value, now_ms))
+
+
+
+def double(number, value):
+    return varint(number << 3 | 1) + struct.pack("<d", value)
+
+
+def number(number, value):
+    return varint(number << 3) + varint(value)
+
+
+def zigzag(n):
+    return n << 1 if n >= 0 else (-n << 1) - 1
+
+
+# Schema 0, one observation in (1, 2] and two in (2, 4].
+span = field(11, number(1, zigzag(1)) + number(2, 2))
+deltas = field(12, varint(zigzag(1)) + varint(zigzag(1)))
+histogram = number(1, 3) + double(3, 7.0) + number(4, zigzag(0)) + span + deltas + number(15, now_ms)
+labels = {"__name__": "lab_native_seconds", "job": "prometheus_client"}
+series += field(1, b"".join(label(n, labels[n]) for n in sorted(labels)) + field(4, histogram))
 
 body = bytes(cramjam.snappy.compress_raw(series))
 headers = {

@@ -86,7 +86,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("parquet", &["storage-traces"]),
     ("arrow-array", &["storage-traces"]),
     ("arrow-schema", &["storage-traces"]),
-    ("axum", &["ingest", "ui-api", "trilobite", "trilobite-corpus"]),
+    (
+        "axum",
+        &["ingest", "ui-api", "trilobite", "trilobite-corpus", "benches"],
+    ),
     ("tonic", &["ingest", "trilobite", "trilobite-tests", "ui-api"]),
     ("prost", &["ingest", "ui-api", "trilobite-tests", "benches"]),
     ("snap", &["ingest", "trilobite-tests", "benches", "ui-api"]),

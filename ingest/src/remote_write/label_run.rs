@@ -31,16 +31,25 @@ pub(crate) fn copy_labels<'a>(message: &'a [u8], out: &mut Vec<u8>) -> Option<&'
         let [VALUE, value_len, value @ ..] = tail else {
             return None;
         };
-        if value.is_empty() || short(*value_len)? != value.len() || name <= previous {
+        if value.is_empty() || short(*value_len)? != value.len() || !rises(previous, name) {
             return None;
         }
-        named |= name == METRIC_NAME.as_bytes();
+        named = named || name == METRIC_NAME.as_bytes();
         out.extend_from_slice(&label[1..2 + len]);
         out.extend_from_slice(&tail[1..]);
         previous = name;
         rest = after;
     }
     (named && out[start..].is_ascii()).then_some(rest)
+}
+
+/// Whether `name` comes after `previous`; most names differ in their first byte already.
+#[inline]
+fn rises(previous: &[u8], name: &[u8]) -> bool {
+    match (previous.first(), name.first()) {
+        (Some(a), Some(b)) if a != b => a < b,
+        _ => previous < name,
+    }
 }
 
 /// A length that is one byte on the wire.

@@ -108,6 +108,9 @@ fn prometheus_client_data_comes_in_by_remote_write() {
     assert_eq!(value("lab_temperature_celsius"), "21.5");
     assert_eq!(value("lab_latency_seconds_bucket{le=\"1.0\"}"), "2");
     assert_eq!(value("histogram_quantile(0.5,lab_latency_seconds_bucket)"), "0.55");
+    assert_eq!(value("histogram_count(lab_native_seconds)"), "3");
+    assert_eq!(value("histogram_sum(lab_native_seconds)"), "7");
+    assert_eq!(value("histogram_fraction(1,2,lab_native_seconds)*3"), "1");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod bad_input;
 mod command_line;
 mod crash;
+mod delta;
 mod lab;
 mod prometheus_api;
 mod recovery;
