@@ -7,7 +7,7 @@ use storage::Storage;
 
 use super::encode::success;
 use super::errors::ApiError;
-use super::params::{range, read, selectors, switch};
+use super::params::{range, read, selectors_or_none, switch};
 use super::routes::Api;
 use crate::number::push_json;
 
@@ -18,7 +18,7 @@ pub(crate) async fn delete_series(State(api): State<Api>, request: Request) -> R
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let range = range(&form)?;
-    let selectors = selectors(&form).map_err(|e| ApiError::parameter("match[]", e))?;
+    let selectors = selectors_or_none(&form).map_err(|e| ApiError::parameter("match[]", e))?;
     work(&api, move |s| s.metrics().delete(&selectors, range)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

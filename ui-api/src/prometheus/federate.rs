@@ -15,7 +15,7 @@ use query_promql::Options;
 use storage::Storage;
 use storage_metrics::{BlockError, Samples};
 
-use super::params::{read, selectors};
+use super::params::{read, selectors_or_none};
 use super::remote_read::wire;
 use super::routes::Api;
 use super::series::ask;
@@ -39,7 +39,7 @@ pub(crate) async fn federate(State(api): State<Api>, headers: HeaderMap, request
         Ok(form) => form,
         Err(e) => return e.into_response(),
     };
-    let selectors = match selectors(&form) {
+    let selectors = match selectors_or_none(&form) {
         Ok(selectors) => selectors,
         Err(e) => return (StatusCode::BAD_REQUEST, format!("{e}\n")).into_response(),
     };

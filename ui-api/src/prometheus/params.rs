@@ -86,6 +86,16 @@ pub(crate) fn selectors(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
         .collect()
 }
 
+/// The same where a selector may be empty: it selects nothing.
+pub(crate) fn selectors_or_none(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
+    let given = form.all("match[]").filter(|text| !is_empty_selector(text));
+    given.map(|text| parse_selector(text).map_err(|e| e.message)).collect()
+}
+
+fn is_empty_selector(text: &str) -> bool {
+    text.split_whitespace().flat_map(str::chars).eq("{}".chars())
+}
+
 /// Cuts to `limit`, and the warning that says so.
 pub(crate) fn truncate<T>(found: &mut Vec<T>, limit: usize) -> Vec<String> {
     if found.len() <= limit {

@@ -50,6 +50,9 @@ async fn deleted_series_are_gone() {
         "bad_data",
         "invalid parameter \"match[]\": 1:3: parse error: ",
     );
+    let nothing = post(api, path, &[("match[]", "{}")]).await;
+    assert_eq!(nothing.status, StatusCode::NO_CONTENT);
+    assert_eq!(count().await.len(), 2);
     let end = (NOW - 300).to_string();
     let one = [
         ("match[]", r#"http_requests_total{instance="a:80"}"#),
