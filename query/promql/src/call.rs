@@ -108,7 +108,9 @@ impl Run<'_> {
             }
             Work::QuantileOverTime => {
                 let params = [self.scalar(&args[0], grid)?];
-                let m = self.over_windows(&args[1], grid, true, |w| Ok(quantile_over_time(w, &params)))?;
+                // What is said of these windows is said of the first argument.
+                let told_there = |w: &Windows<'_>| Ok(quantile_over_time(&w.told_at(args[0].span), &params));
+                let m = self.over_windows(&args[1], grid, true, told_there)?;
                 let asked = params[0].iter().enumerate();
                 let answered = asked.filter(|(step, _)| m.rows.iter().any(|row| row.cells.has(*step)));
                 self.warn_of_quantiles(answered.map(|(_, q)| *q), args[0].span);
@@ -275,23 +277,19 @@ impl Run<'_> {
     }
 }
 
-/// What is known of a series that is not there: its `=` matchers, each label once.
+/// What is known of a series that is not there: labels with one matcher, which is `=`.
 fn labels_of_absent(node: &Node) -> LabelSet {
     let matchers: &[Matcher] = match &node.work {
         NodeWork::Instant(select) | NodeWork::Range { select, .. } => &select.matchers,
         NodeWork::Once(inner) => return labels_of_absent(inner),
         _ => &[],
     };
+    let alone = |m: &&Matcher| matchers.iter().filter(|other| other.name() == m.name()).count() == 1;
+    let known = matchers
+        .iter()
+        .filter(|m| m.name() != METRIC_NAME && m.op() == MatchOp::Equal);
     let mut labels = LabelsBuilder::default();
-    let mut seen: Vec<&str> = Vec::new();
-    for m in matchers.iter().filter(|m| m.name() != METRIC_NAME) {
-        if m.op() == MatchOp::Equal && !seen.contains(&m.name()) {
-            labels.set(m.name(), m.value());
-            seen.push(m.name());
-        } else {
-            labels.remove(m.name());
-        }
-    }
+    known.filter(alone).for_each(|m| labels.set(m.name(), m.value()));
     labels.build()
 }
 

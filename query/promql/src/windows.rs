@@ -8,6 +8,7 @@ use model::Histogram;
 use query_exec::{Accumulate, Cells, Context, Grid, slide};
 use storage_metrics::Samples;
 
+use crate::lex::Span;
 use crate::notes::About;
 use crate::plan::Moment;
 use crate::run::WHERE;
@@ -126,6 +127,12 @@ impl<'a> Windows<'a> {
             about,
             context,
         }
+    }
+
+    /// The same windows; what is said of them points elsewhere.
+    pub(crate) fn told_at(&self, span: Span) -> Windows<'a> {
+        let about = About { span, ..self.about };
+        Windows { about, ..*self }
     }
 
     /// Looks at the floats of each window that has any, in order of time. For functions that have no meaning for

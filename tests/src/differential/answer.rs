@@ -185,7 +185,7 @@ fn uncounted(text: &str) -> String {
     match text.split_once(", over ") {
         Some((before, after)) => format!(
             "{before}, over {}",
-            after.trim_start_matches(|c: char| c.is_ascii_digit())
+            after.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit())
         ),
         None => text.to_owned(),
     }

@@ -512,7 +512,7 @@ impl Maker {
                 "flaky_seconds",
                 &[("marker", marker)],
                 every(15_000),
-                |k, random| match k % 45 {
+                |k, random| match k % 47 {
                     at if at < 30 => {
                         observe(&mut h.positive, random, 4, (-3, 4));
                         h.sum += random.fraction(6);
