@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{LabelSet, MetricMetadata};
-use ui_api::{ScrapePool, Target, Targets};
+use ui_api::{OwnFamily, ScrapePool, Target, Targets};
 
 use crate::telemetry::Telemetry;
 
@@ -64,5 +64,9 @@ impl Targets for Itself {
 
     fn metadata(&self, _: &Target) -> Vec<(String, MetricMetadata)> {
         self.telemetry.metadata()
+    }
+
+    fn own(&self) -> Vec<OwnFamily> {
+        self.telemetry.families()
     }
 }

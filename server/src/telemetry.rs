@@ -11,6 +11,7 @@ use ingest::Ingest;
 use model::{MetricKind, MetricMetadata, SampleBatch, TimestampMs};
 use query::{Language, Queries};
 use storage::Storage;
+use ui_api::OwnFamily;
 
 use crate::listeners::Door;
 use crate::machine;
@@ -118,13 +119,21 @@ impl Telemetry {
 
     /// What is known of each family, by name.
     pub fn metadata(&self) -> Vec<(String, MetricMetadata)> {
-        let families = self.gather().into_iter().map(|f| {
-            let metadata = MetricMetadata {
+        self.families().into_iter().map(|f| (f.name, f.metadata)).collect()
+    }
+
+    /// Each family with its values.
+    pub fn families(&self) -> Vec<OwnFamily> {
+        let families = self.gather().into_iter().map(|f| OwnFamily {
+            name: f.name.to_owned(),
+            metadata: MetricMetadata {
                 kind: f.kind,
                 unit: String::new(),
                 help: f.help.to_owned(),
-            };
-            (f.name.to_owned(), metadata)
+            },
+            samples: (f.samples.into_iter())
+                .map(|(labels, v)| (labels.into_iter().map(|(n, v)| (n.to_owned(), v)).collect(), v))
+                .collect(),
         });
         families.collect()
     }

@@ -14,7 +14,7 @@ pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
 pub use query_promql::Options as PromqlOptions;
-pub use scraped::{DroppedTarget, ScrapePool, Target, Targets};
+pub use scraped::{DroppedTarget, OwnFamily, ScrapePool, Target, Targets};
 pub use tempo::router as tempo_router;
 
 use std::sync::Arc;

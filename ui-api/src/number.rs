@@ -105,7 +105,9 @@ pub(crate) fn time_by_digits_ns(text: &str) -> Option<i64> {
 /// and two strings for the ends of time.
 pub(crate) fn time_ms(text: &str) -> Option<i64> {
     if let Some(seconds) = finite(text) {
-        return Some((seconds * 1000.0).round() as i64);
+        // The fraction by itself, as it has more digits there.
+        let whole = (seconds.trunc() as i64).saturating_mul(1000);
+        return Some(whole.saturating_add((seconds.fract() * 1000.0).round() as i64));
     }
     match text {
         "-292273086-05-16T16:47:06Z" => Some(i64::MIN / 1000),
@@ -137,7 +139,7 @@ fn rfc3339_ms(text: &str) -> Option<i64> {
 pub(crate) fn prometheus_duration_ns(text: &str) -> Option<i64> {
     if let Some(seconds) = finite(text) {
         let ns = seconds * 1e9;
-        return (ns.abs() < 9.2e18).then_some(ns.round() as i64);
+        return (ns.abs() < i64::MAX as f64).then_some(ns as i64);
     }
     const UNITS: [(&str, i64); 7] = [
         ("y", 31_536_000_000_000_000),
@@ -168,6 +170,12 @@ pub(crate) fn prometheus_duration_ns(text: &str) -> Option<i64> {
         total = n.checked_mul(UNITS[at].1).and_then(|ns| total.checked_add(ns))?;
     }
     Some(total)
+}
+
+/// Whether a duration is not one because it is a number of seconds that is too large.
+pub(crate) fn is_long_duration(text: &str) -> bool {
+    finite(text).is_some_and(|seconds| (seconds * 1e9).abs() >= i64::MAX as f64)
+        || matches!(text.trim_start_matches(['+', '-']), "Inf" | "inf")
 }
 
 /// Nanoseconds of a duration as Go writes them: `1m30s`, `1.5s`, `100ms`, `2us`; units may repeat and stand in any order.

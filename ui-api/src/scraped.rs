@@ -16,6 +16,21 @@ pub trait Targets: Send + Sync {
     }
     /// What a target says of its metric families, by name.
     fn metadata(&self, target: &Target) -> Vec<(String, MetricMetadata)>;
+    /// The process' own metric families, as they are now.
+    fn own(&self) -> Vec<OwnFamily> {
+        Vec::new()
+    }
+}
+
+/// A metric family of the process itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnFamily {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub metadata: MetricMetadata,
+    /// Labels and value of each series.
+    pub samples: Vec<(Vec<(String, String)>, f64)>,
 }
 
 /// Targets that are scraped alike.

@@ -1,6 +1,7 @@
 //! `/federate`: the newest sample of each series that is asked for, as another server scrapes it.
 //!
-//! Text (0.0.4) unless the scraper prefers protobuf, which alone can carry native histograms.
+//! Text (0.0.4) unless the scraper prefers protobuf, which alone can carry exponential histograms. Histograms with custom
+//! bounds are classic ones in both.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use model::{Histogram, LabelSet, METRIC_NAME, Matcher, TimeRangeMs, TimestampMs, is_stale};
+use model::{Histogram, LabelSet, METRIC_NAME, Matcher, ResetHint, TimeRangeMs, TimestampMs, is_stale};
 use query_exec::go_number;
 use query_promql::Options;
 use storage::Storage;
@@ -20,7 +21,9 @@ use super::remote_read::wire;
 use super::routes::Api;
 use super::series::ask;
 
-const PROTOBUF: &str = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+const PROTOBUF: &str =
+    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=";
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=";
 
 /// The newest sample of a series.
 struct Newest {
@@ -53,7 +56,7 @@ pub(crate) async fn federate(State(api): State<Api>, headers: HeaderMap, request
     let external = &api.about.external_labels;
     let series: Vec<Newest> = found.into_iter().map(|n| n.labelled(external)).collect();
     let body = match wanted {
-        Wanted::Protobuf => protobuf(&series),
+        Wanted::Protobuf { utf8 } => protobuf(&series, utf8),
         Wanted::Text { utf8 } => text(&series, utf8).into_bytes(),
     };
     ([(header::CONTENT_TYPE, wanted.content_type())], body).into_response()
@@ -66,7 +69,9 @@ enum Wanted {
     Text {
         utf8: bool,
     },
-    Protobuf,
+    Protobuf {
+        utf8: bool,
+    },
 }
 
 impl Wanted {
@@ -88,7 +93,7 @@ impl Wanted {
                 }
             }
             let ours = match kind {
-                "application/vnd.google.protobuf" if is_family && is_delimited => Wanted::Protobuf,
+                "application/vnd.google.protobuf" if is_family && is_delimited => Wanted::Protobuf { utf8 },
                 "text/plain" | "text/*" | "*/*" => Wanted::Text { utf8 },
                 _ => continue,
             };
@@ -99,12 +104,12 @@ impl Wanted {
         best.1
     }
 
-    fn content_type(self) -> &'static str {
-        match self {
-            Wanted::Protobuf => PROTOBUF,
-            Wanted::Text { utf8: true } => "text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8",
-            Wanted::Text { utf8: false } => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-        }
+    fn content_type(self) -> String {
+        let (kind, utf8) = match self {
+            Wanted::Protobuf { utf8 } => (PROTOBUF, utf8),
+            Wanted::Text { utf8 } => (TEXT, utf8),
+        };
+        format!("{kind}{}", if utf8 { "allow-utf-8" } else { "underscores" })
     }
 }
 
@@ -168,34 +173,67 @@ impl Newest {
 
 fn text(series: &[Newest], utf8: bool) -> String {
     let mut out = String::new();
-    let mut last = "";
+    let mut last = ("", "");
     for n in series {
-        let Kind::Float(v) = &n.value else { continue };
         let name = n.labels.metric_name();
-        if name != last {
+        let kind = match &n.value {
+            Kind::Float(_) => "untyped",
+            Kind::Histogram(h) if h.cumulative_custom().is_none() => continue,
+            Kind::Histogram(h) if h.reset == ResetHint::Gauge => "gaugehistogram",
+            Kind::Histogram(_) => "histogram",
+        };
+        if (name, kind) != last {
             out.push_str("# TYPE ");
             push_name(&mut out, name, utf8);
-            out.push_str(" untyped\n");
-            last = name;
+            let _ = writeln!(out, " {kind}");
+            last = (name, kind);
         }
-        let quoted = utf8 && !is_plain_name(name);
-        let mut separator = '{';
-        if quoted {
-            out.push('{');
-            push_quoted(&mut out, name);
-            separator = ',';
-        } else {
-            push_name(&mut out, name, utf8);
+        match &n.value {
+            Kind::Float(v) => push_sample(&mut out, n, "", None, *v, utf8),
+            Kind::Histogram(h) => {
+                for (bound, count) in h.cumulative_custom().into_iter().flatten() {
+                    push_sample(&mut out, n, "_bucket", Some(&go_number(bound)), count, utf8);
+                }
+                push_sample(&mut out, n, "_bucket", Some("+Inf"), h.count, utf8);
+                push_sample(&mut out, n, "_sum", None, h.sum, utf8);
+                push_sample(&mut out, n, "_count", None, h.count, utf8);
+            }
         }
-        for (label, value) in n.pairs() {
-            out.push(separator);
-            separator = ',';
-            push_name(&mut out, label, utf8);
-            out.push('=');
-            push_quoted(&mut out, value);
-        }
-        out.push_str("} ");
-        let _ = writeln!(out, "{} {}", go_number(*v), n.t);
+    }
+    out
+}
+
+/// A line: a sample of a family, `suffix` after its name, with a bucket's bound if it is one.
+fn push_sample(out: &mut String, n: &Newest, suffix: &str, bound: Option<&str>, v: f64, utf8: bool) {
+    let name = n.labels.metric_name();
+    let quoted = utf8 && !is_plain_name(name);
+    let mut separator = '{';
+    if quoted {
+        out.push('{');
+        push_quoted(out, &format!("{name}{suffix}"));
+        separator = ',';
+    } else {
+        push_name(out, name, utf8);
+        out.push_str(suffix);
+    }
+    for (label, value) in n.pairs().into_iter().chain(bound.map(|b| ("le", b))) {
+        out.push(separator);
+        separator = ',';
+        push_name(out, label, utf8);
+        out.push('=');
+        push_quoted(out, value);
+    }
+    out.push_str("} ");
+    let _ = writeln!(out, "{} {}", go_number(v), n.t);
+}
+
+/// A name as protobuf carries it: as it is, if the scraper reads UTF-8.
+fn fitted(name: &str, utf8: bool) -> String {
+    let mut out = String::new();
+    if utf8 {
+        out.push_str(name);
+    } else {
+        push_name(&mut out, name, false);
     }
     out
 }
@@ -236,7 +274,7 @@ fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-fn protobuf(series: &[Newest]) -> Vec<u8> {
+fn protobuf(series: &[Newest], utf8: bool) -> Vec<u8> {
     use prost::Message;
     let mut out = Vec::new();
     for family in series.chunk_by(|a, b| {
@@ -245,13 +283,13 @@ fn protobuf(series: &[Newest]) -> Vec<u8> {
     }) {
         let Some(first) = family.first() else { continue };
         let message = wire::MetricFamily {
-            name: first.labels.metric_name().to_owned(),
+            name: fitted(first.labels.metric_name(), utf8),
             kind: match &first.value {
                 Kind::Float(_) => wire::UNTYPED,
-                Kind::Histogram(h) if h.reset == model::ResetHint::Gauge => wire::GAUGE_HISTOGRAM,
+                Kind::Histogram(h) if h.reset == ResetHint::Gauge => wire::GAUGE_HISTOGRAM,
                 Kind::Histogram(_) => wire::HISTOGRAM,
             },
-            metric: family.iter().map(metric).collect(),
+            metric: family.iter().map(|n| metric(n, utf8)).collect(),
         };
         // Writing to a Vec never fails for want of room.
         let _ = message.encode_length_delimited(&mut out);
@@ -259,9 +297,9 @@ fn protobuf(series: &[Newest]) -> Vec<u8> {
     out
 }
 
-fn metric(n: &Newest) -> wire::Metric {
+fn metric(n: &Newest, utf8: bool) -> wire::Metric {
     let label = |(name, value): (&str, &str)| wire::Label {
-        name: name.to_owned(),
+        name: fitted(name, utf8),
         value: value.to_owned(),
     };
     let (untyped, histogram) = match &n.value {
@@ -293,7 +331,7 @@ mod tests {
             ),
             (
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,text/plain;q=0.5",
-                Wanted::Protobuf,
+                Wanted::Protobuf { utf8: false },
             ),
             (
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text",
@@ -319,5 +357,39 @@ mod tests {
             text(&series, true),
             "# TYPE \"room.temp\" untyped\n{\"room.temp\",\"no. 1\"=\"a\\\"b\\\\\\n\",instance=\"\"} 1e-05 7\n"
         );
+    }
+
+    #[test]
+    fn custom_bounds_are_exposed_as_classic_buckets() {
+        let mut h = Histogram {
+            schema: model::CUSTOM_BUCKETS,
+            count: 9.0,
+            sum: 1.5,
+            ..Histogram::stale()
+        };
+        h.positive = model::Buckets::from_indexed([(1, 4.0), (2, 5.0)]);
+        h.bounds = Arc::new([1.0, 2.5, 3.0]);
+        let series = [Newest {
+            labels: LabelSet::from_pairs([("__name__", "wait"), ("job", "a")]),
+            t: 7,
+            value: Kind::Histogram(Arc::new(h)),
+        }];
+        assert_eq!(
+            text(&series, false),
+            "# TYPE wait histogram\n\
+             wait_bucket{job=\"a\",instance=\"\",le=\"1\"} 0 7\n\
+             wait_bucket{job=\"a\",instance=\"\",le=\"2.5\"} 4 7\n\
+             wait_bucket{job=\"a\",instance=\"\",le=\"3\"} 9 7\n\
+             wait_bucket{job=\"a\",instance=\"\",le=\"+Inf\"} 9 7\n\
+             wait_sum{job=\"a\",instance=\"\"} 1.5 7\n\
+             wait_count{job=\"a\",instance=\"\"} 9 7\n"
+        );
+        let Kind::Histogram(h) = &series[0].value else {
+            unreachable!()
+        };
+        let exposed = wire::ExposedHistogram::of(h);
+        let buckets: Vec<_> = exposed.buckets.iter().map(|b| b.cumulative_count).collect();
+        assert_eq!(buckets, [Some(0.0), Some(4.0), Some(9.0)]);
+        assert_eq!((exposed.schema, exposed.positive_spans.len()), (None, 0));
     }
 }

@@ -6,7 +6,7 @@ use query_promql::parse_selector;
 
 use super::errors::ApiError;
 use crate::form::Form;
-use crate::number::time_ms;
+use crate::number::{is_long_duration, prometheus_duration_ns, time_ms};
 
 const TRUNCATED: &str = "results truncated due to limit";
 
@@ -20,6 +20,18 @@ pub(crate) fn time(form: &Form, name: &str) -> Result<Option<i64>, ApiError> {
     time_ms(text).map(Some).ok_or_else(|| {
         let what = format!("invalid time value for '{name}': cannot parse {text:?} to a valid timestamp");
         ApiError::parameter(name, what)
+    })
+}
+
+/// A duration in ns; the error is Prometheus'.
+pub(crate) fn duration_ns(text: &str) -> Result<i64, String> {
+    prometheus_duration_ns(text).ok_or_else(|| {
+        let why = if is_long_duration(text) {
+            ". It overflows int64"
+        } else {
+            ""
+        };
+        format!("cannot parse {text:?} to a valid duration{why}")
     })
 }
 
@@ -108,6 +120,20 @@ pub(crate) fn truncate<T>(found: &mut Vec<T>, limit: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_end_where_prometheus_ends_them() {
+        let overflow = |text: &str| Err(format!("cannot parse {text:?} to a valid duration. It overflows int64"));
+        assert_eq!(duration_ns("9223372036"), Ok(9_223_372_036_000_000_000));
+        assert_eq!(duration_ns("1h30m"), Ok(5_400_000_000_000));
+        for text in ["9223372037", "1e15", "-1e300", "Inf", "+Inf"] {
+            assert_eq!(duration_ns(text), overflow(text));
+        }
+        assert_eq!(
+            duration_ns("300y"),
+            Err("cannot parse \"300y\" to a valid duration".to_owned())
+        );
+    }
 
     #[test]
     fn a_limit_of_zero_is_no_limit() {

@@ -12,12 +12,12 @@ use storage::Storage;
 
 use super::encode::{self, list, success};
 use super::errors::ApiError;
-use super::params::{limit, range, read, time, truncate};
+use super::params::{duration_ns, limit, range, read, time, truncate};
 use super::results;
 use super::routes::Api;
 use super::series::ask;
 use crate::form::Form;
-use crate::number::{prometheus_duration_ns, push_json, time_ms};
+use crate::number::{push_json, time_ms};
 
 /// A range query may have one point more than this many.
 const POINTS_MAX: i64 = 11_000;
@@ -49,8 +49,7 @@ pub(crate) async fn query_range(State(api): State<Api>, request: Request) -> Res
         ));
     }
     let step_text = form.get("step").unwrap_or("");
-    let step_ns = prometheus_duration_ns(step_text)
-        .ok_or_else(|| ApiError::parameter("step", format!("cannot parse {step_text:?} to a valid duration")))?;
+    let step_ns = duration_ns(step_text).map_err(|e| ApiError::parameter("step", e))?;
     let step = step_ns / 1_000_000;
     if step <= 0 {
         return Err(ApiError::parameter(
@@ -87,16 +86,14 @@ impl Asked {
     fn from(form: &Form, mut options: Options) -> Result<Asked, ApiError> {
         let duration = |name: &str| -> Result<Option<i64>, ApiError> {
             let Some(text) = form.get(name) else { return Ok(None) };
-            let bad = || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
-            prometheus_duration_ns(text).map(Some).ok_or_else(bad)
+            duration_ns(text).map(Some).map_err(|e| ApiError::parameter(name, e))
         };
         // As upstream, a lookback that is not positive means the usual one.
         let lookback_ms = match form.get("lookback_delta") {
             Some(text) => {
-                prometheus_duration_ns(text).ok_or_else(|| {
-                    let what = format!("cannot parse {text:?} to a valid duration");
-                    ApiError::bad_data(format!("error parsing lookback delta duration: {what}"))
-                })? / 1_000_000
+                duration_ns(text)
+                    .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}")))?
+                    / 1_000_000
             }
             None => 0,
         };

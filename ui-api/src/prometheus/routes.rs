@@ -1,5 +1,7 @@
 //! The endpoints: which path is answered by what, by which methods, and for pages of which origin.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
@@ -7,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::{HeaderValue, Method, StatusCode, header};
 use query::Queries;
+use tokio::sync::Semaphore;
 
 use super::{admin, features, federate, queries, remote_read, rules, series, status, targets};
 use crate::About;
@@ -16,6 +19,8 @@ pub(crate) struct Api {
     pub queries: Queries,
     pub about: About,
     pub reads: remote_read::Places,
+    /// Places of those who wait for notifications.
+    pub listeners: Arc<Semaphore>,
 }
 
 /// The Prometheus HTTP API under `/api/v1/`, and `/federate`.
@@ -24,6 +29,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         queries: queries.clone(),
         about: about.clone(),
         reads: remote_read::Places::default(),
+        listeners: Arc::new(Semaphore::new(status::LISTENERS_MAX)),
     };
     Router::new()
         .route("/api/v1/query", both(queries::query))
@@ -50,6 +56,9 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/api/v1/status/tsdb", one(status::tsdb))
         .route("/api/v1/status/tsdb/blocks", one(status::blocks))
         .route("/api/v1/status/walreplay", one(status::wal_replay))
+        .route("/api/v1/status/self_metrics", one(status::self_metrics))
+        .route("/api/v1/openapi.yaml", one(status::description))
+        .route("/api/v1/notifications/live", one(status::live_notifications))
         .route("/api/v1/features", one(features::features))
         .route("/api/v1/notifications", one(status::notifications))
         .route("/api/v1/read", post(remote_read::read).options(no_content))

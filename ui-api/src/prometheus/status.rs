@@ -1,21 +1,28 @@
 //! What the process tells of itself under `/api/v1/status/`.
 
+use std::convert::Infallible;
 use std::fmt::Write;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use model::{Signal, TimestampMs};
+use http::{StatusCode, header};
+use model::{MetricKind, Signal, TimestampMs};
 
-use super::encode::{join, success};
+use super::encode::{join, list, success};
 use super::errors::ApiError;
 use super::params::read;
 use super::routes::Api;
 use super::series::ask;
-use crate::number::push_json;
+use crate::OwnFamily;
+use crate::number::{push_json, push_value};
 
 /// Rows of each list of `status/tsdb` when nothing is said, and at most.
 const TOP: usize = 10;
 const TOP_MAX: usize = 10_000;
+
+/// Clients that may wait for notifications at once.
+pub(crate) const LISTENERS_MAX: usize = 16;
 
 pub(crate) async fn build_info(State(api): State<Api>) -> Response {
     success(&build(&api))
@@ -125,6 +132,80 @@ pub(crate) async fn blocks(State(api): State<Api>) -> Response {
 /// Nothing is wrong that a person would have to be told.
 pub(crate) async fn notifications() -> Response {
     success("[]")
+}
+
+/// The same as a stream of events, open until the client leaves; there are so many places.
+pub(crate) async fn live_notifications(State(api): State<Api>) -> Response {
+    let Ok(place) = api.listeners.try_acquire_owned() else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    // The place is free again when the body is dropped.
+    let never = futures_util::stream::unfold(place, |place| async move {
+        std::future::pending::<()>().await;
+        Some((Ok::<Bytes, Infallible>(Bytes::new()), place))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, Body::from_stream(never)).into_response()
+}
+
+/// Its own metric families with their values.
+pub(crate) async fn self_metrics(State(api): State<Api>) -> Response {
+    list(api.about.targets.own(), &[], |out, family| own_family(out, &family))
+}
+
+fn own_family(out: &mut String, family: &OwnFamily) {
+    // What has buckets or quantiles is series of single values here.
+    let (kind, member) = match family.metadata.kind {
+        MetricKind::Counter => ("COUNTER", "counter"),
+        MetricKind::Gauge => ("GAUGE", "gauge"),
+        _ => ("UNTYPED", "untyped"),
+    };
+    out.push_str("{\"name\":");
+    push_json(out, &family.name);
+    out.push_str(",\"help\":");
+    push_json(out, &family.metadata.help);
+    let _ = write!(out, ",\"type\":\"{kind}\",\"metric\":[");
+    join(out, family.samples.iter(), |out, (labels, value)| {
+        out.push('{');
+        if !labels.is_empty() {
+            out.push_str("\"label\":[");
+            join(out, labels.iter(), |out, (name, value)| {
+                out.push_str("{\"name\":");
+                push_json(out, name);
+                out.push_str(",\"value\":");
+                push_json(out, value);
+                out.push('}');
+            });
+            out.push_str("],");
+        }
+        let _ = write!(out, "\"{member}\":{{\"value\":");
+        if value.is_finite() {
+            push_value(out, *value);
+        } else {
+            out.push('"');
+            push_value(out, *value);
+            out.push('"');
+        }
+        out.push_str("}}");
+    });
+    out.push(']');
+    if !family.metadata.unit.is_empty() {
+        out.push_str(",\"unit\":");
+        push_json(out, &family.metadata.unit);
+    }
+    out.push('}');
+}
+
+/// The API, described for machines.
+pub(crate) async fn description() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/yaml; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+    ];
+    (headers, include_str!("openapi.yaml")).into_response()
 }
 
 /// As Prometheus answers where the search API is not turned on.

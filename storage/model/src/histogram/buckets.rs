@@ -98,6 +98,22 @@ pub fn coarser_index(index: i32, by: u32) -> i32 {
 }
 
 impl Histogram {
+    /// Of custom buckets: each bound, and the observations up to it, as a classic histogram counts them, without the last
+    /// bucket (+Inf, [`Histogram::count`]). `None` for exponential ones.
+    pub fn cumulative_custom(&self) -> Option<impl Iterator<Item = (f64, f64)> + '_> {
+        if !self.has_custom_buckets() {
+            return None;
+        }
+        let mut buckets = self.positive.iter().peekable();
+        let mut below = 0.0;
+        Some(self.bounds.iter().enumerate().map(move |(place, bound)| {
+            while let Some((_, count)) = buckets.next_if(|(index, _)| i64::from(*index) <= place as i64) {
+                below += count;
+            }
+            (*bound, below)
+        }))
+    }
+
     /// Buckets above zero (or the custom ones), rising.
     pub fn positive_buckets(&self) -> impl Iterator<Item = Bucket> + '_ {
         self.positive.iter().map(|(index, count)| Bucket {

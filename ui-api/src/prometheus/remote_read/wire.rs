@@ -243,6 +243,16 @@ pub(crate) struct Untyped {
     pub value: Option<f64>,
 }
 
+/// A bucket of a histogram with bounds of its own.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(crate) struct ExposedBucket {
+    #[prost(double, optional, tag = "2")]
+    pub upper_bound: Option<f64>,
+    /// Of this bucket and all below.
+    #[prost(double, optional, tag = "4")]
+    pub cumulative_count: Option<f64>,
+}
+
 /// A histogram as it is exposed.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ExposedHistogram {
@@ -250,6 +260,9 @@ pub(crate) struct ExposedHistogram {
     pub count_int: Option<u64>,
     #[prost(double, optional, tag = "2")]
     pub sum: Option<f64>,
+    /// Of custom bounds only; exponential buckets have spans.
+    #[prost(message, repeated, tag = "3")]
+    pub buckets: Vec<ExposedBucket>,
     #[prost(double, optional, tag = "4")]
     pub count_float: Option<f64>,
     #[prost(sint32, optional, tag = "5")]
@@ -275,10 +288,24 @@ pub(crate) struct ExposedHistogram {
 }
 
 impl ExposedHistogram {
-    /// The histogram without its time.
+    /// The histogram without its time. Custom bounds are exposed as those of a classic histogram: the format has no
+    /// other place for them.
     pub fn of(h: &Histogram) -> ExposedHistogram {
+        if let Some(cumulative) = h.cumulative_custom() {
+            let bucket = |(upper_bound, count)| ExposedBucket {
+                upper_bound: Some(upper_bound),
+                cumulative_count: Some(count),
+            };
+            return ExposedHistogram {
+                sum: Some(h.sum),
+                count_float: Some(h.count),
+                buckets: cumulative.map(bucket).collect(),
+                ..ExposedHistogram::default()
+            };
+        }
         let h = WireHistogram::of(0, h);
         ExposedHistogram {
+            buckets: Vec::new(),
             count_int: h.count_int,
             sum: Some(h.sum),
             count_float: h.count_float,
