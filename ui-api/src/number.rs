@@ -294,7 +294,10 @@ mod tests {
 
     #[test]
     fn times_and_durations_parse() {
-        assert_eq!(time_ms("1.0005"), Some(1001));
+        // As a double it is below the half.
+        assert_eq!(time_ms("1.0005"), Some(1000));
+        assert_eq!(time_ms("1.0015"), Some(1002));
+        assert_eq!(time_ms("-1.9996"), Some(-2000));
         assert_eq!(time_ms("1e3"), Some(1_000_000));
         assert_eq!(time_ms("2026-01-01T00:00:00Z"), Some(1_767_225_600_000));
         assert_eq!(time_ms("2026-01-01T01:00:00+01:00"), Some(1_767_225_600_000));

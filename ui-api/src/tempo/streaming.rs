@@ -1,8 +1,10 @@
 //! `tempopb.StreamingQuerier`: the same questions over gRPC, on the HTTP API's port (h2c). Spoken by hand, as in `ingest`:
 //! one message in, frames out, the status in the trailers.
 //!
-//!     request body    = compressed u8 (0) · length u32 big-endian · message
-//!     response body   = (0 · length u32 big-endian · message)*, then the trailers `grpc-status`, `grpc-message`
+//! ```text
+//! request body    = compressed u8 (0) · length u32 big-endian · message
+//! response body   = (0 · length u32 big-endian · message)*, then the trailers `grpc-status`, `grpc-message`
+//! ```
 //!
 //! A question that takes long tells its progress every half second; what it tells then is never taken back, for clients
 //! keep the first version of a trace or sample that they see. The result itself comes at the end, cut into messages of
