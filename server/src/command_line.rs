@@ -49,7 +49,11 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
                 .unwrap_or_default()
                 .trim_start_matches("error: ")
                 .to_owned();
-            return Err(Some(SettingsError(format!("{line}; see trilobite --help"))));
+            let tip = text
+                .lines()
+                .find_map(|l| l.trim_start().strip_prefix("tip: "))
+                .map_or(String::new(), |tip| format!("; {tip}"));
+            return Err(Some(SettingsError(format!("{line}{tip}; see trilobite --help"))));
         }
     };
     let (task, inner) = match matches.subcommand() {
@@ -117,6 +121,14 @@ const ALIASES: &[(&str, &str)] = &[
     ("storage.tsdb.retention.size", "retention-size"),
 ];
 
+/// Prometheus' flags that do not act, with ours that do what their users want.
+const COUNTERPARTS: &[(&str, &str)] = &[
+    ("web.listen-address", "prometheus-addr"),
+    ("web.enable-admin-api", "enable-admin-api"),
+    ("query.timeout", "query-timeout"),
+    ("log.format", "log-format"),
+];
+
 /// Prometheus' flags that stand without a value.
 const SWITCHES: &[&str] = &[
     "web.enable-lifecycle",
@@ -155,7 +167,13 @@ fn translate(args: &[String]) -> (Vec<String>, Vec<String>) {
             if value.is_none() && plain == name && !SWITCHES.contains(&name) {
                 rest.next();
             }
-            warnings.push(format!("--{name} is accepted for Prometheus' sake and has no effect"));
+            let hint = COUNTERPARTS
+                .iter()
+                .find(|(theirs, _)| *theirs == name)
+                .map_or(String::new(), |(_, ours)| format!("; see --{ours}"));
+            warnings.push(format!(
+                "--{name} is accepted for Prometheus' sake and has no effect{hint}"
+            ));
         } else {
             out.push(arg.clone());
         }
@@ -194,6 +212,11 @@ mod tests {
                 .0
                 .contains("--no-such-flag")
         );
+        assert_eq!(
+            check("--retention-metrix 3d").unwrap_err().unwrap().0,
+            "unexpected argument '--retention-metrix' found; a similar argument exists: '--retention-metrics'; \
+             see trilobite --help"
+        );
         assert!(check("--version").unwrap_err().is_none());
     }
 
@@ -210,5 +233,9 @@ mod tests {
         assert_eq!(get("retention-metrics"), Some("3d"));
         assert_eq!(get("loki-addr"), Some("off"));
         assert_eq!(asked.warnings.len(), 3);
+        assert_eq!(
+            check("--web.listen-address=:9091").unwrap().warnings,
+            ["--web.listen-address is accepted for Prometheus' sake and has no effect; see --prometheus-addr"]
+        );
     }
 }
