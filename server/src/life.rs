@@ -82,7 +82,10 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         hostname: machine::hostname(),
         interval: SELF_SCRAPE,
     });
-    let about = about(&settings, start_seconds, log_level, targets);
+    let about = About {
+        stopping: stopping.clone(),
+        ..about(&settings, start_seconds, log_level, targets)
+    };
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
     }
@@ -191,6 +194,7 @@ fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>, 
         external_labels: LabelSet::empty(),
         targets,
         log_level,
+        stopping: watch::channel(false).1,
     }
 }
 

@@ -20,6 +20,7 @@ pub use tempo::router as tempo_router;
 use std::sync::Arc;
 
 use model::LabelSet;
+use tokio::sync::watch;
 
 /// How much the process logs; filled by the server.
 pub trait LogLevel: Send + Sync {
@@ -59,4 +60,6 @@ pub struct About {
     pub targets: Arc<dyn Targets>,
     /// How much the process logs.
     pub log_level: Arc<dyn LogLevel>,
+    /// True when the process is to stop: answers without an end of their own end then. Never, if the sender is gone.
+    pub stopping: watch::Receiver<bool>,
 }

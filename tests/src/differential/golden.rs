@@ -1,7 +1,9 @@
 //! What a real Prometheus answered: a zstd-compressed file of JSON lines.
 //!
-//!     {"version":1, "seed":s, "data":checksum, "server":"…"}
-//!     [query or its checksum, start ms, end ms, step ms, answer]*
+//! ```text
+//! {"version":1, "seed":s, "data":checksum, "server":"…"}
+//! [query or its checksum, start ms, end ms, step ms, answer]*
+//! ```
 //!
 //! The checksum is the data's before compression: answers without their data say nothing.
 

@@ -140,9 +140,12 @@ pub(crate) async fn live_notifications(State(api): State<Api>) -> Response {
         return StatusCode::NO_CONTENT.into_response();
     };
     // The place is free again when the body is dropped.
-    let never = futures_util::stream::unfold(place, |place| async move {
-        std::future::pending::<()>().await;
-        Some((Ok::<Bytes, Infallible>(Bytes::new()), place))
+    let until = (place, api.about.stopping);
+    let never = futures_util::stream::unfold(until, |(_place, mut stopping)| async move {
+        if stopping.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        None::<(Result<Bytes, Infallible>, _)>
     });
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),

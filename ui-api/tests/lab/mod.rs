@@ -90,6 +90,7 @@ impl Lab {
             external_labels: LabelSet::empty(),
             targets: Arc::new(OneTarget),
             log_level: Arc::new(Level(Mutex::new("info".to_owned()))),
+            stopping: tokio::sync::watch::channel(false).1,
         };
         change(&mut about);
         Lab {

@@ -70,3 +70,17 @@ async fn sixteen_may_wait_for_notifications() {
     open.pop();
     assert_eq!(request().await.unwrap().status(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_notifications_ends_when_the_process_does() {
+    let (stop, stopping) = tokio::sync::watch::channel(false);
+    let lab = Lab::with(|about| about.stopping = stopping);
+    let request = http::Request::get("/api/v1/notifications/live");
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let answer = tower::ServiceExt::oneshot(lab.prometheus.clone(), request)
+        .await
+        .unwrap();
+    stop.send(true).unwrap();
+    let body = axum::body::to_bytes(answer.into_body(), 1).await.unwrap();
+    assert!(body.is_empty());
+}
