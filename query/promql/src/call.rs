@@ -277,19 +277,26 @@ impl Run<'_> {
     }
 }
 
-/// What is known of a series that is not there: labels with one matcher, which is `=`.
+/// What is known of a series that is not there: its `=` matchers, but for labels that others match after them.
 fn labels_of_absent(node: &Node) -> LabelSet {
     let matchers: &[Matcher] = match &node.work {
         NodeWork::Instant(select) | NodeWork::Range { select, .. } => &select.matchers,
         NodeWork::Once(inner) => return labels_of_absent(inner),
         _ => &[],
     };
-    let alone = |m: &&Matcher| matchers.iter().filter(|other| other.name() == m.name()).count() == 1;
-    let known = matchers
-        .iter()
-        .filter(|m| m.name() != METRIC_NAME && m.op() == MatchOp::Equal);
+    // Prometheus looks at the matchers in the order in which its storage has used them: last what only takes series away.
+    let takes_away = |m: &&Matcher| matches!(m.op(), MatchOp::NotEqual | MatchOp::NotRegex) && m.matches("");
+    let (last, first): (Vec<&Matcher>, Vec<&Matcher>) = matchers.iter().partition(takes_away);
     let mut labels = LabelsBuilder::default();
-    known.filter(alone).for_each(|m| labels.set(m.name(), m.value()));
+    let mut seen: Vec<&str> = Vec::new();
+    for m in first.into_iter().chain(last).filter(|m| m.name() != METRIC_NAME) {
+        if m.op() == MatchOp::Equal && !seen.contains(&m.name()) {
+            labels.set(m.name(), m.value());
+            seen.push(m.name());
+        } else {
+            labels.remove(m.name());
+        }
+    }
     labels.build()
 }
 
