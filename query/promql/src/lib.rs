@@ -9,6 +9,7 @@
 
 mod call;
 mod check;
+mod counted;
 mod durations;
 mod functions;
 mod info;
@@ -31,6 +32,8 @@ use model::{Histogram, LabelSet, Matcher, TimeRangeMs, TimestampMs};
 use query_exec::{Context, Dialect, ExecError, Grid, Matrix, PROMQL};
 use storage_metrics::Metrics;
 
+use crate::counted::Counter;
+pub use crate::counted::SampleCounts;
 use crate::durations::QueryTimes;
 use crate::notes::Notes;
 use crate::run::Run;
@@ -72,6 +75,8 @@ pub struct Options {
     pub use_start_timestamps: bool,
     /// Where a name is dropped, drop `__type__` and `__unit__` too (Prometheus' `type-and-unit-labels`).
     pub type_and_unit_labels: bool,
+    /// Count the samples that are looked at, for [`Output::samples`].
+    pub count_samples: bool,
 }
 
 impl Default for Options {
@@ -88,6 +93,7 @@ impl Options {
         delayed_name_removal: false,
         use_start_timestamps: false,
         type_and_unit_labels: false,
+        count_samples: false,
     };
 
     fn dialect(&self) -> Dialect {
@@ -139,6 +145,8 @@ pub struct Output {
     pub warnings: Vec<String>,
     /// Things worth knowing.
     pub infos: Vec<String>,
+    /// What was looked at; zeros unless [`Options::count_samples`].
+    pub samples: SampleCounts,
 }
 
 impl Query {
@@ -286,7 +294,9 @@ impl Query {
             end: TimestampMs(plan.reads.1),
         });
         let notes = Notes::new(&self.text);
+        let counter = Counter::default();
         let run = Run {
+            counter: options.count_samples.then_some(&counter),
             context,
             snapshot: &snapshot,
             options,
@@ -306,7 +316,13 @@ impl Query {
             ))));
         }
         let (warnings, infos) = notes.take();
-        Ok(Output { value, warnings, infos })
+        let samples = counter.counts();
+        Ok(Output {
+            value,
+            warnings,
+            infos,
+            samples,
+        })
     }
 }
 

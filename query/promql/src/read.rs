@@ -74,6 +74,7 @@ impl Run<'_> {
 
     fn newest_of<'n>(&'n self, select: &'n Select, span: Span, grid: Grid, wanted: Wanted) -> Leaf<'n> {
         let (notes, lookback) = (self.notes, self.options.lookback_ms);
+        let counter = self.counter;
         Leaf {
             select,
             range: reach(select, lookback, grid, lookback),
@@ -87,7 +88,11 @@ impl Run<'_> {
                     };
                     return Ok(smoothed(samples, &select.shift, lookback, grid, &about));
                 }
-                Ok(newest(samples, &select.shift, lookback, grid, wanted))
+                let cells = newest(samples, &select.shift, lookback, grid, wanted);
+                if let Some(counter) = counter {
+                    counter.cells(&cells);
+                }
+                Ok(cells)
             }),
         }
     }
@@ -251,6 +256,9 @@ impl Run<'_> {
                         span,
                         name: s.labels.metric_name(),
                     };
+                    if let Some(counter) = self.counter {
+                        counter.windows(&s.samples, &shift, range_ms, grid, false);
+                    }
                     let windows = Windows::over(&s.samples, &grid, shift, range_ms, false, about, self.context);
                     let cells = f(&windows)?;
                     self.context.check(WHERE)?;
@@ -281,7 +289,7 @@ impl Run<'_> {
     ) -> Leaf<'n> {
         let (notes, lookback) = (self.notes, self.options.lookback_ms);
         let starts = self.options.use_start_timestamps;
-        let context = self.context;
+        let (context, counter) = (self.context, self.counter);
         Leaf {
             select,
             range: reach(select, range_ms, grid, lookback),
@@ -292,6 +300,9 @@ impl Run<'_> {
                     span,
                     name: labels.metric_name(),
                 };
+                if let Some(counter) = counter {
+                    counter.windows(samples, &select.shift, range_ms, grid, true);
+                }
                 let mut windows = Windows::over(samples, &grid, select.shift, range_ms, starts, about, context);
                 windows.edges = select.edges;
                 windows.lookback_ms = lookback;
@@ -335,7 +346,7 @@ impl Run<'_> {
                     self.context.add_samples(steps_max as u64 + 1)?;
                 }
                 let inner_grid = Grid::range(first, last, *step_ms);
-                let m = match self.value(inner, inner_grid)? {
+                let m = match self.counted(0, || self.value(inner, inner_grid))? {
                     Value::Vector(m) => m,
                     _ => return Err(data("a subquery is over an instant vector")),
                 };
@@ -371,6 +382,10 @@ impl Run<'_> {
         let mut out: Vec<Series> = Vec::new();
         for s in self.sources(node, Grid::instant(at))? {
             let inside = |t: &i64| range.contains(TimestampMs(*t));
+            if let Some(counter) = self.counter {
+                let stored = matches!(node.work, NodeWork::Range { .. });
+                counter.windows(&s.samples, &shift, range_ms, Grid::instant(at), stored);
+            }
             let (floats, histograms) = (&s.samples, &s.samples.histograms);
             let mut points: Vec<(TimestampMs, f64)> = (floats.t.iter().zip(&floats.v))
                 .filter(|(t, _)| inside(t))

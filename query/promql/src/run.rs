@@ -11,6 +11,7 @@ use query_exec::{
 };
 use storage_metrics::Snapshot;
 
+use crate::counted::Counter;
 use crate::durations::QueryTimes;
 use crate::lex::Span;
 use crate::notes::{Notes, go_float};
@@ -24,6 +25,8 @@ pub(crate) const WHERE: &str = "expression evaluation";
 /// One evaluation.
 pub(crate) struct Run<'a> {
     pub(crate) context: &'a Context,
+    /// Where samples are counted, if somebody wants to know.
+    pub(crate) counter: Option<&'a Counter>,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) options: Options,
     pub(crate) dialect: Dialect,
@@ -52,7 +55,10 @@ impl Run<'_> {
             NodeWork::Range { .. } | NodeWork::Subquery { .. } => {
                 return Err(data("a range vector stands where an instant vector belongs"));
             }
-            NodeWork::Once(inner) => repeat(self.value(inner, Grid::instant(grid.start()))?, grid, self.context)?,
+            NodeWork::Once(inner) => {
+                let once = self.counted(grid.len() as u64, || self.value(inner, Grid::instant(grid.start())))?;
+                repeat(once, grid, self.context)?
+            }
             NodeWork::Negative(inner) => match self.value(inner, grid)? {
                 Value::Scalar(mut values) => {
                     values.iter_mut().for_each(|v| *v = -*v);
@@ -165,6 +171,16 @@ impl Run<'_> {
             })?,
             _ => return Err(data("an operator stands beside a string")),
         })
+    }
+
+    /// What is looked at meanwhile counts so many times.
+    pub(crate) fn counted<T>(&self, times: u64, make: impl FnOnce() -> T) -> T {
+        let before = self.counter.map_or(0, Counter::queryable);
+        let made = make();
+        if let Some(counter) = self.counter {
+            counter.repeat_since(before, times);
+        }
+        made
     }
 
     /// Gives back what an operator used, and counts what it made.

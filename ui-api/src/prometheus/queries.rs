@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use model::{TimeRangeMs, TimestampMs};
 use query::{Context, Language, Usage};
-use query_promql::{EvalError, Options, Output, Query, Value};
+use query_promql::{EvalError, Options, Output, Query, SampleCounts, Value};
 use storage::Storage;
 
 use super::encode::{self, list, success};
@@ -104,6 +104,7 @@ impl Asked {
                  \"true\" or \"all\""
             )
         });
+        options.count_samples = stats.is_some();
         if lookback_ms > 0 {
             options.lookback_ms = lookback_ms;
         }
@@ -136,6 +137,7 @@ impl Asked {
                     parse: parsed - begun,
                     evaluation: parsed.elapsed(),
                     usage: context.usage(),
+                    samples: output.samples,
                 };
                 Ok::<_, EvalError>((output, figures))
             })
@@ -155,19 +157,17 @@ struct Figures {
     parse: Duration,
     evaluation: Duration,
     usage: Usage,
+    samples: SampleCounts,
 }
 
 impl Figures {
     fn json(&self) -> String {
         let [waited, parse, inner] = [self.waited, self.parse, self.evaluation].map(|d| d.as_secs_f64());
         let all = parse + inner;
-        let Usage {
-            samples_total: samples,
-            samples_peak: peak,
-            ..
-        } = self.usage;
+        let Usage { samples_peak: peak, .. } = self.usage;
+        let SampleCounts { queryable, read } = self.samples;
         format!(
-            r#"{{"timings":{{"evalTotalTime":{all},"resultSortTime":0,"queryPreparationTime":{parse},"innerEvalTime":{inner},"execQueueTime":{waited},"execTotalTime":{all}}},"samples":{{"totalQueryableSamples":{samples},"samplesRead":{samples},"peakSamples":{peak}}}}}"#,
+            r#"{{"timings":{{"evalTotalTime":{all},"resultSortTime":0,"queryPreparationTime":{parse},"innerEvalTime":{inner},"execQueueTime":{waited},"execTotalTime":{all}}},"samples":{{"totalQueryableSamples":{queryable},"samplesRead":{read},"peakSamples":{peak}}}}}"#,
         )
     }
 }

@@ -11,7 +11,9 @@ use crate::number::{push_json, push_scalar, push_seconds, push_value};
 
 /// The answer of `query` and `query_range`; `stats` is JSON already. The value is freed as it is written.
 pub(crate) fn answer(output: Output, stats: Option<&str>) -> Response {
-    let Output { value, warnings, infos } = output;
+    let Output {
+        value, warnings, infos, ..
+    } = output;
     let mut head = String::new();
     open_envelope(&mut head);
     let mut tail = String::new();
@@ -160,12 +162,14 @@ mod tests {
     use std::sync::Arc;
 
     use model::{Buckets, CUSTOM_BUCKETS};
+    use query_promql::SampleCounts;
 
     async fn check(value: Value, data: &str) {
         let output = Output {
             value,
             warnings: Vec::new(),
             infos: Vec::new(),
+            samples: SampleCounts::default(),
         };
         let body = axum::body::to_bytes(answer(output, None).into_body(), 1 << 20).await;
         let body = String::from_utf8(body.unwrap_or_default().to_vec()).unwrap_or_default();
