@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use benches::{START_NS, open, report};
-use ingest::{Ingest, Options, OtlpMetrics};
+use ingest::{DerivedMetrics, Ingest, Options, OtlpMetrics};
 use tower::ServiceExt;
 
 const SERIES: usize = 10_000;
@@ -18,6 +18,7 @@ fn main() {
     let options = Options {
         body_bytes_max: 64 << 20,
         otlp_metrics: OtlpMetrics::default(),
+        derived_metrics: DerivedMetrics::default(),
     };
     let ingest = Ingest::new(storage, options);
     let router = ingest.prometheus_router();

@@ -13,6 +13,7 @@ mod admission;
 mod body;
 mod cors;
 mod counters;
+mod derived;
 mod entry_limits;
 mod grpc;
 mod jaeger;
@@ -37,13 +38,15 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
 use bytes::Bytes;
-use model::{Signal, SpanBatch};
+use model::{Signal, SpanBatch, TimestampNs};
 use storage::Storage;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use admission::{Admission, Ticket};
 use counters::Counters;
+use derived::Derived;
+pub use derived::{DerivedMetrics, DerivedStats};
 pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_number, level_of_words};
 pub use otlp::{OtlpMetrics, Translation};
 use refusal::Refusal;
@@ -57,6 +60,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// How OTLP metrics become series.
     pub otlp_metrics: OtlpMetrics,
+    /// Which metrics are derived from spans.
+    pub derived_metrics: DerivedMetrics,
 }
 
 /// The receivers; cloning shares them.
@@ -72,6 +77,8 @@ pub struct Stats {
     pub receivers: Vec<ReceiverStats>,
     /// OTLP streams of delta temporality whose totals are held.
     pub delta_streams: u64,
+    /// Of metrics derived from spans.
+    pub derived: DerivedStats,
 }
 
 /// Counters of one receiver.
@@ -108,12 +115,14 @@ impl Ingest {
     fn over(sink: Arc<dyn Sink>, memory: usize, options: Options) -> Ingest {
         let otlp = otlp::Translator::new(options.otlp_metrics.clone());
         otlp::restore(&otlp, &*sink);
+        let derived = Derived::new(&options.derived_metrics, sink.now());
         Ingest {
             shared: Shared(Arc::new(Parts {
                 sink,
                 admission: Admission::new(memory / ADMITTED_SHARE),
                 counters: Counters::default(),
                 otlp,
+                derived,
                 options,
             })),
         }
@@ -128,6 +137,23 @@ impl Ingest {
     /// Keeps in the storage all that the next run takes up. Call it when no receiver answers any more; blocks the thread.
     pub fn close(&self) {
         otlp::keep(&self.shared.otlp, &*self.shared.sink, true);
+    }
+
+    /// Lets time pass for the metrics that are derived from spans, and appends their samples when their interval has
+    /// passed, or at once if `all` is asked for. Call it once a second, and with `all` at the end. An error in words says
+    /// which samples were not stored.
+    pub async fn derive(&self, now: TimestampNs, all: bool) -> Result<(), String> {
+        let Some(collection) = self.shared.derived.collect(now, all) else {
+            return Ok(());
+        };
+        for batch in collection {
+            let taken = self.shared.sink.append_samples(&batch).await;
+            let taken = taken.map_err(|e| e.to_string())?;
+            if taken.refused() > 0 {
+                return Err(taken.words());
+            }
+        }
+        Ok(())
     }
 
     /// OTLP/HTTP: `POST /v1/{traces,metrics,logs}`, with CORS.
@@ -184,6 +210,7 @@ impl Ingest {
     pub fn stats(&self) -> Stats {
         Stats {
             delta_streams: self.shared.otlp.deltas().len() as u64,
+            derived: self.shared.derived.stats(),
             receivers: self.shared.counters.stats(),
         }
     }
@@ -203,6 +230,7 @@ struct Parts {
     admission: Admission,
     counters: Counters,
     otlp: otlp::Translator,
+    derived: Derived,
     options: Options,
 }
 
@@ -233,7 +261,9 @@ impl Shared {
         if batch.spans.is_empty() {
             return Ok(());
         }
+        let noted = self.derived.note(&batch, self.sink.now());
         let taken = self.sink.append_spans(batch).await?;
+        self.derived.count(&noted);
         report.reject(taken.too_old, || {
             format!("{} spans are older than the retention", taken.too_old)
         });

@@ -14,7 +14,7 @@ use storage::AppendError;
 use tower::ServiceExt;
 
 use crate::sink::{Appending, EntriesTaken, SamplesTaken, Sink, SpansTaken};
-use crate::{Ingest, Options, OtlpMetrics};
+use crate::{DerivedMetrics, Ingest, Options, OtlpMetrics};
 
 /// The moment on a shelf: 2025-10-22T10:20:00Z, some minutes after the samples of the corpus.
 pub(crate) const NOW: TimestampNs = TimestampNs(1_761_128_400_000_000_000);
@@ -66,6 +66,7 @@ pub(crate) fn ingest_over(shelf: &Arc<Shelf>, otlp_metrics: OtlpMetrics) -> Inge
     let options = Options {
         body_bytes_max: BODY_BYTES_MAX,
         otlp_metrics,
+        derived_metrics: DerivedMetrics::default(),
     };
     Ingest::over(shelf.clone(), 1 << 30, options)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
-use ingest::{Ingest, Options, OtlpMetrics};
+use ingest::{DerivedMetrics, Ingest, Options, OtlpMetrics};
 use model::{TimeRangeNs, TimestampNs, TraceId};
 use storage::{Storage, SyncMode};
 use tower::ServiceExt;
@@ -49,6 +49,7 @@ async fn what_is_sent_twice_is_there_once() {
         Options {
             body_bytes_max: 1 << 20,
             otlp_metrics: OtlpMetrics::default(),
+            derived_metrics: DerivedMetrics::default(),
         },
     );
     let otlp = ingest.otlp_http_router();

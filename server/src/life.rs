@@ -65,6 +65,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         ingest::Options {
             body_bytes_max: settings.max_body_size.min(1 << 31) as usize,
             otlp_metrics: settings.otlp_metrics.clone(),
+            derived_metrics: settings.derived_metrics.clone(),
         },
     );
     let telemetry = Arc::new(Telemetry {
@@ -102,6 +103,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let blocks = Ticking::start("blocks", BLOCKS_NICENESS, storage.clone(), Storage::tick_blocks)?;
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
     let keeping = tokio::spawn(keep(ingest.clone(), stopping.clone()));
+    let deriving = tokio::spawn(derive(ingest.clone(), storage.clone(), stopping.clone()));
 
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
@@ -111,6 +113,10 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     while serving.join_next().await.is_some() {}
     let _ = feeding.await;
     let _ = keeping.await;
+    let _ = deriving.await;
+    if let Err(why) = ingest.derive(storage.now(), true).await {
+        tracing::warn!(why, "metrics derived from the last spans were not stored");
+    }
     let ticking = [heads, blocks].map(Ticking::end);
     let ending = storage.clone();
     tokio::task::spawn_blocking(move || {
@@ -305,6 +311,19 @@ async fn feed(telemetry: Arc<Telemetry>, storage: Arc<Storage>, mut stopping: wa
         tokio::select! {
             () = tokio::time::sleep(SELF_SCRAPE) => {}
             _ = stopping.wait_for(|s| *s) => return,
+        }
+    }
+}
+
+/// Lets time pass, once a second, for the metrics that are derived from spans.
+async fn derive(ingest: Ingest, storage: Arc<Storage>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            _ = stopping.wait_for(|s| *s) => return,
+        }
+        if let Err(why) = ingest.derive(storage.now(), false).await {
+            tracing::warn!(why, "metrics derived from spans were not stored");
         }
     }
 }

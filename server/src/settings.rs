@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ingest::OtlpMetrics;
+use ingest::{DerivedMetrics, OtlpMetrics};
 use storage::SyncMode;
 use ui_api::PromqlOptions;
 
@@ -217,6 +217,54 @@ pub const SETTINGS: &[Setting] = &[
         "on",
         "Add OTLP sums and histograms of delta temporality up to cumulative ones; off: refuse them",
     ),
+    setting(
+        "span-metrics",
+        "on|off",
+        "on",
+        "Derive calls, latency and size from spans: traces_spanmetrics_*, as Tempo's generator does",
+    ),
+    setting(
+        "span-metrics-dimensions",
+        "NAME,...",
+        "",
+        "Attributes of resource or span that become labels of span metrics",
+    ),
+    setting(
+        "service-graphs",
+        "on|off",
+        "on",
+        "Derive requests between services from spans: traces_service_graph_*, for Grafana's service map",
+    ),
+    setting(
+        "service-graphs-dimensions",
+        "NAME,...",
+        "service.namespace",
+        "Attributes that become labels client_* and server_* of the service graph",
+    ),
+    setting(
+        "service-graphs-wait",
+        "TIME",
+        "10s",
+        "How long a client's or server's span waits for its other side",
+    ),
+    setting(
+        "service-graphs-max-items",
+        "N",
+        "10000",
+        "Spans that may wait; more are counted as dropped",
+    ),
+    setting(
+        "derived-metrics-interval",
+        "TIME",
+        "15s",
+        "How often metrics derived from spans are stored",
+    ),
+    setting(
+        "derived-metrics-max-series",
+        "N",
+        "100000",
+        "Most series derived from spans; what would need more is counted, not stored",
+    ),
     setting("log-format", "FORMAT", "text", "Log lines on stderr: text or json"),
     setting("config", "FILE", "", "A YAML file with these settings as keys"),
 ];
@@ -265,6 +313,8 @@ pub struct Settings {
     pub max_body_size: u64,
     /// The settings `otlp-*` but for the listeners'.
     pub otlp_metrics: OtlpMetrics,
+    /// The settings `span-metrics*`, `service-graphs*` and `derived-metrics-*`.
+    pub derived_metrics: DerivedMetrics,
     pub log_format: LogFormat,
     /// Every setting as text, for `status/flags`.
     pub as_text: Vec<(String, String)>,
@@ -397,11 +447,10 @@ impl Settings {
             loki_merge_structured_metadata: one(&values, "loki-merge-structured-metadata", switch)?,
             query_timeout: one(&values, "query-timeout", age)?,
             promql,
-            query_threads: one(&values, "query-threads", |s| {
-                s.parse().map_err(|_| "a whole number".to_owned())
-            })?,
+            query_threads: one(&values, "query-threads", whole)?,
             max_body_size: one(&values, "max-body-size", bytes)?,
             otlp_metrics: otlp_metrics(&values)?,
+            derived_metrics: derived_metrics(&values)?,
             log_format: one(&values, "log-format", log_format)?,
             as_text: SETTINGS
                 .iter()
@@ -430,6 +479,19 @@ fn otlp_metrics(values: &Values) -> Result<OtlpMetrics, SettingsError> {
         label_name_underscore_sanitization: on("otlp-label-name-underscore-sanitization")?,
         label_name_preserve_multiple_underscores: on("otlp-label-name-preserve-multiple-underscores")?,
         convert_delta: on("otlp-convert-delta")?,
+    })
+}
+
+fn derived_metrics(values: &Values) -> Result<DerivedMetrics, SettingsError> {
+    Ok(DerivedMetrics {
+        span_metrics: one(values, "span-metrics", switch)?,
+        span_metrics_dimensions: one(values, "span-metrics-dimensions", names)?,
+        service_graphs: one(values, "service-graphs", switch)?,
+        service_graphs_dimensions: one(values, "service-graphs-dimensions", names)?,
+        service_graphs_wait: one(values, "service-graphs-wait", age)?,
+        service_graphs_max_items: one(values, "service-graphs-max-items", whole)?,
+        interval: one(values, "derived-metrics-interval", age)?,
+        max_series: one(values, "derived-metrics-max-series", whole)?,
     })
 }
 
@@ -523,6 +585,10 @@ fn listen(s: &str) -> Result<Listen, String> {
         }
         _ => Err("host:port, :port, or off".to_owned()),
     }
+}
+
+fn whole(s: &str) -> Result<usize, String> {
+    s.parse().map_err(|_| "a whole number".to_owned())
 }
 
 /// Several names, separated by commas.
@@ -748,6 +814,36 @@ mod tests {
             r#"t.yaml:2: unknown setting "colour"; see trilobite --help"#
         );
         assert!(check(&[], &[], "loki-addr: {a: b}\n").is_err());
+    }
+
+    #[test]
+    fn metrics_are_derived_from_spans_by_default() {
+        assert_eq!(
+            check(&[], &[], "").map(|s| s.derived_metrics),
+            Ok(DerivedMetrics::default())
+        );
+        let env = [
+            ("TRILOBITE_SERVICE_GRAPHS", "off"),
+            ("TRILOBITE_SERVICE_GRAPHS_DIMENSIONS", ""),
+        ];
+        let s = check(
+            &[("span-metrics-dimensions", "http.method, zone")],
+            &env,
+            "service-graphs-wait: 3s\n",
+        )
+        .unwrap();
+        let want = DerivedMetrics {
+            span_metrics_dimensions: vec!["http.method".to_owned(), "zone".to_owned()],
+            service_graphs: false,
+            service_graphs_dimensions: Vec::new(),
+            service_graphs_wait: Duration::from_secs(3),
+            ..DerivedMetrics::default()
+        };
+        assert_eq!(s.derived_metrics, want);
+        assert_eq!(
+            check(&[("derived-metrics-max-series", "many")], &[], "").unwrap_err(),
+            r#"--derived-metrics-max-series: "many" is not valid; expected a whole number"#
+        );
     }
 
     #[test]

@@ -294,6 +294,7 @@ impl Telemetry {
             "OTLP streams of delta temporality whose totals are held.",
             stats.delta_streams as f64,
         ));
+        derived_families(&stats.derived, out);
         let sum = |signal: &str, value: &dyn Fn(&ingest::ReceiverStats) -> u64| {
             stats
                 .receivers
@@ -535,6 +536,43 @@ fn storage_families(storage: &Storage, out: &mut Vec<Family>) {
         "Samples stored.",
         m.appended as f64,
     ));
+}
+
+fn derived_families(s: &ingest::DerivedStats, out: &mut Vec<Family>) {
+    out.push(gauge(
+        "trilobite_derived_series",
+        "Series derived from spans whose totals are held.",
+        s.series as f64,
+    ));
+    out.push(gauge(
+        "trilobite_service_graph_open_edges",
+        "Spans that wait for their other side.",
+        s.open_edges as f64,
+    ));
+    for (name, help, n) in [
+        (
+            "trilobite_derived_outside_spans_total",
+            "Spans not counted because they ended more than 30 s from when they came.",
+            s.spans_outside,
+        ),
+        (
+            "trilobite_derived_over_limit_total",
+            "Spans and edges not counted for want of room (--derived-metrics-max-series).",
+            s.over_limit,
+        ),
+        (
+            "traces_service_graph_unpaired_spans_total",
+            "Spans whose other side stayed away.",
+            s.unpaired,
+        ),
+        (
+            "traces_service_graph_dropped_spans_total",
+            "Spans not paired because too many were waiting (--service-graphs-max-items).",
+            s.dropped,
+        ),
+    ] {
+        out.push(counter(name, help, n as f64));
+    }
 }
 
 fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {

@@ -263,6 +263,15 @@ pub fn encode_labels(pairs: &mut Vec<(&str, &str)>, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends one label of the canonical encoding to `out`, unless its value is empty. For decoders that know their names
+/// beforehand; they call it in rising order of names.
+pub fn encode_label(name: &str, value: &str, out: &mut Vec<u8>) {
+    if !value.is_empty() {
+        put(out, name);
+        put(out, value);
+    }
+}
+
 /// The hash by which series and streams are known (rapidhash v3, fixed seed): stored on disk, so it never changes.
 pub fn hash_labels(encoded: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(encoded)

@@ -25,7 +25,7 @@ pub use histogram::{
     exponential_bound,
 };
 pub use ids::{BlockId, ParseIdError, SeriesId, Signal, SpanId, StreamId, TraceId};
-pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_labels, hash_labels};
+pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_label, encode_labels, hash_labels};
 pub use log::Entry;
 pub use matcher::{BadMatcher, MatchOp, Matcher};
 pub use metadata::{MetricKind, MetricMetadata};

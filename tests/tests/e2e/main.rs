@@ -6,6 +6,7 @@ mod bad_input;
 mod command_line;
 mod crash;
 mod delta;
+mod derived_metrics;
 mod lab;
 mod prometheus_api;
 mod recovery;
