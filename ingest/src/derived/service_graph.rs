@@ -370,10 +370,11 @@ impl Edges {
                 break;
             }
             self.queue.pop_front();
-            if self.open.get(&key).is_some_and(|edge| edge.expires_s == expires_s) {
-                if let Some(edge) = self.open.remove(&key) {
-                    self.expired(key, edge, counting);
-                }
+            if !self.open.get(&key).is_some_and(|edge| edge.expires_s == expires_s) {
+                continue;
+            }
+            if let Some(edge) = self.open.remove(&key) {
+                self.expired(key, edge, counting);
             }
         }
     }
