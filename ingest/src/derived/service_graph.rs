@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashTable};
 use model::{AttributeValue, Span, SpanKind, StatusCode, TimestampMs, encode_label, hash_labels};
 
@@ -370,10 +371,10 @@ impl Edges {
                 break;
             }
             self.queue.pop_front();
-            if !self.open.get(&key).is_some_and(|edge| edge.expires_s == expires_s) {
-                continue;
-            }
-            if let Some(edge) = self.open.remove(&key) {
+            if let Entry::Occupied(edge) = self.open.entry(key)
+                && edge.get().expires_s == expires_s
+            {
+                let edge = edge.remove();
                 self.expired(key, edge, counting);
             }
         }
