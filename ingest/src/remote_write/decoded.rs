@@ -26,6 +26,8 @@ pub(crate) struct Decoded {
     pub unfit_histograms: u64,
     /// Why, for the first of them.
     pub unfit_why: Option<String>,
+    /// Exemplars whose labels cannot be read.
+    pub unreadable_exemplars: u64,
 }
 
 impl Decoded {

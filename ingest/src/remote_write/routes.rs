@@ -148,6 +148,12 @@ fn words(version: Version, decoded: &Decoded, taken: &SamplesTaken) -> String {
             decoded.unfit_histograms
         ));
     }
+    if decoded.unreadable_exemplars > 0 {
+        words.push(format!(
+            "{} exemplars refused: their label references are odd in number or name no symbol in UTF-8",
+            decoded.unreadable_exemplars
+        ));
+    }
     words.join("; ")
 }
 

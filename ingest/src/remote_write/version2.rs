@@ -131,8 +131,9 @@ impl<'a> Reading<'a> {
             }
         }
         let mut labels = Vec::new();
-        let whole = self.resolve(&mut labels).is_ok();
-        if let Some(exemplar) = exemplar_of(labels, value, t).filter(|_| whole) {
+        if self.resolve(&mut labels).is_err() {
+            self.decoded.unreadable_exemplars += 1;
+        } else if let Some(exemplar) = exemplar_of(labels, value, t) {
             self.decoded.batch.exemplar(series, exemplar);
         }
         Ok(())
@@ -321,6 +322,14 @@ pub(crate) mod tests {
             decode(&request(&[""; 100_000], &[]), ROOM),
             Err(Refusal::TooLarge(_))
         ));
+    }
+
+    #[test]
+    fn exemplars_that_refer_to_nothing_are_told() {
+        let one = with_exemplar(series(&[1, 2], &[(1, 1.0)]), &[1, 9]);
+        let decoded = decode(&request(&["", "__name__", "m"], &[one]), ROOM).unwrap();
+        assert_eq!(decoded.unreadable_exemplars, 1);
+        assert_eq!(decoded.batch.exemplars().len(), 0);
     }
 
     proptest! {
