@@ -2,6 +2,8 @@
 //!
 //! Figures move with the machine: compare two runs on one machine, and quote ratios.
 
+pub mod remote_write;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
