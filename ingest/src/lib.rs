@@ -146,14 +146,15 @@ impl Ingest {
         let Some(collection) = self.shared.derived.collect(now, all) else {
             return Ok(());
         };
+        let mut refused = Ok(());
         for batch in collection {
             let taken = self.shared.sink.append_samples(&batch).await;
             let taken = taken.map_err(|e| e.to_string())?;
-            if taken.refused() > 0 {
-                return Err(taken.words());
+            if taken.refused() > 0 && refused.is_ok() {
+                refused = Err(taken.words());
             }
         }
-        Ok(())
+        refused
     }
 
     /// OTLP/HTTP: `POST /v1/{traces,metrics,logs}`, with CORS.
