@@ -3,19 +3,24 @@
 //! A *stream* is a series (of a histogram: its name without suffix). Its first point is copied; each later one is added.
 //! A point that begins before its stream did comes from a second writer, one that ends no later than the stream's last
 //! is late; neither can be added any more. Only the last point sent again, as clients do when an answer was lost, is
-//! answered with the total it made. A stream that was silent for [`SILENT_MS_MAX`] is forgotten and begins anew, which
-//! PromQL sees as a counter reset. Streams are bounded in number and in bytes; beyond, points of new ones are refused.
+//! answered with the total it made. A stream that was silent for [`SILENT_MS_MAX`] is forgotten and begins anew.
+//! Streams are bounded in number and in bytes; beyond, points of new ones are refused.
+//!
+//! Counters and histograms begin at *zero*: before its first total, a stream has a sample of nothing counted just after
+//! its counting began ([`Added::zero`]). So `increase` has the first change too, and sees that a total began anew even
+//! where the first new one is not below the last old one.
 //!
 //! The totals outlive the process (`delta_file.rs`). After a clean stop all are taken up again. After a crash the file
 //! is older than what was stored since: a counter restored from it would fall, and PromQL would take all it had counted
-//! for an increase, whereas one that begins anew loses nothing. So a file that may meet a crash holds sums that are not
+//! for an increase, whereas one that begins anew from zero loses nothing. So a file that may meet a crash holds sums that are not
 //! monotonic, and nothing else.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use model::{Buckets, Histogram};
+use model::{Buckets, Histogram, TimestampMs};
 
+use super::metrics::ms_of;
 use super::native::Explicit;
 
 /// Most streams.
@@ -67,6 +72,16 @@ pub(crate) struct When {
     pub came: i64,
 }
 
+/// What a stream has counted, with the point that was added.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Added<'a> {
+    pub total: &'a Total,
+    /// When the counting began, ns; 0: not known.
+    pub start: u64,
+    /// The counting begins with this point, and at this moment there was nothing yet.
+    pub zero: Option<TimestampMs>,
+}
+
 /// Why a point cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotAdded {
@@ -79,8 +94,8 @@ pub(crate) enum NotAdded {
 }
 
 impl Deltas {
-    /// Adds a change; returns the total and when its counting began (ns, 0: not known).
-    pub fn add(&mut self, key: &[u8], when: When, change: Total) -> Result<(&Total, u64), NotAdded> {
+    /// Adds a change.
+    pub fn add(&mut self, key: &[u8], when: When, change: Total) -> Result<Added<'_>, NotAdded> {
         let last = change.mark();
         if !self.streams.contains_key(key) {
             self.check_room(key.len() + change.bytes(), when.came)?;
@@ -125,7 +140,11 @@ impl Deltas {
                 occupied.into_mut()
             }
         };
-        Ok((&stream.total, stream.start))
+        Ok(Added {
+            total: &stream.total,
+            start: stream.start,
+            zero: stream.zero(),
+        })
     }
 
     fn check_room(&mut self, bytes: usize, now: i64) -> Result<(), NotAdded> {
@@ -177,7 +196,55 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// When nothing was counted yet, if the last point is the first that counted something; also when it came again.
+    fn zero(&self) -> Option<TimestampMs> {
+        let first = self.total.mark() == self.last;
+        let counts = match &self.total {
+            Total::Sum { value, monotonic } => *monotonic && *value != 0.0,
+            Total::Explicit(explicit) => explicit.count > 0,
+            Total::Native(histogram) => histogram.count > 0.0,
+        };
+        (first && counts).then(|| zero_at(self.start, self.t)).flatten()
+    }
+}
+
+/// Just after the start, which may be the end of an earlier point; just before the first point if the start is not
+/// known, too near, or so far back that it hardly speaks of this point.
+fn zero_at(start: u64, t: u64) -> Option<TimestampMs> {
+    let (start, t) = (ms_of(start).0, ms_of(t).0);
+    let after_start = start.saturating_add(1);
+    let known = start > 0 && after_start < t && t - start <= SILENT_MS_MAX;
+    let at = if known { after_start } else { t.saturating_sub(1) };
+    (at > 0).then_some(TimestampMs(at))
+}
+
 impl Total {
+    /// The same with nothing counted.
+    pub fn emptied(&self) -> Total {
+        match self {
+            Total::Sum { monotonic, .. } => Total::Sum {
+                value: 0.0,
+                monotonic: *monotonic,
+            },
+            Total::Explicit(explicit) => Total::Explicit(Explicit {
+                count: 0,
+                sum: explicit.sum.map(|_| 0.0),
+                bounds: explicit.bounds.clone(),
+                counts: vec![0; explicit.counts.len()],
+            }),
+            Total::Native(h) => Total::Native(Box::new(Histogram {
+                zero_count: 0.0,
+                count: 0.0,
+                sum: 0.0,
+                positive: Buckets::default(),
+                negative: Buckets::default(),
+                bounds: h.bounds.clone(),
+                ..**h
+            })),
+        }
+    }
+
     /// Tells a point from another of the same stream and time.
     fn mark(&self) -> [u64; 2] {
         match self {
@@ -296,8 +363,8 @@ mod tests {
     fn check(points: &[(When, f64)], want: &[Result<(f64, u64), NotAdded>]) {
         let mut deltas = Deltas::default();
         for ((when, value), want) in points.iter().zip(want) {
-            let got = deltas.add(b"k", *when, sum(*value)).map(|(total, start)| match total {
-                Total::Sum { value, .. } => (*value, start),
+            let got = deltas.add(b"k", *when, sum(*value)).map(|added| match added.total {
+                Total::Sum { value, .. } => (*value, added.start),
                 other => panic!("{other:?}"),
             });
             assert_eq!(got, *want, "{when:?}");
@@ -348,6 +415,112 @@ mod tests {
         );
     }
 
+    /// What `increase` makes of samples, but for the stretching to the window's ends.
+    fn increase(samples: &[(i64, f64)]) -> f64 {
+        let steps = samples.windows(2).map(|pair| match (pair[0].1, pair[1].1) {
+            (before, after) if after < before => after,
+            (before, after) => after - before,
+        });
+        steps.sum()
+    }
+
+    /// Adds changes of one counter, in runs between which the process crashed, each a second after the one before; says
+    /// what `increase` makes of the samples. The last point of each run came twice.
+    fn check_crashes(runs: &[&[f64]], want: f64) {
+        let mut stored = std::collections::BTreeMap::new();
+        let mut store = |t: i64, v: f64| assert_eq!(*stored.entry(t).or_insert(v), v, "two values at {t}");
+        let mut t = 1_000_000;
+        for run in runs {
+            let mut deltas = Deltas::default();
+            let again = run.last().map(|value| (0, value));
+            for (step, value) in run.iter().map(|value| (1000, value)).chain(again) {
+                t += step;
+                let when = When {
+                    start: (t as u64 - 1000) * 1_000_000,
+                    t: t as u64 * 1_000_000,
+                    came: t,
+                };
+                let added = deltas.add(b"k", when, sum(*value)).unwrap();
+                if let Some(zero) = added.zero {
+                    store(zero.0, 0.0);
+                }
+                if let Total::Sum { value, .. } = added.total {
+                    store(t, *value);
+                }
+            }
+        }
+        let samples: Vec<(i64, f64)> = stored.into_iter().collect();
+        assert_eq!(increase(&samples), want, "{samples:?}");
+    }
+
+    #[test]
+    fn increase_has_all_that_was_counted_also_over_crashes() {
+        check_crashes(&[&[2.0]], 2.0);
+        check_crashes(&[&[2.0], &[2.0]], 4.0);
+        check_crashes(&[&[2.0], &[5.0]], 7.0);
+        check_crashes(&[&[5.0], &[2.0]], 7.0);
+        check_crashes(&[&[1.0, 2.0], &[9.0, 10.0]], 22.0);
+        check_crashes(&[&[0.0, 2.0], &[0.0, 0.0, 3.0, 0.0]], 5.0);
+        check_crashes(&[&[1.0], &[1.0], &[1.0, 1.0]], 4.0);
+    }
+
+    #[test]
+    fn zero_is_just_after_the_start_or_just_before_the_point() {
+        let check = |start_ms: u64, t_ms: u64, want: Option<i64>| {
+            let got = zero_at(start_ms * 1_000_000, t_ms * 1_000_000 + 999_999);
+            assert_eq!(got, want.map(TimestampMs), "{start_ms} to {t_ms}");
+        };
+        check(1000, 2000, Some(1001));
+        check(1000, 1002, Some(1001));
+        check(1000, 1001, Some(1000));
+        check(1000, 1000, Some(999));
+        check(0, 2000, Some(1999));
+        check(3000, 2000, Some(1999));
+        check(1000, 1000 + SILENT_MS_MAX as u64, Some(1001));
+        check(1000, 1001 + SILENT_MS_MAX as u64, Some(1000 + SILENT_MS_MAX));
+        check(0, 1, None);
+        check(0, 0, None);
+        assert!(zero_at(u64::MAX, u64::MAX).is_some());
+    }
+
+    #[test]
+    fn only_what_counts_begins_at_zero() {
+        let zero = |change: Total| {
+            let mut deltas = Deltas::default();
+            let added = deltas.add(b"k", when(5_000_000, 20_000_000), change).unwrap();
+            added.zero.map(|zero| (zero.0, added.total.emptied()))
+        };
+        assert_eq!(zero(sum(1.0)), Some((6, sum(0.0))));
+        let gauge = Total::Sum {
+            value: 1.0,
+            monotonic: false,
+        };
+        assert_eq!(zero(gauge), None);
+        let explicit = Explicit {
+            count: 3,
+            sum: Some(2.0),
+            bounds: vec![1.0],
+            counts: vec![1, 2],
+        };
+        let none = Explicit {
+            count: 0,
+            sum: Some(0.0),
+            counts: vec![0, 0],
+            ..explicit.clone()
+        };
+        assert_eq!(zero(Total::Explicit(none.clone())), None);
+        assert_eq!(zero(Total::Explicit(explicit)), Some((6, Total::Explicit(none))));
+        let (_, empty) = zero(Total::Native(Box::new(native(3, 0.5, &[(1, 2.0)])))).unwrap();
+        let Total::Native(empty) = empty else {
+            panic!("{empty:?}")
+        };
+        assert_eq!(
+            (empty.schema, empty.zero_threshold, empty.count, empty.sum),
+            (3, 0.5, 0.0, 0.0)
+        );
+        assert!(empty.positive.counts.is_empty() && empty.validate().is_ok());
+    }
+
     #[test]
     fn streams_are_bounded_and_silent_ones_make_room() {
         let mut deltas = Deltas::default();
@@ -378,11 +551,12 @@ mod tests {
         };
         let mut deltas = Deltas::default();
         deltas.add(b"k", when(1, 2), explicit(&[1.0], &[1, 2])).unwrap();
-        let (total, start) = deltas.add(b"k", when(2, 3), explicit(&[1.0], &[1, 1])).unwrap();
+        let Added { total, start, .. } = deltas.add(b"k", when(2, 3), explicit(&[1.0], &[1, 1])).unwrap();
         let Total::Explicit(e) = total else { panic!("{total:?}") };
         assert_eq!((e.count, e.sum, &e.counts[..], start), (5, Some(2.0), &[2, 3][..], 1));
         let anew = explicit(&[2.0], &[1, 1]);
-        assert_eq!(deltas.add(b"k", when(3, 4), anew.clone()).unwrap(), (&anew, 3));
+        let added = deltas.add(b"k", when(3, 4), anew.clone()).unwrap();
+        assert_eq!((added.total, added.start), (&anew, 3));
     }
 
     fn native(schema: i32, threshold: f64, places: &[(i32, f64)]) -> Histogram {

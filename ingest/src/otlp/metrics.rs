@@ -4,7 +4,7 @@
 //! (resource, scope, name, unit, temporality), a second look reads the items. Protobuf allows any order of fields, so the
 //! two looks are not one. Labels go straight from the body into the batch's arena.
 //!
-//! Points of delta temporality become totals first (`delta.rs`). Refused, point by point and told to the client:
+//! Points of delta temporality become totals first (`delta.rs`), the first of a stream with a zero before it. Refused, point by point and told to the client:
 //! unspecified temporality, histograms that do not add up, delta points that cannot be added any more, metrics whose name
 //! has no usable character.
 
@@ -361,7 +361,11 @@ impl<'a> Translation<'a, '_> {
                 value: point.value,
                 monotonic,
             };
-            if let Total::Sum { value, .. } = self.total(series, &mut point, change)? {
+            let (total, zero) = self.total(series, &mut point, change)?;
+            if let Some(zero) = zero {
+                self.put(series, &point.at(zero), 0.0);
+            }
+            if let Total::Sum { value, .. } = total {
                 point.value = value;
             }
         }
@@ -402,19 +406,38 @@ impl<'a> Translation<'a, '_> {
         if family.delta && !point.stale {
             let series = self.series(&family.name, None, origin);
             let change = Total::Explicit(std::mem::take(&mut explicit));
-            if let Total::Explicit(total) = self.total(series, &mut point, change)? {
+            let (total, zero) = self.total(series, &mut point, change)?;
+            if let Some(zero) = zero
+                && let Total::Explicit(empty) = total.emptied()
+            {
+                let exemplars = std::mem::take(&mut self.exemplars);
+                self.explicit(&empty, &point.at(zero), family, origin)?;
+                self.exemplars = exemplars;
+            }
+            if let Total::Explicit(total) = total {
                 explicit = total;
             }
         }
+        self.explicit(&explicit, &point, family, origin)
+    }
+
+    /// A histogram with explicit buckets, in either of its forms.
+    fn explicit(
+        &mut self,
+        explicit: &Explicit,
+        point: &Point,
+        family: &Family<'a>,
+        origin: &Origin<'a>,
+    ) -> Result<TimestampMs, BadPoint> {
         if self.translator.options.convert_histograms_to_nhcb {
             let histogram = if point.stale {
                 Histogram::stale()
             } else {
                 explicit.to_native().map_err(BadPoint::Unfit)?
             };
-            return self.native(histogram, &point, family, origin);
+            return self.native(histogram, point, family, origin);
         }
-        self.buckets(&explicit, &point, family, origin)
+        self.buckets(explicit, point, family, origin)
     }
 
     /// A histogram as series, one for each bucket.
@@ -509,7 +532,15 @@ impl<'a> Translation<'a, '_> {
         let mut histogram = sent.to_native().map_err(BadPoint::Unfit)?;
         if family.delta {
             let series = self.series(&family.name, None, origin);
-            match self.total(series, &mut point, Total::Native(Box::new(histogram)))? {
+            let (total, zero) = self.total(series, &mut point, Total::Native(Box::new(histogram)))?;
+            if let Some(zero) = zero
+                && let Total::Native(empty) = total.emptied()
+            {
+                let exemplars = std::mem::take(&mut self.exemplars);
+                self.native(*empty, &point.at(zero), family, origin)?;
+                self.exemplars = exemplars;
+            }
+            match total {
                 Total::Native(total) => histogram = *total,
                 Total::Sum { .. } | Total::Explicit(_) => return Ok(point.t),
             }
@@ -539,18 +570,24 @@ impl<'a> Translation<'a, '_> {
         Ok(point.t)
     }
 
-    /// What a delta stream has counted with this point's change; the point's start becomes the stream's.
-    fn total(&mut self, series: SeriesIx, point: &mut Point, change: Total) -> Result<Total, BadPoint> {
+    /// What a delta stream has counted with this point's change, and when it had counted nothing yet, if it begins with
+    /// this point; the point's start becomes the stream's.
+    fn total(
+        &mut self,
+        series: SeriesIx,
+        point: &mut Point,
+        change: Total,
+    ) -> Result<(Total, Option<TimestampMs>), BadPoint> {
         let when = When {
             start: point.start_ns,
             t: point.t_ns,
             came: self.now.0,
         };
         let mut deltas = self.translator.deltas();
-        let (total, start) =
+        let added =
             (deltas.add(self.batch.labels(series).0, when, change)).map_err(|why| BadPoint::Unfit(why.to_string()))?;
-        point.start_ns = start;
-        Ok(total.clone())
+        point.start_ns = added.start;
+        Ok((added.total.clone(), added.zero))
     }
 
     fn summary(
@@ -722,6 +759,15 @@ impl Point {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A point of the same counting at another time.
+    fn at(&self, t: TimestampMs) -> Point {
+        Point {
+            start_ns: self.start_ns,
+            t,
+            ..Point::default()
+        }
     }
 
     /// When the counting began, if that is known and makes sense.

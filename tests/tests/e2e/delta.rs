@@ -1,5 +1,5 @@
-//! Delta temporality and exponential histograms from the OpenTelemetry Python SDK: totals go on over a
-//! restart.
+//! Delta temporality and exponential histograms from the OpenTelemetry Python SDK: totals go on over a restart, and
+//! over a crash `increase` has all that was counted.
 
 use std::process::Command;
 
@@ -59,4 +59,34 @@ fn delta_totals_go_on_over_a_restart() {
     check(&server, 1.0);
     run_app(&server);
     check(&server, 2.0);
+}
+
+/// What was counted in the last minutes after so many runs of the app; `anchored`, so that nothing is stretched to the
+/// window's ends.
+fn check_increase(server: &Trilobite, runs: f64) {
+    for (series, want) in [
+        ("lab_jobs_total", 6.0),
+        ("lab_explicit_seconds_count", 6.0),
+        ("lab_explicit_seconds_sum", 13.5),
+        ("lab_explicit_seconds_bucket{le=\"2\"}", 3.0),
+    ] {
+        let got = value(server, &format!("increase({series}[5m]%20anchored)"));
+        assert!((got - want * runs).abs() < 1e-6, "{series}: {got} after {runs} runs");
+    }
+}
+
+#[test]
+fn increase_has_all_that_was_counted_over_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Trilobite::start(dir.path(), &[]).unwrap();
+    run_app(&server);
+    check_increase(&server, 1.0);
+    for runs in [2.0, 3.0] {
+        server.kill().unwrap();
+        server.restart().unwrap();
+        run_app(&server);
+        // The totals began anew, at values that the run before had too.
+        check(&server, 1.0);
+        check_increase(&server, runs);
+    }
 }

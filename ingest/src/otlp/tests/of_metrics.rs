@@ -74,7 +74,15 @@ async fn the_corpus_sample_becomes_the_series_expected() {
         all
     };
     want.sort();
-    assert_eq!(all(&shelf), want);
+    // Delta streams begin at zero, before their first point.
+    let with_zeros = |shelf: &Shelf| {
+        let (at_point, before): (Vec<_>, Vec<_>) = all(shelf).into_iter().partition(|s| s.ends_with(" @1761128135000"));
+        let nothing = |s: &String| s.contains("} 0 @") || s.contains(", count 0, sum 0 @");
+        assert!(before.iter().all(nothing), "{before:?}");
+        (at_point, before)
+    };
+    let (got, zeros) = with_zeros(&shelf);
+    assert_eq!(got, want);
     let mut exemplars = shelf.exemplars.lock().clone();
     exemplars.sort();
     let labels = r#"http_method="GET",instance="flask-7f9c",job="flask-backend""#;
@@ -112,7 +120,7 @@ async fn the_corpus_sample_becomes_the_series_expected() {
     )
     .await;
     // Sent again, the delta points are added once.
-    assert_eq!(all(&shelf), want);
+    assert_eq!(with_zeros(&shelf), (want, zeros));
 }
 
 #[tokio::test]
@@ -559,6 +567,8 @@ async fn exponential_histograms_are_refused_point_by_point() {
 }
 
 const S: u64 = 1_000_000_000;
+/// A millisecond.
+const MS: u64 = 1_000_000;
 
 /// A request of a delta counter, histogram and exponential histogram, each of one change at `t`.
 fn delta_request(t: u64, value: f64) -> Vec<u8> {
@@ -625,6 +635,14 @@ fn totals(n: u64) -> Vec<String> {
     ]
 }
 
+/// What is stored where the streams begin; what goes up and down has no such place.
+fn zeros() -> Vec<String> {
+    let mut zeros = totals(0);
+    zeros.remove(1);
+    zeros[5] = "e{} native schema 0, count 0, sum 0".to_owned();
+    zeros
+}
+
 #[tokio::test]
 async fn delta_becomes_cumulative() {
     let (router, shelf) = http();
@@ -632,8 +650,10 @@ async fn delta_becomes_cumulative() {
         let (_, _, body) = post(&router, "/v1/metrics", &[PROTOBUF], delta_request(t, value)).await;
         assert!(body.is_empty(), "{:?}", ExportMetricsServiceResponse::decode(&body[..]));
     }
+    assert_eq!(stored(&shelf, T - 10 * S + MS), zeros());
     assert_eq!(stored(&shelf, T), totals(1));
     assert_eq!(stored(&shelf, T + 10 * S), totals(3));
+    assert!(stored(&shelf, T + MS).is_empty() && stored(&shelf, T + 10 * S + MS).is_empty());
     let last = stored(&shelf, T + 20 * S);
     assert_eq!(last.len(), 14, "an answer that was lost makes the same samples again");
     assert!(
@@ -646,6 +666,13 @@ async fn delta_becomes_cumulative() {
         (T - 10 * S) / 1_000_000
     );
     assert!(shelf.starts.lock().contains(&start));
+    let (start, zero) = ((T - 10 * S) / 1_000_000, (T - 10 * S + MS) / 1_000_000);
+    for zero in [
+        format!("c_total{{}} 0 @{zero}"),
+        format!("e{{}} native schema 0, count 0, sum 0 @{zero}"),
+    ] {
+        assert!(shelf.starts.lock().contains(&format!("{zero} from {start}")), "{zero}");
+    }
     let (_, _, body) = post(&router, "/v1/metrics", &[PROTOBUF], delta_request(T + 15 * S, 1.0)).await;
     let partial = ExportMetricsServiceResponse::decode(&body[..])
         .unwrap()
@@ -684,6 +711,30 @@ async fn totals_outlive_a_clean_stop_and_after_a_crash_counters_begin_anew() {
     let mut want = totals(1);
     want[1] = "u{} 8".to_owned();
     assert_eq!(stored(&shelf, T + 30 * S), want);
+    // From zero, which lies between the last total of the run before and the first of this.
+    assert_eq!(stored(&shelf, T + 20 * S + MS), zeros());
+    for t in [T + MS, T + 10 * S + MS] {
+        assert!(
+            stored(&shelf, t).is_empty(),
+            "a stream that was taken up began anew at {t}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_first_delta_sent_again_brings_its_zero_again() {
+    let (router, shelf) = http();
+    *shelf.fault.lock() = Some(|| AppendError::Overloaded("full".to_owned()));
+    post(&router, "/v1/metrics", &[PROTOBUF], delta_request(T, 2.0)).await;
+    *shelf.fault.lock() = None;
+    for _ in 0..2 {
+        post(&router, "/v1/metrics", &[PROTOBUF], delta_request(T, 2.0)).await;
+    }
+    let got = stored(&shelf, T - 10 * S + MS);
+    let twice = zeros()
+        .iter()
+        .all(|zero| got.iter().filter(|g| *g == zero).count() == 2);
+    assert!(twice && got.len() == 12, "{got:?}");
 }
 
 #[tokio::test]
