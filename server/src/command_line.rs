@@ -119,15 +119,12 @@ const ALIASES: &[(&str, &str)] = &[
     ("storage.tsdb.path", "data-dir"),
     ("storage.tsdb.retention.time", "retention-metrics"),
     ("storage.tsdb.retention.size", "retention-size"),
+    ("web.listen-address", "prometheus-addr"),
+    ("web.enable-admin-api", "enable-admin-api"),
 ];
 
 /// Prometheus' flags that do not act, with ours that do what their users want.
-const COUNTERPARTS: &[(&str, &str)] = &[
-    ("web.listen-address", "prometheus-addr"),
-    ("web.enable-admin-api", "enable-admin-api"),
-    ("query.timeout", "query-timeout"),
-    ("log.format", "log-format"),
-];
+const COUNTERPARTS: &[(&str, &str)] = &[("query.timeout", "query-timeout"), ("log.format", "log-format")];
 
 /// Prometheus' flags that stand without a value.
 const SWITCHES: &[&str] = &[
@@ -158,8 +155,25 @@ fn translate(args: &[String]) -> (Vec<String>, Vec<String>) {
             .map_or((flag, None), |(n, v)| (n, Some(v.to_owned())));
         let plain = name.strip_prefix("no-").unwrap_or(name);
         if let Some((_, ours)) = ALIASES.iter().find(|(theirs, _)| *theirs == name) {
-            out.push(format!("--{ours}"));
-            out.extend(value);
+            let ours = format!("--{ours}");
+            let switch = SWITCHES.contains(&name);
+            let given = |a: &String| a.split('=').next() == Some(ours.as_str());
+            if args.iter().chain(&out).any(given) {
+                // Prometheus listens at several addresses; here it is one, and ours wins.
+                if value.is_none() && !switch {
+                    rest.next();
+                }
+                if !switch {
+                    warnings.push(format!(
+                        "--{name} has no effect: {ours} is given, or it stands there twice"
+                    ));
+                }
+                continue;
+            }
+            out.push(ours);
+            if !switch {
+                out.extend(value);
+            }
         } else if ["web.", "storage.tsdb.", "query.", "rules.", "log."]
             .iter()
             .any(|p| plain.starts_with(p))
@@ -234,8 +248,36 @@ mod tests {
         assert_eq!(get("loki-addr"), Some("off"));
         assert_eq!(asked.warnings.len(), 3);
         assert_eq!(
-            check("--web.listen-address=:9091").unwrap().warnings,
-            ["--web.listen-address is accepted for Prometheus' sake and has no effect; see --prometheus-addr"]
+            check("--query.timeout=1m").unwrap().warnings,
+            ["--query.timeout is accepted for Prometheus' sake and has no effect; see --query-timeout"]
+        );
+    }
+
+    #[test]
+    fn prometheus_s_address_and_admin_switch_act_unless_ours_do() {
+        let check = |line: &str, addr: &str, warnings: usize| {
+            let asked = check(line).unwrap();
+            let get = |name: &str| asked.flags.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+            assert_eq!(get("prometheus-addr"), Some(addr), "{line}");
+            assert_eq!(get("enable-admin-api"), Some("on"), "{line}");
+            assert_eq!(asked.warnings.len(), warnings, "{line}: {:?}", asked.warnings);
+        };
+        check("--web.listen-address=:9091 --web.enable-admin-api", ":9091", 0);
+        check("serve --web.enable-admin-api --web.listen-address :9091", ":9091", 0);
+        check(
+            "--web.listen-address :1 --prometheus-addr :2 --enable-admin-api",
+            ":2",
+            1,
+        );
+        check(
+            "--prometheus-addr=:2 --web.listen-address=:1 --enable-admin-api --web.enable-admin-api",
+            ":2",
+            1,
+        );
+        check(
+            "--web.listen-address=:1 --web.listen-address :2 --web.enable-admin-api",
+            ":1",
+            1,
         );
     }
 }

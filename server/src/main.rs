@@ -14,6 +14,7 @@ mod routes;
 mod settings;
 mod targets;
 mod telemetry;
+mod unknown_names;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Err(e) => return fail(EXIT_USAGE, &e),
     };
     settings.warnings.extend(asked.warnings);
+    let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    settings.warnings.extend(unknown_names::in_environment(variables));
     if let Some(path) = &settings.prometheus_config
         && let Err(e) = std::fs::metadata(path)
     {

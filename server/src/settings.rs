@@ -13,6 +13,8 @@ use ingest::{DerivedMetrics, OtlpMetrics};
 use storage::SyncMode;
 use ui_api::PromqlOptions;
 
+use crate::unknown_names;
+
 /// One setting: its flag without dashes, default as text, and help.
 pub struct Setting {
     /// `data-dir`; the environment variable is `TRILOBITE_DATA_DIR`, the key in the config file `data-dir` or `data_dir`.
@@ -530,31 +532,33 @@ fn from_file(path: &str, text: &str) -> Result<Vec<(&'static str, Sourced)>, Set
             // As prometheus.yml has it: `otlp: {translation_strategy: ..}` is `otlp-translation-strategy`.
             serde_json::Value::Object(section) if key == "otlp" => {
                 for (name, value) in section {
-                    out.push(one_from_file(path, text, &name, &format!("otlp-{name}"), value)?);
+                    out.push(one_from_file(path, text, Some("otlp"), &name, value)?);
                 }
             }
-            value => out.push(one_from_file(path, text, &key, &key, value)?),
+            value => out.push(one_from_file(path, text, None, &key, value)?),
         }
     }
     Ok(out)
 }
 
-/// The setting `full_name`, which the file calls `key`.
+/// The setting that the file calls `key`, in this section if in any.
 fn one_from_file(
     path: &str,
     text: &str,
+    section: Option<&str>,
     key: &str,
-    full_name: &str,
     value: serde_json::Value,
 ) -> Result<(&'static str, Sourced), SettingsError> {
     let line = text
         .lines()
         .position(|l| l.trim_start().starts_with(key))
         .map_or(1, |i| i + 1);
-    let name = full_name.replace('_', "-");
+    let name = section.map_or(key.to_owned(), |section| format!("{section}-{key}"));
+    let name = name.replace('_', "-");
     let Some(s) = SETTINGS.iter().find(|s| s.name == name && s.name != "config") else {
         return Err(SettingsError(format!(
-            "{path}:{line}: unknown setting {key:?}; see trilobite --help"
+            "{path}:{line}: {}",
+            unknown_names::in_file(section, key)
         )));
     };
     let single = || SettingsError(format!("{path}:{line}: {key}: expected a single value"));
@@ -781,6 +785,14 @@ mod tests {
                 check(&[], &[], "\ncolour: red\n"),
                 r#"t.yaml:2: unknown setting "colour"; see trilobite --help"#,
             ),
+            (
+                check(
+                    &[],
+                    &[],
+                    "# ours?\nglobal:\n  scrape_interval: 15s\nscrape_configs: []\n",
+                ),
+                r#"t.yaml:2: unknown setting "global"; if this is a prometheus.yml, give it to --prometheus-config"#,
+            ),
         ] {
             assert_eq!(result.unwrap_err(), message);
         }
@@ -811,7 +823,7 @@ mod tests {
         );
         assert_eq!(
             check(&[], &[], "otlp:\n  colour: red\n").unwrap_err(),
-            r#"t.yaml:2: unknown setting "colour"; see trilobite --help"#
+            r#"t.yaml:2: unknown setting "colour" in section "otlp"; see trilobite --help"#
         );
         assert!(check(&[], &[], "loki-addr: {a: b}\n").is_err());
     }
