@@ -53,7 +53,8 @@ pub(crate) fn push_seconds(out: &mut String, ms: i64) {
     }
     out.push_str(itoa::Buffer::new().format(whole));
     if rest != 0 {
-        let _ = write!(out, ".{rest:03}");
+        let digit = |n: u64| char::from(b'0' + (n % 10) as u8);
+        out.extend(['.', digit(rest / 100), digit(rest / 10), digit(rest)]);
     }
 }
 

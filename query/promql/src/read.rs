@@ -6,9 +6,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use model::{Histogram, LabelSet, ResetHint, TimeRangeMs, TimestampMs, is_stale};
+use model::{Histogram, LabelSet, METRIC_NAME, ResetHint, TimeRangeMs, TimestampMs, is_stale};
 use query_exec::{
-    AggregateOp, Aggregator, Cells, ExecError, Grid, Grouping, METRIC_TYPE, Matrix, Remarks, Row, weight_of,
+    AggregateOp, Aggregator, Cells, Dialect, ExecError, Grid, Grouping, METRIC_TYPE, METRIC_UNIT, Matrix, Remarks, Row,
+    weight_of,
 };
 use rayon::prelude::*;
 use storage_metrics::Samples;
@@ -26,6 +27,8 @@ use crate::windows::Windows;
 struct Leaf<'n> {
     select: &'n Select,
     range: TimeRangeMs,
+    /// Nothing but the newest sample is looked at, and of it nothing but time and value.
+    only_newest: bool,
     #[allow(clippy::type_complexity)]
     cells: Box<dyn Fn(&mut Samples, &LabelSet) -> Result<Cells, ExecError> + Sync + 'n>,
 }
@@ -78,6 +81,7 @@ impl Run<'_> {
         Leaf {
             select,
             range: reach(select, lookback, grid, lookback),
+            only_newest: grid.len() == 1 && select.edges == Edges::Plain && wanted != Wanted::Start,
             cells: Box::new(move |samples, labels| {
                 if select.edges == Edges::Smoothed && wanted == Wanted::Value {
                     drop_stale(samples);
@@ -109,7 +113,14 @@ impl Run<'_> {
             .par_iter()
             .map_init(Samples::default, |samples, series| -> Evaluated<Option<Row>> {
                 self.context.check(WHERE)?;
-                read(series, leaf.range, leaf.select, samples)?;
+                match leaf.only_newest.then(|| series.newest(leaf.range)).flatten() {
+                    Some((t, v)) => {
+                        samples.clear();
+                        samples.t.push(t.0);
+                        samples.v.push(v);
+                    }
+                    None => read(series, leaf.range, leaf.select, samples)?,
+                }
                 let (row, raw) = (grid.len() as u64, weight(samples));
                 self.context.add_samples(row + raw)?;
                 let cells = (leaf.cells)(samples, series.labels())?;
@@ -162,7 +173,8 @@ impl Run<'_> {
         };
         let selected = self.snapshot.select(&leaf.select.matchers, leaf.range)?;
         // Names that are dropped may make two series one, which is for the matrix to find out.
-        if drops_names && !self.dialect.delayed_name_removal {
+        let late = self.dialect.delayed_name_removal;
+        if drops_names && !late && !self.one_name(&selected) {
             let mut seen = HashSet::with_capacity(selected.len());
             if !selected
                 .iter()
@@ -171,6 +183,7 @@ impl Run<'_> {
                 return Ok(None);
             }
         }
+        let strips = drops_names && (late || may_tell_names(grouping, self.dialect));
         let mut held = 0;
         for some in selected.chunks(SERIES_AT_ONCE) {
             let mut rows = self.read_rows(&leaf, some, grid)?;
@@ -178,7 +191,8 @@ impl Run<'_> {
                 self.doubt_counters(rows.iter(), span);
             }
             for row in &mut rows {
-                if drops_names {
+                // What is said of histograms must not name what has no name any more.
+                if strips || drops_names && row.cells.has_histograms() {
                     row.remove_name(self.dialect);
                 }
                 groups.enter(row);
@@ -192,6 +206,12 @@ impl Run<'_> {
         let out = groups.finish(remarks);
         self.now_holds(held, size(&out))?;
         Ok(Some(out))
+    }
+
+    /// Whether all have one name, type and unit, so that they stay different without.
+    fn one_name(&self, selected: &[storage_metrics::Series]) -> bool {
+        let name = |s: &'_ storage_metrics::Series| s.labels().metric_name() == selected[0].labels().metric_name();
+        !self.dialect.type_and_unit && selected.iter().all(name)
     }
 
     /// A counter's name says what it counts; a rate of anything else is probably a mistake.
@@ -293,6 +313,7 @@ impl Run<'_> {
         Leaf {
             select,
             range: reach(select, range_ms, grid, lookback),
+            only_newest: false,
             cells: Box::new(move |samples, labels| {
                 drop_stale(samples);
                 let about = About {
@@ -426,6 +447,14 @@ impl Run<'_> {
             return Err(data(query_exec::SAME_LABELSET));
         }
         Ok(out)
+    }
+}
+
+/// Whether groups may show what is taken off with a name; the name itself is taken off by `without` anyway.
+fn may_tell_names(grouping: &Grouping, dialect: Dialect) -> bool {
+    match grouping {
+        Grouping::By(names) => (names.iter()).any(|name| [METRIC_NAME, METRIC_TYPE, METRIC_UNIT].contains(&&**name)),
+        Grouping::Without(_) => dialect.type_and_unit,
     }
 }
 

@@ -193,6 +193,28 @@ impl<'a> Windows<'a> {
         cells
     }
 
+    /// The same of a series that has floats only: `look` is given the window's start and end and the places of
+    /// its samples, at least one, and takes a moment however many they are.
+    #[inline]
+    pub(crate) fn of_floats(&self, mut look: impl FnMut(i64, i64, std::ops::Range<usize>) -> Option<f64>) -> Cells {
+        let mut cells = Cells::absent(self.grid.len());
+        let mut places = Places::default();
+        for (step, at) in self.grid.iter().enumerate() {
+            if step % SAMPLES_PER_CHECK == SAMPLES_PER_CHECK - 1 && self.context.check(WHERE).is_err() {
+                break;
+            }
+            let end = self.shift.of(at);
+            let start = end.saturating_sub(self.range_ms);
+            let places = places.advance(self.t, start, end);
+            if !places.is_empty()
+                && let Some(v) = look(start, end, places)
+            {
+                cells.set(step, v);
+            }
+        }
+        cells
+    }
+
     /// Lets floats enter and leave an accumulator.
     pub(crate) fn slide(&self, accumulator: &mut impl Accumulate) -> Cells {
         if !self.ht.is_empty() {

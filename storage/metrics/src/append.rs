@@ -163,7 +163,8 @@ impl Metrics {
             v: Vec::with_capacity(samples.len()),
             ..Plan::default()
         };
-        let mut current: Option<(SeriesIx, Day, Arc<Cell>)> = None;
+        let mut found = heads.active.find_all(batch.all_labels());
+        let mut current: Option<(SeriesIx, Day)> = None;
         for i in 0..samples.len() {
             let place = order.map_or(i, |order| order[i] as usize);
             let (series, Sample { t, v }) = samples[place];
@@ -172,19 +173,18 @@ impl Metrics {
                 continue;
             }
             let day = t.day();
-            let cell = match &current {
-                Some((s, d, cell)) if *s == series && *d == day => cell,
-                _ => {
-                    let cell = self.cell_for(heads, batch, series, day, &mut plan.definitions)?;
-                    &current.insert((series, day, cell)).2
+            if current != Some((series, day)) {
+                let known = found.get_mut(series.0 as usize).and_then(Option::take);
+                let cell = self.cell_for(heads, batch, series, known, day, &mut plan.definitions)?;
+                current = Some((series, day));
+                if !(plan.targets.last()).is_some_and(|target| Arc::ptr_eq(&target.cell, &cell)) {
+                    let samples = plan.t.len()..plan.t.len();
+                    plan.targets.push(Target { cell, samples });
                 }
-            };
-            match plan.targets.last_mut() {
-                Some(target) if Arc::ptr_eq(&target.cell, cell) => target.samples.end += 1,
-                _ => plan.targets.push(Target {
-                    cell: cell.clone(),
-                    samples: plan.t.len()..plan.t.len() + 1,
-                }),
+            }
+            // The series at hand is always the last target.
+            if let Some(target) = plan.targets.last_mut() {
+                target.samples.end += 1;
             }
             plan.t.push(t.0);
             plan.v.push(v);
@@ -205,32 +205,33 @@ impl Metrics {
                 (appended.example).get_or_insert_with(|| format!("invalid histogram of {labels}: {flaw}"));
                 continue;
             }
-            let cell = self.cell_for(heads, batch, *series, sample.t.day(), &mut plan.definitions)?;
+            let cell = self.cell_for(heads, batch, *series, None, sample.t.day(), &mut plan.definitions)?;
             plan.histograms.push((cell, sample));
         }
         for (series, exemplar) in batch.exemplars() {
             if exemplar.t >= window.oldest && exemplar.t <= window.newest {
-                let cell = self.cell_for(heads, batch, *series, exemplar.t.day(), &mut plan.definitions)?;
+                let cell = self.cell_for(heads, batch, *series, None, exemplar.t.day(), &mut plan.definitions)?;
                 plan.exemplars.push((cell, exemplar));
             }
         }
         Ok(plan)
     }
 
-    /// The series in the active head, defined on `day` or to be defined by this record.
+    /// The series in the active head, defined on `day` or to be defined by this record. `known`: it was found already.
     fn cell_for(
         &self,
         heads: &Heads,
         batch: &SampleBatch,
         series: SeriesIx,
+        known: Option<Arc<Cell>>,
         day: Day,
         definitions: &mut Vec<(Arc<Cell>, Day)>,
     ) -> Result<Arc<Cell>, CatalogueError> {
         let (encoded, hash) = batch.labels(series);
-        let known = heads.active.find(hash, encoded);
-        if let Some(cell) = known.as_ref().filter(|cell| cell.is_defined_on(day)) {
-            return Ok(cell.clone());
-        }
+        let known = match known.or_else(|| heads.active.find(hash, encoded)) {
+            Some(cell) if cell.is_defined_on(day) => return Ok(cell),
+            known => known,
+        };
         let id = self.index.intern(day, encoded, hash)?;
         let cell = match known.filter(|cell| cell.id == id) {
             Some(cell) => cell,

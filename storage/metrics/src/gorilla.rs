@@ -200,17 +200,24 @@ impl ValueState {
         let leading = differs.leading_zeros().min(31) as u8;
         let trailing = differs.trailing_zeros() as u8;
         let fits = self.width > 0 && leading >= self.leading && trailing >= 64 - self.leading - self.width;
-        if fits {
-            out.put(0b10, 2);
+        let (control, bits) = if fits {
+            (0b10, 2)
         } else {
             self.leading = leading;
             self.width = 64 - leading - trailing;
-            out.put(
+            (
                 0b11 << 11 | u64::from(leading) << 6 | u64::from(self.width - 1),
                 2 + 5 + 6,
-            );
+            )
+        };
+        let (window, width) = (differs >> (64 - self.leading - self.width), u32::from(self.width));
+        // Mostly both fit into one word, and one call is cheaper than two.
+        if bits + width <= 64 {
+            out.put(control << width | window, bits + width);
+        } else {
+            out.put(control, bits);
+            out.put(window, width);
         }
-        out.put(differs >> (64 - self.leading - self.width), u32::from(self.width));
     }
 
     pub(crate) fn get_first(&mut self, bits: &mut BitReader<'_>) -> Result<u64, Malformed> {

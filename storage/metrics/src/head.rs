@@ -17,6 +17,9 @@ const SHARDS: usize = 16;
 /// The reservation follows the head's size in steps of this many bytes.
 const RESERVE_STEP: u64 = 64 << 10;
 
+/// Series of a batch whose labels are fetched together: enough to keep the memory busy, few enough to stay in the cache.
+const FETCHED_AT_ONCE: usize = 32;
+
 type Table = RwLock<HashTable<Arc<Cell>>>;
 
 /// The mutable part in memory, or one that is frozen and becomes blocks.
@@ -54,6 +57,43 @@ impl Head {
         let table = self.labels_shard(hash).read();
         let cell = table.find(hash, |cell| cell.hash == hash && cell.labels.as_bytes() == encoded)?;
         Some(cell.clone())
+    }
+
+    /// The series of a batch, each by its encoded labels and their hash.
+    ///
+    /// What is known of a series lies anywhere in memory, so for a batch the time goes into waiting for it. Here many
+    /// waits overlap: first all places of a group are found by hash alone, then all labels are fetched, then compared.
+    pub(crate) fn find_all<'b>(
+        &self,
+        mut batch: impl ExactSizeIterator<Item = (&'b [u8], u64)>,
+    ) -> Vec<Option<Arc<Cell>>> {
+        let mut found = Vec::with_capacity(batch.len());
+        if self.series() == 0 {
+            found.resize(batch.len(), None);
+            return found;
+        }
+        let tables = self.by_labels.each_ref().map(|table| table.read());
+        let table_of = |hash| &tables[shard_of(hash)];
+        let mut group = Vec::with_capacity(FETCHED_AT_ONCE);
+        loop {
+            group.clear();
+            for (encoded, hash) in batch.by_ref().take(FETCHED_AT_ONCE) {
+                group.push((encoded, hash, table_of(hash).find(hash, |cell| cell.hash == hash)));
+            }
+            if group.is_empty() {
+                return found;
+            }
+            let cells = group.iter().filter_map(|(_, _, cell)| *cell);
+            std::hint::black_box(cells.fold(0u8, |sum, cell| sum ^ one_byte_a_line(cell.labels.as_bytes())));
+            for (encoded, hash, cell) in &group {
+                let is_same = |cell: &Arc<Cell>| cell.hash == *hash && cell.labels.as_bytes() == *encoded;
+                let cell = match cell {
+                    Some(cell) if !is_same(cell) => table_of(*hash).find(*hash, is_same),
+                    cell => *cell,
+                };
+                found.push(cell.cloned());
+            }
+        }
     }
 
     /// The series with this id.
@@ -171,8 +211,7 @@ impl Head {
     }
 
     fn labels_shard(&self, hash: u64) -> &Table {
-        // The low bits place a series within its table, the top ones tag it there.
-        &self.by_labels[(hash >> 40) as usize % SHARDS]
+        &self.by_labels[shard_of(hash)]
     }
 
     fn id_shard(&self, id: u32) -> &Table {
@@ -180,7 +219,45 @@ impl Head {
     }
 }
 
+fn shard_of(hash: u64) -> usize {
+    // The low bits place a series within its table, the top ones tag it there.
+    (hash >> 40) as usize % SHARDS
+}
+
+/// Reads something of every line of the cache that the bytes lie in.
+fn one_byte_a_line(bytes: &[u8]) -> u8 {
+    bytes.iter().step_by(64).fold(0, |sum, byte| sum ^ byte)
+}
+
 /// Ids come one after the other; this spreads them.
 fn id_hash(id: u32) -> u64 {
     u64::from(id).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::LabelSet;
+
+    use super::*;
+
+    /// Found one by one and all at once, over several groups; two label sets of one hash are told apart.
+    #[test]
+    fn the_series_of_a_batch_are_found_as_one_by_one() {
+        let head = Head::new(&Budget::new(1 << 20));
+        let labels: Vec<LabelSet> = (0..100)
+            .map(|i| LabelSet::from_pairs([("__name__", "m"), ("i", &i.to_string())]))
+            .collect();
+        let batch = || labels.iter().enumerate().map(|(i, l)| (l.as_bytes(), i as u64 / 2));
+        assert!(head.find_all(batch()).iter().all(Option::is_none));
+        for (i, (labels, (_, hash))) in labels.iter().zip(batch()).enumerate().filter(|(i, _)| i % 3 != 0) {
+            head.insert(Cell::new(i as u32, hash, labels.clone()));
+        }
+        let all = head.find_all(batch());
+        assert_eq!(all.len(), labels.len());
+        for (i, (found, (encoded, hash))) in all.iter().zip(batch()).enumerate() {
+            let id = found.as_ref().map(|cell| cell.id);
+            assert_eq!(id, head.find(hash, encoded).map(|cell| cell.id));
+            assert_eq!(id, (i % 3 != 0).then_some(i as u32));
+        }
+    }
 }

@@ -87,8 +87,7 @@ impl Snapshot {
         }
         // Stable, so that the places of an id stay in the order in which they were stored.
         places.sort_by_key(|(id, _)| *id);
-        let found: RoaringBitmap = places.iter().map(|(id, _)| *id).collect();
-        let labels = self.labels_of(&found)?;
+        let labels = self.labels_at(&places)?;
 
         let mut series: Vec<Series> = Vec::with_capacity(labels.len());
         let mut labels = labels.into_iter().peekable();
@@ -336,6 +335,25 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Label sets of the ids at these places, rising by id, as the places are: a place in a head has them with it.
+    fn labels_at(&self, places: &[(u32, Place)]) -> Result<Vec<(u32, LabelSet)>, BlockError> {
+        let mut known = Vec::with_capacity(places.len());
+        let mut others = RoaringBitmap::new();
+        for of_id in places.chunk_by(|a, b| a.0 == b.0) {
+            let id = of_id[0].0;
+            match of_id.last() {
+                // Blocks come first.
+                Some((_, Place::Head(cell))) => known.push((id, cell.labels.clone())),
+                _ => _ = others.insert(id),
+            }
+        }
+        if !others.is_empty() {
+            known.extend(self.labels_of(&others)?);
+            known.sort_unstable_by_key(|(id, _)| *id);
+        }
+        Ok(known)
+    }
+
     /// Label sets of ids, rising by id: of active series from the heads, of others from the index.
     fn labels_of(&self, ids: &RoaringBitmap) -> Result<Vec<(u32, LabelSet)>, BlockError> {
         let mut known = Vec::with_capacity(ids.len() as usize);
@@ -395,13 +413,22 @@ impl Series {
         &self.labels
     }
 
+    /// Its newest sample in `range`, if that is a float which lies ready in the head. `None` says nothing: read it.
+    pub fn newest(&self, range: TimeRangeMs) -> Option<(TimestampMs, f64)> {
+        let range = self.readable(range);
+        let (cell, before) = self.cells.split_last()?;
+        let (t, v) = cell.newest_float(range)?;
+        // What was stored first counts, so nothing else may reach as far.
+        let in_block = |&(_, block, _): &(u32, u32, Extent)| self.blocks[block as usize]._files.meta().max.floor_ms();
+        let earlier = self.extents.iter().all(|extent| in_block(extent).0 < t)
+            && before.iter().all(|cell| cell.extent().is_none_or(|(_, max)| max < t));
+        earlier.then_some((TimestampMs(t), v))
+    }
+
     /// Appends its samples in `range` to `out`, rising by time; of several at one time the first stored. A damaged
     /// chunk is skipped and counted.
     pub fn read(&self, range: TimeRangeMs, out: &mut Samples) -> Result<(), BlockError> {
-        let range = TimeRangeMs {
-            start: range.start.max(self.floor),
-            end: range.end,
-        };
+        let range = self.readable(range);
         let base = out.mark();
         let mut buffer = Vec::new();
         for &(id, block, extent) in &self.extents {
@@ -419,6 +446,14 @@ impl Series {
         }
         out.settle_hints(base);
         Ok(())
+    }
+
+    /// What of `range` has not expired.
+    fn readable(&self, range: TimeRangeMs) -> TimeRangeMs {
+        TimeRangeMs {
+            start: range.start.max(self.floor),
+            end: range.end,
+        }
     }
 }
 

@@ -272,6 +272,21 @@ impl Cell {
             })
     }
 
+    /// The newest sample, if it is a float in `range` that lies ready: nothing is decoded.
+    pub(crate) fn newest_float(&self, range: TimeRangeMs) -> Option<(i64, f64)> {
+        let state = self.state.lock();
+        if state.open.is_empty() || state.open_histograms.is_some() {
+            return None;
+        }
+        let (t, v) = (state.open.last(), f64::from_bits(state.open.last_bits()));
+        let later = state
+            .late
+            .as_ref()
+            .and_then(|late| late.last())
+            .is_some_and(|late| late > t);
+        (!later && range.contains(TimestampMs(t))).then_some((t, v))
+    }
+
     /// What is needed to read `range`, copied so that the lock is held for a moment only.
     pub(crate) fn view(&self, range: TimeRangeMs) -> View {
         let state = self.state.lock();

@@ -153,8 +153,15 @@ fn read(metrics: &Metrics, matchers: &[Matcher], range: TimeRangeMs) -> BTreeMap
     let mut all = BTreeMap::new();
     for series in series {
         let mut out = Samples::default();
+        let newest = || series.newest(range).map(|(t, v)| (t.0, v.to_bits()));
+        let ready = newest();
         series.read(range, &mut out).unwrap();
         assert!(out.t.is_sorted_by(|a, b| a < b), "rising, one per time");
+        // Unless an append came between, what lies ready is what is read last.
+        if ready.is_some() && ready == newest() {
+            let last = out.t.last().copied().zip(out.v.last().map(|v| v.to_bits()));
+            assert_eq!(last, ready);
+        }
         for (&t, v) in out.t.iter().zip(&out.v) {
             all.insert((series.labels().clone(), t), v.to_bits());
         }
@@ -193,6 +200,31 @@ fn what_was_appended_is_read_from_head_and_blocks_alike() {
     lab.crash(true);
     assert_eq!(lab.read(&matcher, ALL), expected);
     assert_eq!(lab.read(&[], ALL).len(), 4);
+}
+
+#[test]
+fn the_newest_sample_lies_ready_unless_something_else_reaches_as_far() {
+    let lab = Lab::new();
+    let up = labels(&[("__name__", "up")]);
+    let newest = |range: TimeRangeMs| {
+        let found = lab.metrics().snapshot(range).select(&[], range).unwrap();
+        let all: Vec<_> = found.iter().map(|s| s.newest(range).map(|(t, v)| (t.0, v))).collect();
+        all
+    };
+    lab.append(&batch(&[(up.clone(), 1000, 1.0), (up.clone(), 2000, 2.0)]));
+    assert_eq!(newest(range(0, 5000)), [Some((2000, 2.0))]);
+    assert_eq!(newest(range(0, 1500)), [None], "an older one has to be read");
+    assert_eq!(newest(range(2001, 5000)), [] as [Option<(i64, f64)>; 0]);
+    lab.append_one(&up, 1500, 1.5);
+    assert_eq!(newest(ALL), [Some((2000, 2.0))], "a late one is older");
+    lab.metrics().cut().unwrap();
+    assert_eq!(newest(ALL), [None], "a block has to be read");
+    lab.append_one(&up, 1800, 9.0);
+    assert_eq!(newest(ALL), [None], "the block reaches further than the head");
+    lab.append_one(&up, 2000, 9.0);
+    assert_eq!(newest(ALL), [None], "and what it has at one time was stored first");
+    lab.append_one(&up, 2001, 3.0);
+    assert_eq!(newest(ALL), [Some((2001, 3.0))]);
 }
 
 #[test]

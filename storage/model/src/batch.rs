@@ -130,6 +130,11 @@ impl SampleBatch {
         self.labels.get(series.0)
     }
 
+    /// The same of every series, in order of their positions.
+    pub fn all_labels(&self) -> impl ExactSizeIterator<Item = (&[u8], u64)> {
+        (0..self.series_count() as u32).map(|ix| self.labels.get(ix))
+    }
+
     /// All samples in the order added.
     pub fn samples(&self) -> &[(SeriesIx, Sample)] {
         &self.samples

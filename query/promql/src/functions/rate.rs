@@ -43,6 +43,9 @@ fn extrapolated(w: &Windows<'_>, is_counter: bool, is_rate: bool) -> Cells {
         Vec::new()
     };
     let range_s = w.range_ms as f64 / 1000.0;
+    if w.h.is_empty() && w.starts.is_empty() {
+        return of_floats(w, &resets, is_counter, is_rate.then_some(range_s));
+    }
     let mut next_reset = 0;
     // Whether a histogram follows a reset is asked by every window that it is in, and found out once.
     let mut histogram_resets: Vec<Option<bool>> = vec![None; w.h.len()];
@@ -90,6 +93,58 @@ fn extrapolated(w: &Windows<'_>, is_counter: bool, is_rate: bool) -> Cells {
         }
         .stretch(window.start, window.end, is_counter);
         Some(Made::Float(change * if is_rate { factor / range_s } else { factor }))
+    })
+}
+
+/// The same of floats of which no start is known, as nearly all are. Where samples and steps are regular, one window's
+/// samples lie as those of the window before, and so does what they are stretched by, as long as zero is far.
+fn of_floats(w: &Windows<'_>, resets: &[usize], is_counter: bool, range_s: Option<f64>) -> Cells {
+    let mut next_reset = 0;
+    let mut known = None;
+    // Up to the first sample, between the samples, all to be multiplied by.
+    let (mut to_start, mut sampled, mut plain) = (0.0, 0.0, 0.0);
+    let per_second = |factor: f64| range_s.map_or(factor, |range| factor / range);
+    w.of_floats(|start, end, places| {
+        let (low, high) = (places.start, places.end - 1);
+        if low == high {
+            return None;
+        }
+        let (t, v) = (&w.t[low..=high], &w.v[low..=high]);
+        let (first, last) = (v[0], v[high - low]);
+        let mut change = last - first;
+        while next_reset < resets.len() && resets[next_reset] <= low {
+            next_reset += 1;
+        }
+        for &reset in resets[next_reset..].iter().take_while(|&&reset| reset <= high) {
+            change += w.v[reset - 1];
+        }
+        let (first_t, last_t) = (t[0], t[high - low]);
+        let lie = (
+            high - low,
+            first_t.saturating_sub(start),
+            last_t.saturating_sub(first_t),
+            end.saturating_sub(last_t),
+        );
+        let gap = Gap {
+            first: first_t,
+            last: last_t,
+            distances: high - low,
+        };
+        if known != Some(lie) {
+            known = Some(lie);
+            let ends = gap.ends(start, end);
+            (to_start, sampled) = (ends.to_start, ends.sampled);
+            plain = per_second(ends.stretch(ends.to_start));
+        }
+        // A counter that starts at more than it grows would have to be followed back for longer than it was seen.
+        let zero_is_far = to_start <= sampled && first >= change;
+        let factor = if is_counter && change > 0.0 && first >= 0.0 && !zero_is_far {
+            let ends = gap.ends(start, end);
+            per_second(ends.stretch(ends.since_zero(first, change)))
+        } else {
+            plain
+        };
+        Some(change * factor)
     })
 }
 
@@ -150,33 +205,77 @@ struct Sampled {
 impl Sampled {
     /// By how much the change between the samples is to be multiplied.
     fn stretch(&self, start: i64, end: i64, is_counter: bool) -> f64 {
-        let seconds = |from: i64, to: i64| to.saturating_sub(from) as f64 / 1000.0;
-        let first = self.began.unwrap_or(self.first);
-        let sampled = seconds(first, self.last);
-        let average = sampled / (self.distances + usize::from(self.began.is_some())) as f64;
-        let threshold = average * 1.1;
-        let mut to_start = if self.began.is_some() {
-            0.0
-        } else {
-            seconds(start, first)
-        };
-        let mut to_end = seconds(self.last, end);
-        if to_start >= threshold {
-            to_start = average / 2.0;
-        }
-        if is_counter && self.began.is_none() {
-            // A counter cannot have been below zero.
-            let to_zero = if self.change > 0.0 && self.first_value >= 0.0 {
-                sampled * (self.first_value / self.change)
-            } else {
-                to_start
+        if let Some(began) = self.began {
+            // From where it began nothing is missing.
+            let gap = Gap {
+                first: began,
+                last: self.last,
+                distances: self.distances + 1,
             };
-            to_start = to_start.min(to_zero);
+            return gap.ends(start, end).stretch(0.0);
         }
-        if to_end >= threshold {
-            to_end = average / 2.0;
+        let gap = Gap {
+            first: self.first,
+            last: self.last,
+            distances: self.distances,
+        };
+        let ends = gap.ends(start, end);
+        ends.stretch(if is_counter {
+            ends.since_zero(self.first_value, self.change)
+        } else {
+            ends.to_start
+        })
+    }
+}
+
+/// Times of the first and the last sample, and how many distances lie between.
+#[derive(Clone, Copy)]
+struct Gap {
+    first: i64,
+    last: i64,
+    distances: usize,
+}
+
+/// Seconds between the samples, and how far beyond them the series was probably there.
+struct Ends {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+}
+
+impl Gap {
+    fn ends(&self, start: i64, end: i64) -> Ends {
+        let seconds = |from: i64, to: i64| to.saturating_sub(from) as f64 / 1000.0;
+        let sampled = seconds(self.first, self.last);
+        let average = sampled / self.distances as f64;
+        let near = |distance: f64| {
+            if distance >= average * 1.1 {
+                average / 2.0
+            } else {
+                distance
+            }
+        };
+        Ends {
+            sampled,
+            to_start: near(seconds(start, self.first)),
+            to_end: near(seconds(self.last, end)),
         }
-        (sampled + to_start + to_end) / sampled
+    }
+}
+
+impl Ends {
+    /// How far to the start, of a counter: it cannot have been below zero.
+    fn since_zero(&self, first: f64, change: f64) -> f64 {
+        let to_zero = if change > 0.0 && first >= 0.0 {
+            self.sampled * (first / change)
+        } else {
+            self.to_start
+        };
+        self.to_start.min(to_zero)
+    }
+
+    fn stretch(&self, to_start: f64) -> f64 {
+        (self.sampled + to_start + self.to_end) / self.sampled
     }
 }
 
@@ -271,4 +370,65 @@ fn newest_first<'a>(w: &'a Window<'_>) -> impl Iterator<Item = (i64, i64, Sample
         floats = i;
         Some((w.t[i], start(w.starts, i), Sample::Float(w.v[i])))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use query_exec::{Context, Grid, Limits};
+    use storage_metrics::Samples;
+
+    use super::*;
+    use crate::lex::Span;
+    use crate::notes::{About, Notes};
+    use crate::plan::Moment;
+
+    /// Distances of samples, ms, and values; mostly regular, as counters are scraped.
+    fn samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
+        let distance = prop_oneof![8 => Just(15_000i64), 1 => 1i64..90_000];
+        let value = prop_oneof![
+            8 => (0u32..50).prop_map(f64::from),
+            1 => -5.0..5.0f64,
+            1 => Just(f64::NAN),
+            1 => Just(f64::INFINITY),
+        ];
+        proptest::collection::vec((distance, value), 0..120)
+    }
+
+    proptest! {
+        /// Series without starts take a short way; one whose starts are all unknown takes the long one to the same bits.
+        #[test]
+        fn the_short_way_leads_where_the_long_one_does(
+            samples in samples(),
+            // A counter that only grows, from so much, or what the samples say.
+            grows_from in proptest::option::of(0.0..1e4f64),
+            range_ms in prop_oneof![Just(60_000i64), Just(300_000), 1_000i64..500_000],
+            step in prop_oneof![Just(15_000i64), 1_000i64..100_000],
+            at in proptest::option::of(0i64..1_000_000),
+        ) {
+            let (mut t, mut total) = (1_000_000, grows_from.unwrap_or(0.0));
+            let mut column = Samples::default();
+            for (distance, v) in samples {
+                t += distance;
+                total += if v.is_finite() { v.abs() } else { 0.0 };
+                column.t.push(t);
+                column.v.push(if grows_from.is_some() { total } else { v });
+            }
+            let unknown = vec![0; column.t.len()];
+            let context = Context::new(Duration::from_secs(60), Limits { samples_max: 1 << 30, series_max: 1, bytes_max: 1 });
+            let notes = Notes::new("");
+            let about = About { notes: &notes, span: Span { start: 0, end: 0 }, name: "" };
+            let grid = Grid::range(900_000, 3_000_000, step);
+            let shift = Moment { at: at.map(|at| 1_000_000 + at), offset_ms: 0 };
+            let short = Windows::over(&column, &grid, shift, range_ms, false, about, &context);
+            let mut long = short.told_at(Span { start: 0, end: 0 });
+            long.starts = &unknown;
+            for f in [rate, increase, delta] {
+                let bits = |w: &Windows<'_>| -> Vec<_> { f(w, &[]).iter().map(|(i, v)| (i, v.to_bits())).collect() };
+                prop_assert_eq!(bits(&short), bits(&long));
+            }
+        }
+    }
 }
