@@ -8,7 +8,8 @@
 //!
 //! Counters and histograms begin at *zero*: before its first total, a stream has a sample of nothing counted just after
 //! its counting began ([`Added::zero`]). So `increase` has the first change too, and sees that a total began anew even
-//! where the first new one is not below the last old one.
+//! where the first new one is not below the last old one. One case is beyond it: a change that was stored, not answered,
+//! and sent again after a crash meets its old total there, behind the new zero; the client is told of the conflict.
 //!
 //! The totals outlive the process (`delta_file.rs`). After a clean stop all are taken up again. After a crash the file
 //! is older than what was stored since: a counter restored from it would fall, and PromQL would take all it had counted
