@@ -495,6 +495,7 @@ fn push_request(record: &Json) -> anyhow::Result<()> {
         ingest::Options {
             body_bytes_max: 1 << 20,
             otlp_metrics: ingest::OtlpMetrics::default(),
+            derived_metrics: ingest::DerivedMetrics::default(),
         },
     );
     let plain = text(record, "body")?.as_bytes();
