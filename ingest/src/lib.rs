@@ -28,6 +28,7 @@ mod room;
 #[cfg(test)]
 mod shelf;
 mod sink;
+mod span_senders;
 mod thrift;
 mod wire;
 mod zipkin;

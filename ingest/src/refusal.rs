@@ -1,6 +1,8 @@
 //! Why a request was refused as a whole. Each protocol turns a refusal into its own status and words
 //! (`otlp/answer.rs`, `remote_write/routes.rs`, `loki_push/routes.rs`); this is the meaning they share.
 
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
 use storage::AppendError;
 
 use crate::wire::BadWire;
@@ -35,13 +37,13 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// HTTP's status for it. Never 500: clients drop on that, and every fault of ours may pass.
-    pub fn status(&self) -> http::StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
-            Refusal::Bad(_) => http::StatusCode::BAD_REQUEST,
-            Refusal::TooLarge(_) => http::StatusCode::PAYLOAD_TOO_LARGE,
-            Refusal::ContentType(_) | Refusal::ContentEncoding(_) => http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Stalled(_) => http::StatusCode::REQUEST_TIMEOUT,
-            Refusal::Busy { .. } => http::StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Bad(_) => StatusCode::BAD_REQUEST,
+            Refusal::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::ContentType(_) | Refusal::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
+            Refusal::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -51,6 +53,16 @@ impl Refusal {
             Refusal::Busy { retry_after_s, .. } => Some(*retry_after_s),
             _ => None,
         }
+    }
+
+    /// The refusal as a line of plain text under `status`, with `Retry-After` where there is one.
+    pub fn in_words(&self, status: StatusCode) -> Response {
+        let mut response = (status, format!("{self}\n")).into_response();
+        if let Some(seconds) = self.retry_after_s() {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

@@ -1,4 +1,5 @@
-//! What became of the items of one OTLP request, for `partial_success`.
+//! What became of the items of one request: OTLP tells its sender (`partial_success`), Zipkin and Jaeger have no words for
+//! it.
 
 /// Distinct reasons that are told to the client.
 const REASONS_MAX: usize = 5;

@@ -2,9 +2,9 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 
 use super::{UNFOLD_MAX, sampling, thrift_batch};
 use crate::Shared;
@@ -12,6 +12,7 @@ use crate::body::{self, Compression};
 use crate::counters::Receiver;
 use crate::refusal::Refusal;
 use crate::report::Report;
+use crate::span_senders;
 
 const CONTENT_TYPES: [&str; 2] = ["application/x-thrift", "application/vnd.apache.thrift.binary"];
 
@@ -26,23 +27,7 @@ pub(crate) fn router(shared: Shared) -> Router {
 
 async fn traces(State(shared): State<Shared>, request: Request) -> Response {
     let row = shared.counters.row(Receiver::JaegerThriftHttp);
-    match receive(&shared, request).await {
-        Ok(report) => {
-            row.ok(report.accepted(), report.rejected);
-            if report.rejected > 0 {
-                tracing::debug!(
-                    rejected = report.rejected,
-                    why = report.message(),
-                    "jaeger spans refused"
-                );
-            }
-            StatusCode::ACCEPTED.into_response()
-        }
-        Err(refusal) => {
-            row.refused(&refusal);
-            refused(&refusal)
-        }
-    }
+    span_senders::answer(row, receive(&shared, request).await, status)
 }
 
 async fn receive(shared: &Shared, request: Request) -> Result<Report, Refusal> {
@@ -72,15 +57,9 @@ async fn receive(shared: &Shared, request: Request) -> Result<Report, Refusal> {
 }
 
 /// Jaeger's collector answers 400 to what it cannot read, whatever the reason.
-fn refused(refusal: &Refusal) -> Response {
-    let status = match refusal.status() {
+fn status(refusal: &Refusal) -> StatusCode {
+    match refusal.status() {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => StatusCode::BAD_REQUEST,
         status => status,
-    };
-    let mut response = (status, format!("{refusal}\n")).into_response();
-    if let Some(seconds) = refusal.retry_after_s() {
-        let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    response
 }

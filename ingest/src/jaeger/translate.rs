@@ -5,23 +5,23 @@
 //! CHILD_OF reference into the same trace, else the first FOLLOWS_FROM; the other references become links that tell their
 //! kind in `opentracing.ref_type`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{
-    AttributeValue, Event, KeyValue, Link, Resource, Scope, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs,
+    AttributeValue, Event, KeyValue, Link, Resource, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs,
     TraceId,
 };
 
 use super::{JaegerSpan, Process, Reference, Relation};
 use crate::report::Report;
+use crate::span_senders::Scopes;
 
 /// Spans translated so far, and what became of them.
 #[derive(Default)]
 pub(super) struct Translation {
     batch: SpanBatch,
     report: Report,
-    scopes: HashMap<(String, String), Arc<Scope>>,
+    scopes: Scopes,
     /// Where the current batch begins.
     begun: Option<usize>,
     /// The process of a batch may come after its spans.
@@ -79,7 +79,7 @@ impl Translation {
         };
         let (status, status_message) = status(&mut tags, kind);
         let trace_state = taken_text(&mut tags, "w3c.tracestate").unwrap_or_default();
-        let scope = self.scope(&mut tags);
+        let scope = self.scopes.told(|key| taken_text(&mut tags, key));
         let parent = parent(span.trace_id, span.parent_id, &references);
         let links = references
             .iter()
@@ -106,26 +106,6 @@ impl Translation {
             scope,
             ..Span::default()
         }
-    }
-
-    fn scope(&mut self, tags: &mut Vec<KeyValue>) -> Arc<Scope> {
-        let mut either = |new: &str, old: &str| {
-            let old = taken_text(tags, old);
-            taken_text(tags, new).or(old).unwrap_or_default()
-        };
-        let name = either("otel.scope.name", "otel.library.name");
-        let version = either("otel.scope.version", "otel.library.version");
-        let scope = self
-            .scopes
-            .entry((name, version))
-            .or_insert_with_key(|(name, version)| {
-                Arc::new(Scope {
-                    name: name.clone(),
-                    version: version.clone(),
-                    ..Scope::default()
-                })
-            });
-        scope.clone()
     }
 }
 

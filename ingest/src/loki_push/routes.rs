@@ -3,7 +3,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use super::decode::{Push, from_json, from_protobuf};
 use crate::Shared;
@@ -54,13 +54,7 @@ pub(crate) async fn push(State(shared): State<Shared>, request: Request) -> Resp
                 Refusal::ContentType(_) | Refusal::ContentEncoding(_) => StatusCode::BAD_REQUEST,
                 _ => refusal.status(),
             };
-            let mut response = (status, format!("{refusal}\n")).into_response();
-            if let Some(seconds) = refusal.retry_after_s() {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            response
+            refusal.in_words(status)
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn write(State(shared): State<Shared>, request: Request) -> Res
         Err(refusal) => {
             body::drain(body).await;
             row.refused(&refusal);
-            return refused(&refusal);
+            return refusal.in_words(refusal.status());
         }
     };
     let mut response = match receive(&shared, version, compression, body).await {
@@ -63,7 +63,7 @@ pub(crate) async fn write(State(shared): State<Shared>, request: Request) -> Res
         }
         Err(refusal) => {
             row.refused(&refusal);
-            refused(&refusal)
+            refusal.in_words(refusal.status())
         }
     };
     if version == Version::Two {
@@ -155,15 +155,6 @@ fn words(version: Version, decoded: &Decoded, taken: &SamplesTaken) -> String {
         ));
     }
     words.join("; ")
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    let mut response = (refusal.status(), format!("{refusal}\n")).into_response();
-    if let Some(seconds) = refusal.retry_after_s() {
-        let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }
 
 /// Samples, histograms and exemplars written.

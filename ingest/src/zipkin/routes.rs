@@ -4,9 +4,8 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode, header};
 
 use super::{UNFOLD_MAX, json, protobuf, translate, version1};
 use crate::Shared;
@@ -15,6 +14,7 @@ use crate::counters::Receiver;
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::room::Room;
+use crate::span_senders;
 
 #[derive(Clone, Copy, Debug)]
 enum Format {
@@ -57,23 +57,7 @@ async fn version_1(State(shared): State<Shared>, request: Request) -> Response {
 
 async fn answer(shared: Shared, format: Format, request: Request) -> Response {
     let row = shared.counters.row(Receiver::Zipkin);
-    match receive(&shared, format, request).await {
-        Ok(report) => {
-            row.ok(report.accepted(), report.rejected);
-            if report.rejected > 0 {
-                tracing::debug!(
-                    rejected = report.rejected,
-                    why = report.message(),
-                    "zipkin spans refused"
-                );
-            }
-            StatusCode::ACCEPTED.into_response()
-        }
-        Err(refusal) => {
-            row.refused(&refusal);
-            refused(&refusal)
-        }
-    }
+    span_senders::answer(row, receive(&shared, format, request).await, Refusal::status)
 }
 
 async fn receive(shared: &Shared, format: Format, request: Request) -> Result<Report, Refusal> {
@@ -105,13 +89,4 @@ async fn receive(shared: &Shared, format: Format, request: Request) -> Result<Re
     let ((batch, mut report), _ticket) = body::decode(wire, compression, bytes_max, ticket, row, decode).await?;
     shared.append_spans(batch, &mut report).await?;
     Ok(report)
-}
-
-fn refused(refusal: &Refusal) -> Response {
-    let mut response = (refusal.status(), format!("{refusal}\n")).into_response();
-    if let Some(seconds) = refusal.retry_after_s() {
-        let headers = response.headers_mut();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

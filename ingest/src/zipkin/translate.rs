@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use model::{
-    AttributeValue, Event, KeyValue, Link, Resource, Scope, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs,
+    AttributeValue, Event, KeyValue, Link, Resource, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs,
     TraceId,
 };
 
@@ -21,6 +21,7 @@ use crate::jaeger::span_kind;
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::room::Room;
+use crate::span_senders::Scopes;
 
 /// Tags that describe the sender: these, and what begins with [`RESOURCE_PREFIXES`].
 const RESOURCE_KEYS: [&str; 2] = ["deployment.environment", "deployment.environment.name"];
@@ -59,7 +60,7 @@ pub(crate) fn translated(
     }
     let mut translation = Translation {
         resources: HashMap::new(),
-        scopes: HashMap::new(),
+        scopes: Scopes::default(),
         first,
         arrived,
     };
@@ -78,7 +79,7 @@ pub(crate) fn translated(
 struct Translation {
     /// By the attributes that make them.
     resources: HashMap<Tags, Arc<Resource>>,
-    scopes: HashMap<(String, String), Arc<Scope>>,
+    scopes: Scopes,
     /// Start of each trace, µs.
     first: HashMap<u128, u64>,
     arrived: TimestampNs,
@@ -102,7 +103,7 @@ impl Translation {
         };
         let (status, status_message) = status(&mut tags);
         let trace_state = taken(&mut tags, "w3c.tracestate").unwrap_or_default();
-        let scope = self.scope(&mut tags);
+        let scope = self.scopes.told(|key| taken(&mut tags, key));
         let links = links(&mut tags);
         let resource = self.resource(&span.local.service, &mut tags);
         let mut attributes = Vec::with_capacity(tags.len() + 4);
@@ -143,26 +144,6 @@ impl Translation {
             scope,
             ..Span::default()
         }
-    }
-
-    fn scope(&mut self, tags: &mut Tags) -> Arc<Scope> {
-        let mut either = |new: &str, old: &str| {
-            let old = taken(tags, old);
-            taken(tags, new).or(old).unwrap_or_default()
-        };
-        let name = either("otel.scope.name", "otel.library.name");
-        let version = either("otel.scope.version", "otel.library.version");
-        let scope = self
-            .scopes
-            .entry((name, version))
-            .or_insert_with_key(|(name, version)| {
-                Arc::new(Scope {
-                    name: name.clone(),
-                    version: version.clone(),
-                    ..Scope::default()
-                })
-            });
-        scope.clone()
     }
 
     fn resource(&mut self, service: &str, tags: &mut Tags) -> Arc<Resource> {
