@@ -83,10 +83,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         hostname: machine::hostname(),
         interval: SELF_SCRAPE,
     });
-    let about = About {
-        stopping: stopping.clone(),
-        ..about(&settings, start_seconds, log_level, targets)
-    };
+    let about = about(&settings, start_seconds, log_level, targets, stopping.clone());
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
     }
@@ -180,17 +177,18 @@ fn query_options(settings: &Settings) -> query::Options {
     }
 }
 
-fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>, targets: Arc<dyn Targets>) -> About {
+fn about(
+    settings: &Settings,
+    start_seconds: f64,
+    log_level: Arc<dyn LogLevel>,
+    targets: Arc<dyn Targets>,
+    stopping: watch::Receiver<bool>,
+) -> About {
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: option_env!("TRILOBITE_REVISION").unwrap_or("").to_owned(),
         flags: settings.as_text.clone(),
-        retention: settings
-            .as_text
-            .iter()
-            .find(|(n, _)| n == "retention-metrics")
-            .map(|(_, v)| v.clone())
-            .unwrap_or_default(),
+        retention: settings.text("retention-metrics").to_owned(),
         start_seconds,
         promql: settings.promql,
         merge_structured_metadata: settings.loki_merge_structured_metadata,
@@ -200,7 +198,7 @@ fn about(settings: &Settings, start_seconds: f64, log_level: Arc<dyn LogLevel>, 
         external_labels: LabelSet::empty(),
         targets,
         log_level,
-        stopping: watch::channel(false).1,
+        stopping,
     }
 }
 
@@ -250,18 +248,11 @@ fn summary(settings: &Settings, doors: &[Door], ready_ms: u64) {
             None => println!("  {what:<30} off (--{}-addr)", name.replace('_', "-")),
         }
     }
-    let of = |name: &str| {
-        settings
-            .as_text
-            .iter()
-            .find(|(n, _)| n == name)
-            .map_or("", |(_, v)| v.as_str())
-    };
     println!(
         "  keeps metrics {}, logs {}, traces {}; stop with Ctrl-C",
-        of("retention-metrics"),
-        of("retention-logs"),
-        of("retention-traces")
+        settings.text("retention-metrics"),
+        settings.text("retention-logs"),
+        settings.text("retention-traces")
     );
 }
 

@@ -81,10 +81,5 @@ fn admin(queries: &Queries, enabled: bool) -> Router {
 
 /// Cuts all three heads and answers when their blocks are in the catalogue.
 async fn flush(State(queries): State<Queries>) -> Response {
-    let storage = queries.storage().clone();
-    match tokio::task::spawn_blocking(move || storage.flush()).await {
-        Ok(Ok(_)) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Err(e)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "flush panicked\n").into_response(),
-    }
+    ui_api::flush(&queries, StatusCode::SERVICE_UNAVAILABLE).await
 }

@@ -359,6 +359,12 @@ type Sourced = (String, String);
 type Values = BTreeMap<&'static str, Sourced>;
 
 impl Settings {
+    /// A setting as text; empty if it has none.
+    pub fn text(&self, name: &str) -> &str {
+        let found = self.as_text.iter().find(|(n, _)| n == name);
+        found.map_or("", |(_, value)| value)
+    }
+
     /// From flags (by setting name), the environment, and the file that `config` names.
     pub fn gather(
         flags: &[(String, String)],
@@ -420,8 +426,7 @@ impl Settings {
                 .filter(|(v, _)| !v.is_empty())
                 .map(|(v, _)| PathBuf::from(v))
         };
-        let names = values.get("enable-feature").map_or("", |(v, _)| v.as_str());
-        let (promql, unknown) = features(names);
+        let (promql, unknown) = features(&one(&values, "enable-feature", names)?);
         warnings.extend(unknown);
         let settings = Settings {
             data_dir: path("data-dir").unwrap_or_else(|| PathBuf::from("./trilobite-data")),
@@ -710,7 +715,7 @@ fn switch(s: &str) -> Result<bool, String> {
 }
 
 /// The features that change results; those that are always on change nothing, others are warned of.
-fn features(names: &str) -> (PromqlOptions, Vec<String>) {
+fn features(names: &[String]) -> (PromqlOptions, Vec<String>) {
     const ALWAYS_ON: [&str; 6] = [
         "promql-experimental-functions",
         "promql-duration-expr",
@@ -721,8 +726,8 @@ fn features(names: &str) -> (PromqlOptions, Vec<String>) {
     ];
     let mut promql = PromqlOptions::DEFAULT;
     let mut warnings = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        match name {
+    for name in names {
+        match name.as_str() {
             "promql-delayed-name-removal" => promql.delayed_name_removal = true,
             "use-start-timestamps" => promql.use_start_timestamps = true,
             "type-and-unit-labels" => promql.type_and_unit_labels = true,

@@ -19,7 +19,10 @@ pub use tempo::router as tempo_router;
 
 use std::sync::Arc;
 
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use model::LabelSet;
+use query::Queries;
 use tokio::sync::watch;
 
 /// How much the process logs; filled by the server.
@@ -62,4 +65,30 @@ pub struct About {
     pub log_level: Arc<dyn LogLevel>,
     /// True when the process is to stop: answers without an end of their own end then. Never, if the sender is gone.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl About {
+    /// The settings as YAML, one to a line.
+    pub(crate) fn settings_yaml(&self) -> String {
+        let mut out = String::new();
+        for (name, value) in &self.flags {
+            out.push_str(name);
+            out.push_str(": ");
+            // JSON strings are YAML strings.
+            number::push_json(&mut out, value);
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// Cuts all three heads: 204 when their blocks are in the catalogue, `failed` and the reason when they could not be
+/// written.
+pub async fn flush(queries: &Queries, failed: StatusCode) -> Response {
+    let storage = queries.storage().clone();
+    match tokio::task::spawn_blocking(move || storage.flush()).await {
+        Ok(Ok(_)) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(e)) => (failed, format!("{e}\n")).into_response(),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "flush panicked\n").into_response(),
+    }
 }

@@ -35,6 +35,7 @@ use storage_metrics::Metrics;
 use crate::counted::Counter;
 pub use crate::counted::SampleCounts;
 use crate::durations::QueryTimes;
+pub use crate::functions::function_names;
 use crate::notes::Notes;
 use crate::run::Run;
 use crate::syntax::{Expr, Kind, Type};

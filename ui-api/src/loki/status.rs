@@ -27,15 +27,7 @@ pub(crate) fn router() -> Router<Api> {
 
 /// The settings in force, as YAML.
 async fn config(State(api): State<Api>) -> Response {
-    let mut out = String::new();
-    for (name, value) in &api.about.flags {
-        out.push_str(name);
-        out.push_str(": ");
-        // JSON strings are YAML strings.
-        push_json(&mut out, value);
-        out.push('\n');
-    }
-    (TEXT, out).into_response()
+    (TEXT, api.about.settings_yaml()).into_response()
 }
 
 /// The limits that a client may meet, as YAML.
@@ -71,10 +63,5 @@ async fn set_log_level(State(api): State<Api>, request: Request) -> Result<Respo
 
 /// Makes blocks of what is in the heads.
 async fn flush(State(api): State<Api>) -> Response {
-    let storage = api.queries.storage().clone();
-    match tokio::task::spawn_blocking(move || storage.flush()).await {
-        Ok(Ok(_)) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Err(e)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),
-        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "flush panicked\n").into_response(),
-    }
+    crate::flush(&api.queries, StatusCode::INTERNAL_SERVER_ERROR).await
 }

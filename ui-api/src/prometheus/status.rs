@@ -61,15 +61,8 @@ pub(crate) async fn flags(State(api): State<Api>) -> Response {
 
 /// The settings as YAML.
 pub(crate) async fn config(State(api): State<Api>) -> Response {
-    let mut yaml = String::new();
-    for (name, value) in &api.about.flags {
-        yaml.push_str(name);
-        yaml.push_str(": ");
-        push_json(&mut yaml, value);
-        yaml.push('\n');
-    }
     let mut data = String::from("{\"yaml\":");
-    push_json(&mut data, &yaml);
+    push_json(&mut data, &api.about.settings_yaml());
     data.push('}');
     success(&data)
 }

@@ -127,6 +127,13 @@ impl Function {
     }
 }
 
+/// The names of all functions, sorted.
+pub fn function_names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    names.sort_unstable();
+    names
+}
+
 static FUNCTIONS: &[Function] = {
     use Type::{Range, Scalar, Text, Vector};
     use Work::*;
