@@ -1,6 +1,6 @@
 //! What one batch leaves in the WAL.
 //!
-//! # WAL record of the metrics engine, kind 1 (batch)
+//! # WAL record of the metrics engine, kind 2 (batch)
 //!
 //! `uv` = LEB128, `iv` = zigzag LEB128, numbers little-endian; `steps` and `value` as in `record_columns.rs`. The WAL
 //! frames and checks the record.
@@ -44,7 +44,7 @@ use crate::id_map::IdMap;
 use crate::record_columns::{get_steps, get_value, put_steps, put_value};
 
 /// The kind of a batch record.
-pub(crate) const KIND_BATCH: u8 = 1;
+pub(crate) const KIND_BATCH: u8 = 2;
 const ZSTD_LEVEL: i32 = 1;
 
 /// Builds a record piece by piece, in the order of the drawing.
