@@ -30,7 +30,8 @@ struct Plan<'a> {
     v: Vec<f64>,
     /// As long as `t`, or empty.
     start: Vec<i64>,
-    histograms: Vec<(Arc<Cell>, &'a HistogramSample)>,
+    /// With their starts.
+    histograms: Vec<(Arc<Cell>, i64, &'a HistogramSample)>,
     definitions: Vec<(Arc<Cell>, Day)>,
     exemplars: Vec<(Arc<Cell>, &'a Exemplar)>,
 }
@@ -125,7 +126,7 @@ impl Metrics {
         let histograms = plan.histograms.iter();
         let record = record.histograms(
             &plan.start,
-            histograms.map(|(cell, sample)| (cell.id, sample.t.0, sample.start.0, &*sample.histogram)),
+            histograms.map(|(cell, start, sample)| (cell.id, sample.t.0, *start, &*sample.histogram)),
         );
         let lsn = log.append(&self.wal, &record)?;
         drop(log);
@@ -189,9 +190,7 @@ impl Metrics {
             plan.t.push(t.0);
             plan.v.push(v);
             if !starts.is_empty() {
-                // A start after its sample says nothing.
-                plan.start
-                    .push(Some(start_of(place as u32)).filter(|&start| start <= t.0).unwrap_or(0));
+                plan.start.push(known_start(start_of(place as u32), t.0));
             }
         }
         for (series, sample) in batch.histograms() {
@@ -205,12 +204,15 @@ impl Metrics {
                 (appended.example).get_or_insert_with(|| format!("invalid histogram of {labels}: {flaw}"));
                 continue;
             }
-            let cell = self.cell_for(heads, batch, *series, None, sample.t.day(), &mut plan.definitions)?;
-            plan.histograms.push((cell, sample));
+            let known = found.get_mut(series.0 as usize).and_then(Option::take);
+            let cell = self.cell_for(heads, batch, *series, known, sample.t.day(), &mut plan.definitions)?;
+            let start = known_start(sample.start.0, sample.t.0);
+            plan.histograms.push((cell, start, sample));
         }
         for (series, exemplar) in batch.exemplars() {
             if exemplar.t >= window.oldest && exemplar.t <= window.newest {
-                let cell = self.cell_for(heads, batch, *series, None, exemplar.t.day(), &mut plan.definitions)?;
+                let known = found.get_mut(series.0 as usize).and_then(Option::take);
+                let cell = self.cell_for(heads, batch, *series, known, exemplar.t.day(), &mut plan.definitions)?;
                 plan.exemplars.push((cell, exemplar));
             }
         }
@@ -273,13 +275,8 @@ fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
     }
     appended.stored = sum.stored;
     let duplicate_floats = sum.duplicates;
-    for (cell, sample) in &plan.histograms {
-        let start = sample.start.0;
-        let change = cell.append_histogram(
-            sample.t.0,
-            if start <= sample.t.0 { start } else { 0 },
-            &sample.histogram,
-        );
+    for (cell, start, sample) in &plan.histograms {
+        let change = cell.append_histogram(sample.t.0, *start, &sample.histogram);
         sum.add(&change);
         if change.conflicts > 0 {
             appended.example.get_or_insert_with(|| {
@@ -301,6 +298,11 @@ fn apply(head: &Head, plan: &Plan<'_>, appended: &mut Appended) {
     appended.duplicates = sum.duplicates;
     appended.duplicate_histograms = sum.duplicates - duplicate_floats;
     appended.conflicts = sum.conflicts;
+}
+
+/// When the counting of a sample at `t` began; 0: not known. A start after its sample says nothing.
+fn known_start(start: i64, t: i64) -> i64 {
+    if start <= t { start } else { 0 }
 }
 
 fn refuse(batch: &SampleBatch, series: SeriesIx, t: TimestampMs, window: Window, appended: &mut Appended) {

@@ -224,6 +224,26 @@ fn histograms_and_starts_are_small() {
     });
 }
 
+#[test]
+fn a_start_after_its_sample_says_nothing() {
+    let lab = Lab::new();
+    let h = labels(&[("__name__", "h")]);
+    append(
+        &lab,
+        &h,
+        vec![sample(1000, 5000, counter(&[1.0])), sample(2000, 500, counter(&[2.0]))],
+    );
+    let mut batch = SampleBatch::default();
+    let float = batch.series_of(&labels(&[("__name__", "f")]));
+    batch.sample_from(float, TimestampMs(1000), 1.0, TimestampMs(5000));
+    batch.sample_from(float, TimestampMs(2000), 2.0, TimestampMs(500));
+    lab.append(&batch);
+    everywhere(lab, |lab| {
+        let read = read(lab, TimeRangeMs::ALL);
+        assert_eq!((read.start, read.histograms.start), (vec![0, 500], vec![0, 500]));
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Float { t: i64, v: u8, start: i64 },
