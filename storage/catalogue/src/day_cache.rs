@@ -20,9 +20,9 @@ const BYTES_MAX: usize = 12 << 20;
 /// Beside what an answer holds.
 const ENTRY_BYTES: usize = 160;
 
-/// What was asked of a day; equal questions have equal answers.
+/// What was asked of a day; equal questions have equal answers. Cloning shares it: it may hold a large set of ids.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Question(Box<[u8]>);
+pub(crate) struct Question(Arc<[u8]>);
 
 /// An answer; cloning shares it.
 #[derive(Clone)]
@@ -172,7 +172,7 @@ impl DayCache {
         if let Some(old) = kept.entries.insert((day, question), entry) {
             kept.bytes -= old.bytes;
         }
-        if kept.bytes > BYTES_MAX {
+        while kept.bytes > BYTES_MAX {
             kept.make_room();
         }
     }

@@ -258,11 +258,10 @@ fn shares_chunk(before: &Histogram, next: &Histogram) -> bool {
 /// Appends the columns that all chunks have; says which encodings they are.
 fn put_columns(out: &mut Vec<u8>, t: &[i64], start: &[i64]) -> u8 {
     let times = put_times(out, t) << 4;
-    if start.iter().all(|&start| start == 0) {
-        return times;
+    match starts::put(out, t, start) {
+        true => times | STARTS,
+        false => times,
     }
-    starts::put(out, t, start);
-    times | STARTS
 }
 
 /// Appends the times column; says which encoding it is.

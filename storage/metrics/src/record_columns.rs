@@ -14,6 +14,8 @@
 
 use storage_codec::{Malformed, Reader, put_iv, put_uv};
 
+use crate::gorilla::{unzigzag, zigzag};
+
 const POWERS: [f64; 4] = [1.0, 10.0, 100.0, 1000.0];
 const KIND_XOR: u64 = 4;
 /// Integers up to here are exact in a float.
@@ -101,7 +103,7 @@ pub(crate) fn put_value(out: &mut Vec<u8>, before: u64, bits: u64) {
                 && (integer as f64 / power).to_bits() == bits
             {
                 let n = integer - scaled(f64::from_bits(before), power).unwrap_or(0);
-                put_uv(out, (((n << 1) ^ (n >> 63)) as u64) << 3 | kind as u64);
+                put_uv(out, zigzag(n) << 3 | kind as u64);
                 return;
             }
         }
@@ -121,7 +123,7 @@ pub(crate) fn get_value(reader: &mut Reader<'_>, before: u64) -> Result<u64, Mal
     let token = reader.uv()?;
     let n = token >> 3;
     if let Some(&power) = POWERS.get((token & 7) as usize) {
-        let step = (n >> 1) as i64 ^ -((n & 1) as i64);
+        let step = unzigzag(n);
         let integer = scaled(f64::from_bits(before), power).unwrap_or(0).wrapping_add(step);
         return Ok((integer as f64 / power).to_bits());
     }

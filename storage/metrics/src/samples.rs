@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use model::{Histogram, ResetHint, TimeRangeMs, TimestampMs};
 
+use crate::starts;
+
 /// Samples in columns, rising by time, one per time: floats, and native histograms beside them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
@@ -111,9 +113,7 @@ impl Samples {
 
     /// Makes the column of starts as long as the others, if there is one.
     pub(crate) fn pad_starts(&mut self) {
-        if !self.start.is_empty() {
-            self.start.resize(self.t.len(), 0);
-        }
+        starts::pad(&mut self.start, self.t.len());
     }
 
     /// Lets `append` add a rising run and keeps of it what lies in `range`; nothing if it fails.

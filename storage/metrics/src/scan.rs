@@ -304,7 +304,7 @@ impl Snapshot {
         let mut found = false;
         for head in &self.heads {
             each_cell(head, &ids, |cell| {
-                found |= cell.overlaps(range) || cell.exemplars().iter().any(|e| range.contains(e.t));
+                found = found || cell.overlaps(range) || cell.exemplars().iter().any(|e| range.contains(e.t));
             });
         }
         Ok(found)
