@@ -1,10 +1,7 @@
 //! The whole way through one process: append, cut, and the questions a lab's dashboards ask, without the network.
 
-use std::time::Duration;
-
-use benches::{START_NS, lines, median, noise, open, report, scrape, spans};
+use benches::{START_NS, context, lines, median, noise, open, report, scrape, spans};
 use model::{TimeRangeNs, TimestampMs, TimestampNs, TraceId};
-use query_exec::{Context, Limits};
 
 const HOSTS: usize = 20;
 const SCRAPES: usize = 480;
@@ -55,17 +52,6 @@ fn main() {
         );
     }
     ask(&storage, "blocks");
-}
-
-fn context() -> Context {
-    Context::new(
-        Duration::from_secs(60),
-        Limits {
-            samples_max: u64::MAX,
-            series_max: u64::MAX,
-            bytes_max: u64::MAX,
-        },
-    )
 }
 
 fn ask(storage: &storage::Storage, place: &str) {

@@ -2,11 +2,9 @@
 //! evaluation over a range; without the network and without syncing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use benches::{START_NS, median, noise, open, report};
+use benches::{START_NS, context, median, noise, open, report};
 use model::{Buckets, Histogram, HistogramSample, MatchOp, Matcher, ResetHint, SampleBatch, TimeRangeMs, TimestampMs};
-use query_exec::{Context, Limits};
 use storage_metrics::Samples;
 
 const SERIES: usize = 10_000;
@@ -192,14 +190,7 @@ fn evaluate(storage: &storage::Storage, place: &str) {
     for text in queries {
         let query = query_promql::Query::parse(text).expect("parses");
         median(&format!("{place}: {text}, 240 steps"), || {
-            let context = Context::new(
-                Duration::from_secs(60),
-                Limits {
-                    samples_max: u64::MAX,
-                    series_max: u64::MAX,
-                    bytes_max: u64::MAX,
-                },
-            );
+            let context = context();
             let options = query_promql::Options::DEFAULT;
             (query.range(&context, storage.metrics(), at(0), at(SCRAPES), STEP_MS, options)).expect("runs");
         });

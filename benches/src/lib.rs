@@ -12,6 +12,7 @@ use model::{
     AttributeValue, KeyValue, LogBatch, Resource, SampleBatch, Scope, Span, SpanBatch, SpanId, SpanKind, StatusCode,
     TimestampMs, TimestampNs, TraceId,
 };
+use query_exec::{Context, Limits};
 use storage::{Options, Storage, SyncMode};
 
 /// Midnight of an ordinary day, ns; all data lies in the hours after it.
@@ -33,6 +34,18 @@ pub fn open(dir: &Path) -> Storage {
     Storage::open(options, Arc::new(clock))
         .expect("the temporary directory can be opened")
         .0
+}
+
+/// A query's context that nothing limits but a minute.
+pub fn context() -> Context {
+    Context::new(
+        Duration::from_secs(60),
+        Limits {
+            samples_max: u64::MAX,
+            series_max: u64::MAX,
+            bytes_max: u64::MAX,
+        },
+    )
 }
 
 /// One scrape of `hosts` hosts at step `n` (15 s): 100 series each, half of them constant.
