@@ -328,12 +328,7 @@ impl Planner {
     /// Widens `reads` by what `node` reads when its steps lie in `steps`.
     fn reads(&self, node: &Node, steps: (i64, i64), reads: &mut Option<(i64, i64)>) {
         let mut window = |select: &Select, range: i64| {
-            let lookback = self.options.lookback_ms;
-            let (before, after) = match select.edges {
-                Edges::Plain => (0, 0),
-                Edges::Anchored => (lookback, 0),
-                Edges::Smoothed => (lookback, lookback),
-            };
+            let (before, after) = select.edges.beyond(self.options.lookback_ms);
             let first = select.shift.of(steps.0).saturating_sub(range).saturating_sub(before);
             let last = select.shift.of(steps.1).saturating_add(after);
             let (min, max) = reads.unwrap_or((first, last));

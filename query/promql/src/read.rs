@@ -526,11 +526,7 @@ fn without_hint(h: &Arc<Histogram>) -> Arc<Histogram> {
 /// The times that windows of `range` over `grid` can contain, with what their edges look at.
 fn reach(select: &Select, range_ms: i64, grid: Grid, lookback: i64) -> TimeRangeMs {
     let range = reach_of(&select.shift, range_ms, grid);
-    let (before, after) = match select.edges {
-        Edges::Plain => (0, 0),
-        Edges::Anchored => (lookback, 0),
-        Edges::Smoothed => (lookback, lookback),
-    };
+    let (before, after) = select.edges.beyond(lookback);
     TimeRangeMs {
         start: TimestampMs(range.start.0.saturating_sub(before)),
         end: TimestampMs(range.end.0.saturating_add(after)),

@@ -69,6 +69,15 @@ impl Edges {
             Edges::Smoothed => "smoothed",
         }
     }
+
+    /// How far before and after a window its edges look, ms.
+    pub(crate) fn beyond(self, lookback: i64) -> (i64, i64) {
+        match self {
+            Edges::Plain => (0, 0),
+            Edges::Anchored => (lookback, 0),
+            Edges::Smoothed => (lookback, lookback),
+        }
+    }
 }
 
 /// `offset` and `@`.

@@ -149,17 +149,19 @@ impl<'a> Windows<'a> {
         })
     }
 
-    /// Looks at each window that is not empty, in order of time. Ends early if the query is to stop, which the next check
-    /// of its context says.
+    /// Looks at each window that is not empty, in order of time; with it come the samples beyond it that its edges look
+    /// at. Ends early if the query is to stop, which the next check of its context says.
     pub(crate) fn of_any(&self, mut look: impl FnMut(&Window<'_>) -> Option<Made>) -> Cells {
         let mut cells = Cells::absent(self.grid.len());
         let (mut floats, mut histograms) = (Places::default(), Places::default());
+        let (before, after) = self.edges.beyond(self.lookback_ms);
         let mut looked_at = 0;
         for (step, at) in self.grid.iter().enumerate() {
             let end = self.shift.of(at);
             let start = end.saturating_sub(self.range_ms);
-            let floats = floats.advance(self.t, start, end);
-            let histograms = histograms.advance(self.ht, start, end);
+            let (first, last) = (start.saturating_sub(before), end.saturating_add(after));
+            let floats = floats.advance(self.t, first, last);
+            let histograms = histograms.advance(self.ht, first, last);
             if floats.is_empty() && histograms.is_empty() {
                 continue;
             }

@@ -19,7 +19,7 @@ use crate::windows::{Made, Window, Windows};
 pub(crate) fn change(w: &Windows<'_>, is_counter: bool, is_rate: bool) -> Cells {
     let seconds = w.range_ms as f64 / 1000.0;
     let smoothed = w.edges == Edges::Smoothed;
-    each(w, |window| {
+    w.of_any(|window| {
         let edges = |t: &[i64]| Pair::around(t, window.start, window.end, smoothed);
         if window.is_mixed() {
             w.about.mixed_kinds();
@@ -41,7 +41,7 @@ pub(crate) fn count_pairs(
     floats: impl Fn(f64, f64) -> bool,
     histograms: impl Fn(&Histogram, &Histogram) -> bool,
 ) -> Cells {
-    each(w, |window| {
+    w.of_any(|window| {
         let mut i = window.t.partition_point(|t| *t <= window.start);
         let mut j = window.ht.partition_point(|t| *t <= window.start);
         if i == window.t.len() && j == window.ht.len() {
@@ -133,43 +133,6 @@ pub(crate) fn smoothed(samples: &Samples, shift: &Moment, lookback: i64, grid: G
         };
         if let Some(h) = value {
             cells.set_histogram(step, Arc::new(h));
-        }
-    }
-    cells
-}
-
-fn each(w: &Windows<'_>, mut look: impl FnMut(&Window<'_>) -> Option<Made>) -> Cells {
-    let mut cells = Cells::absent(w.grid.len());
-    let beyond = if w.edges == Edges::Smoothed { w.lookback_ms } else { 0 };
-    for (step, at) in w.grid.iter().enumerate() {
-        let end = w.shift.of(at);
-        let start = end.saturating_sub(w.range_ms);
-        let reach = |t: &[i64]| {
-            let after = |limit: i64| t.partition_point(|t| *t <= limit);
-            after(start.saturating_sub(w.lookback_ms))..after(end.saturating_add(beyond))
-        };
-        let (floats, histograms) = (reach(w.t), reach(w.ht));
-        if floats.is_empty() && histograms.is_empty() {
-            continue;
-        }
-        let window = Window {
-            step,
-            at,
-            start,
-            end,
-            first: floats.start,
-            first_histogram: histograms.start,
-            t: &w.t[floats.clone()],
-            v: &w.v[floats],
-            starts: &[],
-            ht: &w.ht[histograms.clone()],
-            h: &w.h[histograms],
-            h_starts: &[],
-        };
-        match look(&window) {
-            Some(Made::Float(v)) => cells.set(step, v),
-            Some(Made::Histogram(h)) => cells.set_histogram(step, h),
-            None => {}
         }
     }
     cells
