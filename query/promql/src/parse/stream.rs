@@ -1,8 +1,8 @@
 //! What the parsers read: tokens that are left, what is told of a token that does not fit here, and how deep we are. It is
 //! handed on by value, so going back is free and nothing has to be undone.
 
+use nom::IResult;
 use nom::error::{ErrorKind, ParseError};
-use nom::{IResult, Input, Needed};
 
 use super::{NESTING_MAX, OPERATORS_MAX, SUBQUERIES_MAX};
 use crate::lex::{Span, Tok, Token};
@@ -14,7 +14,6 @@ pub(super) struct Stream<'t> {
     /// All of them; the last is an end or a fault.
     tokens: &'t [Token<'t>],
     at: usize,
-    end: usize,
     place: &'static Place,
     depth: u32,
     operators: u32,
@@ -100,7 +99,6 @@ impl<'t> Stream<'t> {
         Stream {
             tokens,
             at: 0,
-            end: tokens.len().saturating_sub(1),
             place: &ANYWHERE,
             depth: 0,
             operators: 0,
@@ -229,48 +227,6 @@ fn one<'t>(wanted: impl Fn(&Token<'t>) -> bool) -> impl Fn(Stream<'t>) -> Parsed
             Ok((input.past(), token))
         } else {
             Err(input.unexpected())
-        }
-    }
-}
-
-/// Tokens are to `nom` what characters are elsewhere; the last one, an end or a fault, is never an element.
-impl<'t> Input for Stream<'t> {
-    type Item = &'t Token<'t>;
-    type Iter = std::slice::Iter<'t, Token<'t>>;
-    type IterIndices = std::iter::Enumerate<Self::Iter>;
-
-    fn input_len(&self) -> usize {
-        self.end.saturating_sub(self.at)
-    }
-    fn take(&self, count: usize) -> Self {
-        Stream {
-            end: self.at + count.min(self.input_len()),
-            ..*self
-        }
-    }
-    fn take_from(&self, count: usize) -> Self {
-        Stream {
-            at: self.at + count.min(self.input_len()),
-            ..*self
-        }
-    }
-    fn take_split(&self, count: usize) -> (Self, Self) {
-        (self.take_from(count), self.take(count))
-    }
-    fn position<P: Fn(Self::Item) -> bool>(&self, predicate: P) -> Option<usize> {
-        self.iter_elements().position(predicate)
-    }
-    fn iter_elements(&self) -> Self::Iter {
-        self.tokens[self.at..self.at + self.input_len()].iter()
-    }
-    fn iter_indices(&self) -> Self::IterIndices {
-        self.iter_elements().enumerate()
-    }
-    fn slice_index(&self, count: usize) -> Result<usize, Needed> {
-        if count <= self.input_len() {
-            Ok(count)
-        } else {
-            Err(Needed::new(count - self.input_len()))
         }
     }
 }
