@@ -159,17 +159,11 @@ impl Run<'_> {
         })
     }
 
-    /// Times of the query, and numbers.
+    /// The time of each step, and the larger or smaller of two numbers. What is the same at every step the planner has
+    /// made a number.
     fn of_scalars(&self, function: &Function, args: &[Node], _: Span, grid: Grid) -> Evaluated<Value> {
-        let per_step = |f: &dyn Fn(i64) -> f64| Value::Scalar(grid.iter().map(f).collect());
-        let seconds = |ms: i64| ms as f64 / 1000.0;
         Ok(match function.work {
-            Work::Time => per_step(&seconds),
-            Work::Pi => per_step(&|_| std::f64::consts::PI),
-            Work::Start => per_step(&|_| seconds(self.times.start)),
-            Work::End => per_step(&|_| seconds(self.times.end)),
-            Work::Range => per_step(&|_| seconds(self.times.range())),
-            Work::Step => per_step(&|_| seconds(self.times.step)),
+            Work::Time => Value::Scalar(grid.iter().map(|ms| ms as f64 / 1000.0).collect()),
             Work::MaxOf | Work::MinOf => {
                 let (mut a, b) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
                 let largest = matches!(function.work, Work::MaxOf);

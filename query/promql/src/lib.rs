@@ -302,7 +302,6 @@ impl Query {
             snapshot: &snapshot,
             options,
             dialect: options.dialect(),
-            times,
             notes: &notes,
             ranged,
         };

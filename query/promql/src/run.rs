@@ -12,7 +12,6 @@ use query_exec::{
 use storage_metrics::Snapshot;
 
 use crate::counted::Counter;
-use crate::durations::QueryTimes;
 use crate::lex::Span;
 use crate::notes::{Notes, go_float};
 use crate::parse::go_quoted;
@@ -30,7 +29,6 @@ pub(crate) struct Run<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) options: Options,
     pub(crate) dialect: Dialect,
-    pub(crate) times: QueryTimes,
     pub(crate) notes: &'a Notes<'a>,
     /// Whether results are series over time.
     pub(crate) ranged: bool,
