@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 pub(crate) use query_exec::go_number as go_float;
-use query_exec::{Added, Remark, Remarks};
+use query_exec::{Added, MixedSchemas, Remark, Remarks};
 
 use crate::functions::{Fixed, Work, function};
 use crate::lex::Span;
@@ -191,11 +191,17 @@ impl About<'_> {
     pub(crate) fn conflicting_resets(&self) {
         self.notes.warn(self.span, conflicting_resets("aggregation"));
     }
-    /// Of what was done: `addition`, `subtraction`, `aggregation`.
-    pub(crate) fn reconciled(&self, added: Added, of: &str) {
+    /// What came of an `addition`, `subtraction` or `aggregation` of histograms; says what was met on the way, or why
+    /// there is nothing.
+    pub(crate) fn made<T>(&self, made: Result<(T, Added), MixedSchemas>, of: &str) -> Option<T> {
+        let Ok((made, added)) = made else {
+            self.mixed_schemas();
+            return None;
+        };
         if added.reconciled_bounds {
             self.notes.info(self.span, reconciled_bounds(of));
         }
+        Some(made)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::{Histogram, ResetHint};
-use query_exec::{Cells, Grid, MixedSchemas, difference, divided, multiplied, sum_of_two};
+use query_exec::{Cells, Grid, divided, multiplied, sum_of_two};
 use storage_metrics::Samples;
 
 use super::native;
@@ -272,16 +272,7 @@ fn change_of_histograms(
 }
 
 fn joined(a: &Histogram, b: &Histogram, about: &About<'_>) -> Option<Histogram> {
-    match sum_of_two(a, b) {
-        Ok((sum, added)) => {
-            about.reconciled(added, "addition");
-            Some(sum)
-        }
-        Err(MixedSchemas) => {
-            about.mixed_schemas();
-            None
-        }
-    }
+    about.made(sum_of_two(a, b), "addition")
 }
 
 /// The value at `at` on the line from `a` to `b`; a counter that was reset in between rises from zero.
@@ -305,20 +296,12 @@ fn between(
     if is_counter && b.1.is_reset_after(a.1) {
         return Some(multiplied(b.1, share));
     }
-    match difference(b.1, a.1) {
-        Ok((rise, added)) => {
-            about.reconciled(added, "subtraction");
-            let mut value = joined(&multiplied(&rise, share), a.1, about)?;
-            value.reset = match (a.1.reset, b.1.reset) {
-                (a, b) if a == b => a,
-                (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => ResetHint::Gauge,
-                _ => ResetHint::Unknown,
-            };
-            Some(value)
-        }
-        Err(MixedSchemas) => {
-            about.mixed_schemas();
-            None
-        }
-    }
+    let rise = native::difference_of(b.1, a.1, about)?;
+    let mut value = joined(&multiplied(&rise, share), a.1, about)?;
+    value.reset = match (a.1.reset, b.1.reset) {
+        (a, b) if a == b => a,
+        (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => ResetHint::Gauge,
+        _ => ResetHint::Unknown,
+    };
+    Some(value)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Histogram, ResetHint};
-use query_exec::{HistogramMean, HistogramSum, MixedSchemas, difference, variance_of_observations};
+use query_exec::{HistogramMean, HistogramSum, difference, variance_of_observations};
 
 use crate::notes::About;
 use crate::windows::Window;
@@ -41,13 +41,7 @@ pub(crate) fn change_of_histograms(
     }
     let mut change = HistogramSum::starting_with(last);
     if !skips_first {
-        match change.subtract(first) {
-            Ok(added) => about.reconciled(added, "subtraction"),
-            Err(MixedSchemas) => {
-                about.mixed_schemas();
-                return None;
-            }
-        }
+        about.made(change.subtract(first).map(|added| ((), added)), "subtraction")?;
     }
     let gauges = is_gauge(first) && is_gauge(last);
     if !is_counter && !gauges {
@@ -56,13 +50,7 @@ pub(crate) fn change_of_histograms(
     for i in 1..h.len() {
         // The one that was skipped has not been taken away, so it need not be given back.
         if is_reset(i) && !(i == 1 && skips_first && !from_zero) {
-            match change.add(&h[i - 1]) {
-                Ok(added) => about.reconciled(added, "addition"),
-                Err(MixedSchemas) => {
-                    about.mixed_schemas();
-                    return None;
-                }
-            }
+            about.made(change.add(&h[i - 1]).map(|added| ((), added)), "addition")?;
         }
     }
     // The coarsest schema on the way is the result's, even if nothing was added from there.
@@ -77,29 +65,14 @@ pub(crate) fn change_of_histograms(
 
 /// `last - previous`, a gauge.
 pub(crate) fn difference_of(last: &Histogram, previous: &Histogram, about: &About<'_>) -> Option<Histogram> {
-    match difference(last, previous) {
-        Ok((change, added)) => {
-            about.reconciled(added, "subtraction");
-            Some(change)
-        }
-        Err(MixedSchemas) => {
-            about.mixed_schemas();
-            None
-        }
-    }
+    about.made(difference(last, previous), "subtraction")
 }
 
 pub(crate) fn sum(h: &[Arc<Histogram>], about: &About<'_>) -> Option<Histogram> {
     let (first, rest) = h.split_first()?;
     let mut sum = HistogramSum::starting_with(first);
     for h in rest {
-        match sum.add(h) {
-            Ok(added) => about.reconciled(added, "aggregation"),
-            Err(MixedSchemas) => {
-                about.mixed_schemas();
-                return None;
-            }
-        }
+        about.made(sum.add(h).map(|added| ((), added)), "aggregation")?;
     }
     if sum.has_conflicting_resets() {
         about.conflicting_resets();
@@ -111,13 +84,7 @@ pub(crate) fn mean(h: &[Arc<Histogram>], about: &About<'_>) -> Option<Histogram>
     let (first, rest) = h.split_first()?;
     let mut mean = HistogramMean::starting_with(first);
     for h in rest {
-        match mean.add(h) {
-            Ok(added) => about.reconciled(added, "aggregation"),
-            Err(MixedSchemas) => {
-                about.mixed_schemas();
-                return None;
-            }
-        }
+        about.made(mean.add(h).map(|added| ((), added)), "aggregation")?;
     }
     if mean.has_conflicting_resets() {
         about.conflicting_resets();
