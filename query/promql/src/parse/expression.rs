@@ -8,7 +8,7 @@ use query_exec::{BinaryOp, Cardinality, Grouping, Matching};
 use super::duration::literal;
 use super::go_quoted;
 use super::selector;
-use super::stream::{Fault, Parsed, Place, Stream, punct, sign, within, word};
+use super::stream::{Fault, Parsed, Place, Stream, listed, punct, sign, within, word};
 use crate::functions::function;
 use crate::lex::{Class, Span, Tok, Token, class_of};
 use crate::syntax::{Aggregate, Binary, Call, Expr, Kind, Number, Unary};
@@ -320,21 +320,8 @@ fn grouping(input: Stream<'_>) -> Parsed<'_, Option<Grouping>> {
 
 /// `(a, b, "c.d",)`
 fn labels(input: Stream<'_>) -> Parsed<'_, Vec<String>> {
-    let (mut rest, _) = within(&GROUPING, punct("("))(input)?;
-    let mut names = Vec::new();
-    loop {
-        if rest.is_punct(0, ")") {
-            return Ok((rest.past(), names));
-        }
-        let (after, name) = within(&LABEL, label)(rest)?;
-        names.push(name);
-        if after.is_punct(0, ",") {
-            rest = after.past();
-            continue;
-        }
-        let (rest, _) = within(&NEXT_LABEL, punct(")"))(after)?;
-        return Ok((rest, names));
-    }
+    let (rest, _) = within(&GROUPING, punct("("))(input)?;
+    listed(")", &LABEL, &NEXT_LABEL, label)(rest)
 }
 
 fn label(input: Stream<'_>) -> Parsed<'_, String> {

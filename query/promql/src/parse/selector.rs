@@ -5,7 +5,7 @@ use std::sync::Arc;
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::duration::{literal, offset, window};
-use super::stream::{Fault, Parsed, Place, Stream, punct, sign, within};
+use super::stream::{Fault, Parsed, Place, Stream, listed, punct, sign, within};
 use crate::lex::{Tok, Token};
 use crate::syntax::{At, Edges, Expr, Kind, Range, Selector, Shift, Subquery};
 
@@ -55,7 +55,7 @@ pub(super) fn bare(input: Stream<'_>) -> Parsed<'_, Selector> {
         _ => return Err(input.unexpected()),
     };
     let (rest, mut matchers) = match rest.is_punct(0, "{") {
-        true => matchers(rest.past())?,
+        true => listed("}", &MATCHER, &NEXT_MATCHER, matcher)(rest.past())?,
         false => (rest, Vec::new()),
     };
     matchers.extend(name.map(|name| Matcher::equal(METRIC_NAME, name)));
@@ -66,24 +66,6 @@ pub(super) fn bare(input: Stream<'_>) -> Parsed<'_, Selector> {
         shift: Shift::default(),
     };
     Ok((rest, selector))
-}
-
-/// After the brace, up to and with the one that closes.
-fn matchers(mut input: Stream<'_>) -> Parsed<'_, Vec<Matcher>> {
-    let mut matchers = Vec::new();
-    loop {
-        if input.is_punct(0, "}") {
-            return Ok((input.past(), matchers));
-        }
-        let (rest, matcher) = within(&MATCHER, matcher)(input)?;
-        matchers.push(matcher);
-        if rest.is_punct(0, ",") {
-            input = rest.past();
-            continue;
-        }
-        let (rest, _) = within(&NEXT_MATCHER, punct("}"))(rest)?;
-        return Ok((rest, matchers));
-    }
 }
 
 /// `label="value"`, `"label"="value"`, or the metric's name in quotes.

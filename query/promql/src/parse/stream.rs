@@ -206,6 +206,31 @@ pub(super) fn punct<'t>(wanted: &'static str) -> impl Fn(Stream<'t>) -> Parsed<'
     one(move |token| matches!(token.tok, Tok::Punct(p) if p == wanted))
 }
 
+/// After the opening bracket: items with commas between them, perhaps one after the last, up to and with `close`.
+pub(super) fn listed<'t, T>(
+    close: &'static str,
+    item_place: &'static Place,
+    next_place: &'static Place,
+    item: impl Fn(Stream<'t>) -> Parsed<'t, T>,
+) -> impl Fn(Stream<'t>) -> Parsed<'t, Vec<T>> {
+    move |mut input| {
+        let mut items = Vec::new();
+        loop {
+            if input.is_punct(0, close) {
+                return Ok((input.past(), items));
+            }
+            let (rest, parsed) = within(item_place, &item)(input)?;
+            items.push(parsed);
+            if rest.is_punct(0, ",") {
+                input = rest.past();
+                continue;
+            }
+            let (rest, _) = within(next_place, punct(close))(rest)?;
+            return Ok((rest, items));
+        }
+    }
+}
+
 /// A keyword.
 pub(super) fn word<'t>(wanted: &'static str) -> impl Fn(Stream<'t>) -> Parsed<'t, &'t Token<'t>> {
     one(move |token| matches!(token.tok, Tok::Word(w) if w == wanted))
