@@ -20,7 +20,6 @@ pub trait Join: Copy {
 /// The join of a window of a column.
 #[derive(Debug)]
 pub struct Sliding<T> {
-    low: usize,
     high: usize,
     /// The join of each older value with the older ones after it; the oldest is last.
     older: Vec<T>,
@@ -32,7 +31,6 @@ pub struct Sliding<T> {
 impl<T: Join> Default for Sliding<T> {
     fn default() -> Self {
         Sliding {
-            low: 0,
             high: 0,
             older: Vec::new(),
             newer: None,
@@ -47,7 +45,7 @@ impl<T: Join> Sliding<T> {
         if low >= self.high {
             self.older.clear();
             self.newer = None;
-            (self.low, self.middle, self.high) = (low, low, low);
+            (self.middle, self.high) = (low, low);
         }
         for v in &v[self.high..high] {
             let one = T::of(*v);
@@ -72,7 +70,6 @@ impl<T: Join> Sliding<T> {
         } else {
             self.older.truncate(self.middle - low);
         }
-        self.low = low;
         match (self.older.last(), &self.newer) {
             (Some(older), Some(newer)) => {
                 let mut all = *older;

@@ -159,7 +159,7 @@ impl Above {
         self
     }
     fn operator(mut self, op: BinaryOp) -> Above {
-        self.buckets |= matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+        self.buckets |= op.is_trim();
         self
     }
     fn subquery(self) -> Above {
@@ -362,7 +362,7 @@ impl Planner {
 fn joined(binary: &Binary, left: Node, right: Node, span: Span) -> Node {
     let (op, return_bool) = (binary.op, binary.return_bool);
     if let (NodeWork::Number(l), NodeWork::Number(r)) = (&left.work, &right.work)
-        && !matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+        && !op.is_trim()
     {
         let value = query_exec::apply(op, *l, *r, query_exec::PROMQL);
         return Node::new(NodeWork::Number(value), span, Type::Scalar);

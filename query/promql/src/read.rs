@@ -469,12 +469,7 @@ pub(crate) fn place_of(node: &Node) -> Span {
 
 /// Reads a series anew into `samples`; of histograms without buckets if nobody looks at them.
 fn read(series: &storage_metrics::Series, range: TimeRangeMs, select: &Select, samples: &mut Samples) -> Evaluated<()> {
-    samples.t.clear();
-    samples.v.clear();
-    samples.start.clear();
-    samples.histograms.t.clear();
-    samples.histograms.h.clear();
-    samples.histograms.start.clear();
+    samples.clear();
     series.read(range, samples)?;
     if select.stats_only {
         keep_statistics(&mut samples.histograms.h);
