@@ -65,6 +65,16 @@ pub fn request(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     parse(&raw).with_context(|| format!("{method} {path}: sent {sent:?}, received {received:?}"))
 }
 
+/// Percent-encoded, for a form or a query string.
+pub fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => char::from(b).to_string(),
+            _ => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
 fn parse(raw: &[u8]) -> Result<Answer> {
     let end = raw
         .windows(4)

@@ -5,6 +5,5 @@ pub mod differential;
 mod http;
 mod process;
 
-pub use differential::golden_files;
-pub use http::{Answer, get, post, request};
+pub use http::{Answer, escaped, get, post, request};
 pub use process::{Trilobite, binary, python, repository};

@@ -1,80 +1,49 @@
-//! What a real Prometheus answered: a zstd-compressed file of JSON lines.
+//! What a real peer answered: a zstd-compressed file of JSON lines.
 //!
 //! ```text
 //! {"version":1, "seed":s, "data":checksum, "server":"…"}
-//! [query or its checksum, start ms, end ms, step ms, answer]*
+//! [question…, answer]*
 //! ```
 //!
-//! The checksum is the data's before compression: answers without their data say nothing.
+//! The checksum is the data's before compression: answers without their data say nothing. What a question's elements are
+//! is the peer's business; Prometheus' are the query or its checksum, start, end and step (ms).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::answer::Answer;
-use super::queries::Case;
-use crate::repository;
-
 /// A golden file's content.
 #[derive(Clone, Debug)]
 pub struct Golden {
-    /// What made data and queries.
+    /// What made data and questions.
     pub seed: u64,
     /// Checksum of the data.
     pub data: u64,
     /// Who answered.
     pub server: String,
-    /// The cases in the order in which they were asked.
-    pub cases: Vec<Recorded>,
+    /// In the order in which they were asked.
+    pub recorded: Vec<Recorded>,
 }
 
-/// A case and its answer.
+/// A question and its answer.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// What was asked; the query is empty where only its checksum is kept.
-    pub case: Case,
-    /// The checksum of the query's text.
-    pub key: u64,
-    /// What Prometheus said.
-    pub answer: Answer,
-}
-
-/// The golden files: of the generated queries, and of the compliance list.
-pub fn golden_files() -> [PathBuf; 2] {
-    ["differential_v1.zst", "differential_compliance_v1.zst"].map(|name| repository().join("tests/testdata").join(name))
-}
-
-/// A query's checksum.
-pub(crate) fn key(query: &str) -> u64 {
-    (query.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, b| {
-        (hash ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
-impl Recorded {
-    /// Of a case and its answer.
-    pub fn new(case: Case, answer: Answer) -> Recorded {
-        let key = key(&case.query);
-        Recorded { case, key, answer }
-    }
+    /// The question's elements.
+    pub row: Vec<Value>,
+    /// What the peer said.
+    pub answer: Value,
 }
 
 impl Golden {
-    /// Writes the file. `texts` says whether queries are kept as text, or by checksum.
-    pub fn write(&self, path: &Path, texts: bool) -> Result<()> {
+    /// Writes the file.
+    pub fn write(&self, path: &Path) -> Result<()> {
         let head = json!({"version": 1, "seed": self.seed, "data": self.data, "server": self.server});
         let mut text = head.to_string();
-        for one in &self.cases {
-            let query = if texts { json!(one.case.query) } else { json!(one.key) };
-            let Case {
-                start_ms,
-                end_ms,
-                step_ms,
-                ..
-            } = one.case;
+        for one in &self.recorded {
+            let line: Vec<&Value> = one.row.iter().chain([&one.answer]).collect();
             text.push('\n');
-            text.push_str(&json!([query, start_ms, end_ms, step_ms, one.answer.0]).to_string());
+            text.push_str(&serde_json::to_string(&line)?);
         }
         let packed = zstd::stream::encode_all(text.as_bytes(), 19)?;
         std::fs::write(path, packed).with_context(|| path.display().to_string())
@@ -92,28 +61,16 @@ impl Golden {
             path.display(),
             head["version"]
         );
-        let cases = lines.map(|line| {
-            let line: Value = serde_json::from_str(line)?;
-            let number = |i: usize| line[i].as_i64().context("a time is missing");
-            let query = line[0].as_str().unwrap_or_default().to_owned();
-            let case = Case {
-                start_ms: number(1)?,
-                end_ms: number(2)?,
-                step_ms: number(3)?,
-                query,
-            };
-            let key = line[0].as_u64().unwrap_or_else(|| key(&case.query));
-            Ok(Recorded {
-                case,
-                key,
-                answer: Answer(line[4].clone()),
-            })
+        let recorded = lines.map(|line| {
+            let mut row: Vec<Value> = serde_json::from_str(line)?;
+            let answer = row.pop().context("an empty line")?;
+            Ok(Recorded { row, answer })
         });
         Ok(Golden {
             seed: head["seed"].as_u64().context("no seed")?,
             data: head["data"].as_u64().context("no checksum of the data")?,
             server: head["server"].as_str().unwrap_or_default().to_owned(),
-            cases: cases.collect::<Result<_>>()?,
+            recorded: recorded.collect::<Result<_>>()?,
         })
     }
 }

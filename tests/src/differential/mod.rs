@@ -1,34 +1,101 @@
-//! The differential test: the same data and the same queries for Prometheus and for us, and no difference between the
+//! The differential test: the same data and the same queries for a real peer and for us, and no difference between the
 //! answers beyond float noise.
 //!
-//! [`dataset`] makes the series, [`cases`] the queries; both from a seed, so that every machine makes the same. [`write`]
-//! sends the data by remote write 2.0 to any server, [`ask`] puts a case to it, [`difference`] compares two answers.
-//! [`Golden`] keeps what a real Prometheus answered, so that the comparison repeats without one:
-//! `tests/tests/differential.rs` does that, `tests/src/bin/differential.rs` records and compares live servers.
-//!
-//! The compliance list is not ours to keep: its cases are read from beside the checkout where it is, and the golden file
-//! knows them by a checksum of their text.
+//! A [`Peer`] makes data and questions from a seed, so that every machine makes the same, and knows when two answers are
+//! the same. [`record`] keeps what a real one answered as a golden file; [`replay`] puts the file's questions to any
+//! server, [`compare`] asks two servers. `tests/tests/differential.rs` replays against the real binary,
+//! `tests/src/bin/differential.rs` does all three against live servers.
 
-mod answer;
-mod compliance;
-mod data;
 mod golden;
-mod queries;
+mod noise;
+pub mod prometheus;
 mod random;
-mod server;
-mod wire;
+mod run;
 
-pub use answer::{Answer, difference};
-pub use compliance::compliance_cases;
-pub use data::{Native, Sample, Series, dataset};
-pub use golden::{Golden, Recorded, golden_files};
-pub use queries::{Case, cases};
-pub use server::{ask, write};
-pub use wire::{checksum, requests};
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
 
-/// When the data begins: midnight UTC, so that all of it lies in one of Prometheus' two-hour ranges.
-pub const T0_MS: i64 = 1_748_736_000_000;
-/// How long the data goes on.
-pub const LENGTH_MS: i64 = 6_000_000;
-/// The seed of the recorded run.
-pub const SEED: u64 = 0x7219_0b17e;
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+pub use golden::{Golden, Recorded};
+pub use prometheus::Prometheus;
+pub use run::{Tally, compare, record, replay};
+
+/// A system whose answers ours must equal.
+pub trait Peer {
+    /// One question.
+    type Case: Clone + Debug;
+
+    /// The seed of the recorded run.
+    const SEED: u64;
+
+    /// Which release answers, for the golden file.
+    fn version(server: Server) -> Result<String>;
+    /// Sends the data; an error if any of it was refused, which keeps nothing else from being sent.
+    fn write(server: Server, seed: u64) -> Result<()>;
+    /// A checksum of the data: whether it is what was recorded.
+    fn checksum(seed: u64) -> u64;
+    /// The golden files, and the questions that each holds.
+    fn lists(seed: u64) -> Result<Vec<List<Self::Case>>>;
+    /// The question's own words, for the reader of a report.
+    fn text(case: &Self::Case) -> String;
+    /// Reads what a list's `row` wrote. `None`: the question is not kept here and cannot be asked.
+    fn case(row: &[Value]) -> Result<Option<Self::Case>>;
+    /// Asks.
+    fn ask(server: Server, case: &Self::Case) -> Result<Value>;
+    /// How `found` differs from `expected`; `None` if it does not.
+    fn difference(case: &Self::Case, expected: &Value, found: &Value) -> Option<String>;
+    /// An answer's error, empty if it is none. Two that are no difference may still be worded otherwise.
+    fn error(answer: &Value) -> &str;
+    /// Whether nothing was found.
+    fn is_empty(answer: &Value) -> bool;
+    /// Whether the peer broke down over the question, so that there is nothing to compare with.
+    fn is_breakdown(answer: &Value) -> bool;
+}
+
+/// A golden file and its questions.
+pub struct List<Case> {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Longer answers are not worth their place in the file (bytes).
+    pub answer_bytes_max: usize,
+    /// The question as elements of a row of the file.
+    pub row: fn(&Case) -> Vec<Value>,
+    /// In the order in which they are asked.
+    pub cases: Vec<Case>,
+}
+
+/// Where a server takes questions and where it takes data. As text `ADDR`, or `API+INGEST`.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// The query API.
+    pub api: SocketAddr,
+    /// Where data comes in.
+    pub ingest: SocketAddr,
+}
+
+impl FromStr for Server {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Server> {
+        let addr = |part: &str| part.parse().with_context(|| format!("{part:?} is no address"));
+        let (api, ingest) = text.split_once('+').unwrap_or((text, text));
+        Ok(Server {
+            api: addr(api)?,
+            ingest: addr(ingest)?,
+        })
+    }
+}
+
+/// The 64-bit FNV-1a hash.
+pub(crate) fn fnv(start: u64, bytes: &[u8]) -> u64 {
+    (bytes.iter()).fold(start, |hash, b| {
+        (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Where [`fnv`] starts.
+pub(crate) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;

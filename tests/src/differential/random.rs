@@ -1,5 +1,7 @@
 //! Numbers that look random and are the same everywhere: SplitMix64.
 
+use super::{FNV_START, fnv};
+
 /// A generator.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
@@ -11,11 +13,7 @@ impl Random {
 
     /// A generator of its own for a name, so that one series' draws do not move another's.
     pub(crate) fn fork(&self, name: &str) -> Random {
-        let mut hash = self.0 ^ 0xcbf2_9ce4_8422_2325;
-        for byte in name.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        Random(hash)
+        Random(fnv(self.0 ^ FNV_START, name.as_bytes()))
     }
 
     pub(crate) fn next(&mut self) -> u64 {

@@ -9,55 +9,27 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::queries::Case;
+use crate::differential::noise::{brief, same};
 
-/// What a server said, without what does not matter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer(pub(crate) Value);
-
-const NOISE: f64 = 1e-12;
-
-impl Answer {
-    /// From the body of `/api/v1/query` or `/api/v1/query_range`.
-    pub(crate) fn from_body(body: &[u8]) -> Result<Answer> {
-        let body: Value = serde_json::from_slice(body).with_context(|| String::from_utf8_lossy(body).into_owned())?;
-        let mut kept = match body["status"].as_str() {
-            Some("success") => json!({"t": body["data"]["resultType"], "r": body["data"]["result"]}),
-            _ => json!({"e": body["errorType"], "m": body["error"]}),
-        };
-        for (from, to) in [("warnings", "w"), ("infos", "i")] {
-            if let Some(list) = body[from].as_array() {
-                let mut list: Vec<_> = list.iter().filter_map(Value::as_str).collect();
-                list.sort_unstable();
-                kept[to] = list.into();
-            }
+/// What a server said without what does not matter, from the body of `/api/v1/query` or `/api/v1/query_range`.
+pub(crate) fn answer(body: &[u8]) -> Result<Value> {
+    let body: Value = serde_json::from_slice(body).with_context(|| String::from_utf8_lossy(body).into_owned())?;
+    let mut kept = match body["status"].as_str() {
+        Some("success") => json!({"t": body["data"]["resultType"], "r": body["data"]["result"]}),
+        _ => json!({"e": body["errorType"], "m": body["error"]}),
+    };
+    for (from, to) in [("warnings", "w"), ("infos", "i")] {
+        if let Some(list) = body[from].as_array() {
+            let mut list: Vec<_> = list.iter().filter_map(Value::as_str).collect();
+            list.sort_unstable();
+            kept[to] = list.into();
         }
-        Ok(Answer(kept))
     }
-
-    /// No answer at all.
-    pub fn none() -> Answer {
-        Answer(Value::Null)
-    }
-
-    /// How long it is when it is written.
-    pub fn bytes(&self) -> usize {
-        self.0.to_string().len()
-    }
-
-    /// Why there is no value; empty if there is one.
-    pub fn error(&self) -> &str {
-        self.0["m"].as_str().unwrap_or_default()
-    }
-
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        self.0["r"].as_array().is_some_and(Vec::is_empty)
-    }
+    Ok(kept)
 }
 
 /// How `found` differs from `expected`; `None` if it does not.
-pub fn difference(case: &Case, expected: &Answer, found: &Answer) -> Option<String> {
-    let (a, b) = (&expected.0, &found.0);
+pub(crate) fn difference(case: &Case, a: &Value, b: &Value) -> Option<String> {
     match (a["e"].as_str(), b["e"].as_str()) {
         (Some(x), Some(y)) if x == y => return None,
         (None, None) => {}
@@ -79,10 +51,6 @@ pub fn difference(case: &Case, expected: &Answer, found: &Answer) -> Option<Stri
     value
         .or_else(|| notes("warnings", &a["w"], &b["w"], case.step_ms != 0))
         .or_else(|| notes("infos", &a["i"], &b["i"], case.step_ms != 0))
-}
-
-fn brief(v: &Value) -> String {
-    v.to_string().chars().take(400).collect()
 }
 
 /// What the order of series is by. Of equal values either may be first.
@@ -160,26 +128,6 @@ fn point(a: &Value, b: &Value) -> Option<String> {
     (!same_time || !same(&a[1], &b[1])).then(|| format!("expected {}, found {}", brief(a), brief(b)))
 }
 
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::String(a), Value::String(b)) => {
-            a == b
-                || match (a.parse::<f64>(), b.parse::<f64>()) {
-                    // Equal numbers are spelled alike, and NaN is NaN.
-                    (Ok(x), Ok(y)) => {
-                        x != y && (x - y).abs() <= NOISE * x.abs().max(y.abs()) && x.is_finite() && y.is_finite()
-                    }
-                    _ => false,
-                }
-        }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| same(v, w)))
-        }
-        _ => a == b,
-    }
-}
-
 /// The text without the count in "over 3 samples": over a range Prometheus doubles it at every step.
 fn uncounted(text: &str) -> String {
     match text.split_once(", over ") {
@@ -226,7 +174,7 @@ mod tests {
                 r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{}},"value":[1,"{v}"]}}]}}}}"#
             )
         };
-        let answer = |v: &str| Answer::from_body(body(v).as_bytes()).unwrap();
+        let answer = |v: &str| answer(body(v).as_bytes()).unwrap();
         difference(&case, &answer(a), &answer(b)).is_some()
     }
 

@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
-use super::answer::Answer;
+use super::answer::answer;
 use super::data::Series;
 use super::queries::Case;
 use super::wire::requests;
-use crate::http::request;
+use crate::http::{escaped, request};
 
 /// Writes all of it, in the order of time. An error if anything was refused, which keeps nothing else from being written.
-pub fn write(server: SocketAddr, series: &[Series]) -> Result<()> {
+pub(crate) fn write(server: SocketAddr, series: &[Series]) -> Result<()> {
     let headers = [
         (
             "Content-Type",
@@ -32,7 +33,7 @@ pub fn write(server: SocketAddr, series: &[Series]) -> Result<()> {
 }
 
 /// Asks one question.
-pub fn ask(server: SocketAddr, case: &Case) -> Result<Answer> {
+pub(crate) fn ask(server: SocketAddr, case: &Case) -> Result<Value> {
     let mut form = format!("query={}", escaped(&case.query));
     let path = if case.step_ms == 0 {
         form.push_str(&format!("&time={}", seconds(case.start_ms)));
@@ -43,19 +44,9 @@ pub fn ask(server: SocketAddr, case: &Case) -> Result<Answer> {
         "/api/v1/query_range"
     };
     let headers = [("Content-Type", "application/x-www-form-urlencoded")];
-    let answer = request(server, "POST", path, &headers, form.as_bytes())?;
-    Answer::from_body(&answer.body)
+    answer(&request(server, "POST", path, &headers, form.as_bytes())?.body)
 }
 
 fn seconds(ms: i64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
-}
-
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => char::from(b).to_string(),
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
 }

@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use super::random::Random;
 use super::{LENGTH_MS, T0_MS};
+use crate::differential::random::Random;
 
 /// One series.
 #[derive(Clone, Debug)]

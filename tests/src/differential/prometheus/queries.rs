@@ -1,7 +1,7 @@
 //! The queries: first every function, operator and modifier over every kind of series, then compositions at random.
 
-use super::random::Random;
 use super::{LENGTH_MS, T0_MS};
+use crate::differential::random::Random;
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use prost::encoding::encode_varint;
 
 use super::data::{Native, STALE_BITS, Sample, Series};
 use super::{LENGTH_MS, T0_MS};
+use crate::differential::{FNV_START, fnv};
 
 /// How much time one request covers.
 const SLICE_MS: i64 = 600_000;
 
 /// The requests that bring all of it, in the order of time; each is snappy-compressed.
-pub fn requests(series: &[Series]) -> Vec<Vec<u8>> {
+pub(crate) fn requests(series: &[Series]) -> Vec<Vec<u8>> {
     let end = T0_MS + LENGTH_MS + SLICE_MS;
     (T0_MS..end)
         .step_by(SLICE_MS as usize)
@@ -21,16 +22,14 @@ pub fn requests(series: &[Series]) -> Vec<Vec<u8>> {
 }
 
 /// A checksum of the requests before compression: whether the data is the data that was recorded.
-pub fn checksum(series: &[Series]) -> u64 {
+pub(crate) fn checksum(series: &[Series]) -> u64 {
     let end = T0_MS + LENGTH_MS + SLICE_MS;
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut hash = FNV_START;
     for raw in (T0_MS..end)
         .step_by(SLICE_MS as usize)
         .filter_map(|from| request(series, from))
     {
-        for byte in raw {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        hash = fnv(hash, &raw);
     }
     hash
 }

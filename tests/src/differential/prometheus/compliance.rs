@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::T0_MS;
 use super::queries::Case;
+use super::{T0_MS, key};
 use crate::repository;
 
 #[derive(Deserialize)]
@@ -28,7 +29,7 @@ struct Entry {
 const START_MS: i64 = T0_MS + 4_000_000;
 
 /// Every case of the list, its placeholders replaced.
-pub fn compliance_cases() -> Result<Vec<Case>> {
+pub(crate) fn compliance_cases() -> Result<Vec<Case>> {
     let named = std::env::var("PROMQL_CORPUS").unwrap_or_default();
     let folders = std::iter::once(repository().join("../shared/corpus/promql"))
         .chain(named.split(':').filter(|f| !f.is_empty()).map(PathBuf::from));
@@ -46,6 +47,15 @@ pub fn compliance_cases() -> Result<Vec<Case>> {
             step_ms: 60_000,
         })
         .collect())
+}
+
+/// The query with this checksum, if the list is there and has it.
+pub(crate) fn text(checksum: u64) -> Option<String> {
+    static TEXTS: LazyLock<BTreeMap<u64, String>> = LazyLock::new(|| {
+        let cases = compliance_cases().unwrap_or_default();
+        cases.into_iter().map(|case| (key(&case.query), case.query)).collect()
+    });
+    TEXTS.get(&checksum).cloned()
 }
 
 fn expand(entry: &Entry, variants: &BTreeMap<String, Vec<String>>) -> Vec<String> {
