@@ -1,4 +1,4 @@
-//! How it answers: the Prometheus, Loki, Tempo and Jaeger HTTP APIs.
+//! How it answers: the Prometheus, Loki, Tempo and Jaeger HTTP APIs, and pages for people.
 
 mod form;
 mod jaeger;
@@ -9,6 +9,7 @@ mod prometheus;
 mod scraped;
 mod shared_ids;
 mod tempo;
+mod web;
 
 pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;

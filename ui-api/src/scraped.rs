@@ -67,6 +67,39 @@ pub struct Target {
     pub timeout: Duration,
 }
 
+/// How a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The last scrape went well.
+    Up,
+    /// The last scrape failed.
+    Down,
+    /// It has not been scraped yet.
+    Unknown,
+}
+
+impl Health {
+    /// The word that the API has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Health::Up => "up",
+            Health::Down => "down",
+            Health::Unknown => "unknown",
+        }
+    }
+}
+
+impl Target {
+    /// How it is, by its last scrape.
+    pub fn health(&self) -> Health {
+        match self.last_scrape {
+            None => Health::Unknown,
+            Some(_) if self.last_error.is_empty() => Health::Up,
+            Some(_) => Health::Down,
+        }
+    }
+}
+
 /// A target that is not scraped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DroppedTarget {

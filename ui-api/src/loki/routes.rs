@@ -82,6 +82,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
             get(|| async { json(NO_ALERTS.to_owned()) }),
         )
         .with_state(api)
+        .merge(crate::web::loki_pages(queries, about))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
 

@@ -12,7 +12,7 @@ use query::Queries;
 use tokio::sync::Semaphore;
 
 use super::{admin, features, federate, queries, remote_read, rules, series, status, targets};
-use crate::About;
+use crate::{About, web};
 
 #[derive(Clone)]
 pub(crate) struct Api {
@@ -71,6 +71,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/federate", get(federate::federate))
         .route("/version", get(status::version))
         .with_state(api)
+        .merge(web::prometheus_pages(queries, about))
         .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n") })
         .layer(axum::middleware::map_response(vary_on_origin))
         .layer(axum::middleware::from_fn(cors))

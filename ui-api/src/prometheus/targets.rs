@@ -64,12 +64,7 @@ fn active_target(out: &mut String, t: &Target) {
         member(out, key, text);
     }
     let _ = write!(out, ",\"lastScrapeDuration\":{}", t.last_duration.as_secs_f64());
-    let health = match t.last_scrape {
-        None => "unknown",
-        Some(_) if t.last_error.is_empty() => "up",
-        Some(_) => "down",
-    };
-    member(out, "health", health);
+    member(out, "health", t.health().as_str());
     member(out, "scrapeInterval", &duration_text(t.interval));
     member(out, "scrapeTimeout", &duration_text(t.timeout));
     out.push('}');

@@ -37,6 +37,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .merge(status::router())
         .merge(streaming::router())
         .with_state(api)
+        .merge(crate::web::tempo_pages(queries, about))
         .fallback(streaming::unknown)
 }
 
