@@ -13,6 +13,8 @@ pub enum Task {
     CheckConfig,
     /// Ask a running process whether it is ready.
     Healthcheck,
+    /// Save all three signals beside the data, through the running process or, if none runs, without one.
+    Snapshot,
 }
 
 /// The task, the flags by setting name, and what to warn of once logging works.
@@ -59,6 +61,7 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
     let (task, inner) = match matches.subcommand() {
         Some(("check-config", m)) => (Task::CheckConfig, m.clone()),
         Some(("healthcheck", m)) => (Task::Healthcheck, m.clone()),
+        Some(("snapshot", m)) => (Task::Snapshot, m.clone()),
         Some((_, m)) => (Task::Serve, m.clone()),
         None => (Task::Serve, matches.clone()),
     };
@@ -110,6 +113,10 @@ fn command() -> Command {
         ))
         .subcommand(with_settings(Command::new("healthcheck").about(
             "Exit 0 when the running process is ready; asks --prometheus-addr, or the next HTTP listener that is on",
+        )))
+        .subcommand(with_settings(Command::new("snapshot").about(
+            "Save all three signals below DATA-DIR/snapshots and print the directory; asks the process at --prometheus-addr \
+             (which needs --enable-admin-api), or opens the data directory if none runs",
         )))
 }
 
@@ -219,6 +226,7 @@ mod tests {
             check("healthcheck --prometheus-addr 127.0.0.1:1").unwrap().task,
             Task::Healthcheck
         );
+        assert_eq!(check("snapshot --data-dir /x").unwrap().task, Task::Snapshot);
         assert!(
             check("--no-such-flag")
                 .unwrap_err()

@@ -134,7 +134,8 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     Ok(())
 }
 
-fn storage_options(settings: &Settings) -> storage::Options {
+/// What storage is opened with.
+pub fn storage_options(settings: &Settings) -> storage::Options {
     let ns = |d: Duration| d.as_nanos().min(i64::MAX as u128) as i64;
     let reserve = settings.free_disk_reserve.unwrap_or_else(|| default_reserve(settings));
     storage::Options {

@@ -8,10 +8,12 @@ mod healthcheck;
 mod lenient_uri;
 mod life;
 mod listeners;
+mod local_request;
 mod log_level;
 mod machine;
 mod routes;
 mod settings;
+mod snapshot;
 mod targets;
 mod telemetry;
 mod unknown_names;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => fail(1, &e),
         },
+        Task::Snapshot => snapshot(&settings),
         Task::Serve => serve(settings),
     }
 }
@@ -65,6 +68,17 @@ fn check_config(settings: &Settings) -> ExitCode {
     }
     println!("settings are valid");
     ExitCode::SUCCESS
+}
+
+#[allow(clippy::print_stdout)] // the answer of a command
+fn snapshot(settings: &Settings) -> ExitCode {
+    match snapshot::take(settings) {
+        Ok(dir) => {
+            println!("{}", dir.display());
+            ExitCode::SUCCESS
+        }
+        Err(e) => fail(1, &e),
+    }
 }
 
 fn serve(settings: Settings) -> ExitCode {

@@ -68,6 +68,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/api/v1/admin/tsdb/delete_series", change(admin::delete_series))
         .route("/api/v1/admin/tsdb/clean_tombstones", change(admin::clean_tombstones))
         .route("/api/v1/admin/tsdb/snapshot", change(admin::snapshot))
+        .route("/api/v1/admin/snapshot", change(admin::snapshot))
         .route("/federate", get(federate::federate))
         .route("/version", get(status::version))
         .with_state(api)

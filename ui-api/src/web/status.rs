@@ -79,9 +79,12 @@ pub(crate) async fn status(State(pages): State<Pages>) -> Response {
     page("Status", Some("status"), &body)
 }
 
+/// A figure of each engine: what it is, its values, and how they are printed.
+type Row = (&'static str, [u64; 3], fn(u64) -> String);
+
 fn engines(body: &mut Html, stats: &StorageStats) {
     let (m, l, t) = (&stats.metrics, &stats.logs, &stats.traces);
-    let rows: [(&str, [u64; 3], fn(u64) -> String); 11] = [
+    let rows: [Row; 11] = [
         ("Stored since the start", [m.appended, l.appended, t.appended], grouped),
         (
             "Items in the head",
