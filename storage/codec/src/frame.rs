@@ -3,7 +3,7 @@
 //! Contexts are kept per thread: making one costs more than compressing a small chunk does.
 
 use std::cell::RefCell;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::ops::Range;
 
 use zstd::bulk::{Compressor, Decompressor};
@@ -14,20 +14,21 @@ use crate::Malformed;
 /// Appends `bytes` to `out` as one zstd frame; says where it stands.
 pub fn zstd_frame(out: &mut Vec<u8>, bytes: &[u8], level: i32) -> Range<usize> {
     let start = out.len();
-    out.resize(start + zstd_safe::compress_bound(bytes.len()), 0);
-    let written = COMPRESSOR.with_borrow_mut(|slot| {
-        let compressor = match slot {
-            Some((known, compressor)) if *known == level => compressor,
-            _ => {
-                let made = Compressor::new(level).expect("a zstd context can be allocated");
-                &mut slot.insert((level, made)).1
-            }
-        };
-        compressor
-            .compress_to_buffer(bytes, &mut out[start..])
-            .expect("the buffer has zstd's own upper bound")
+    out.reserve(zstd_safe::compress_bound(bytes.len()));
+    let mut end = Cursor::new(std::mem::take(out));
+    end.set_position(start as u64);
+    COMPRESSORS.with_borrow_mut(|known| {
+        let at = known.iter().position(|(l, _)| *l == level).unwrap_or_else(|| {
+            known.truncate(LEVELS_KEPT - 1);
+            known.push((level, Compressor::new(level).expect("a zstd context can be allocated")));
+            known.len() - 1
+        });
+        known[at]
+            .1
+            .compress_to_buffer(bytes, &mut end)
+            .expect("the buffer has zstd's own upper bound");
     });
-    out.truncate(start + written);
+    *out = end.into_inner();
     start..out.len()
 }
 
@@ -41,8 +42,11 @@ pub fn unzstd_frame(frame: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result
     expanded
 }
 
+/// Contexts for this many levels are kept by each thread.
+const LEVELS_KEPT: usize = 3;
+
 thread_local! {
-    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+    static COMPRESSORS: RefCell<Vec<(i32, Compressor<'static>)>> = const { RefCell::new(Vec::new()) };
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 

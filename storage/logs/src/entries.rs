@@ -145,10 +145,20 @@ impl Entries {
         line: &str,
         metadata: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> (usize, usize) {
+        let mut before = match self.times.len().checked_sub(1) {
+            Some(last) => self.metadata.pair_range(last),
+            None => 0..0,
+        };
         self.push(t, line);
         let (mut raw, mut new) = (line.len(), 0);
-        let mut code = |strings: &mut Strings, s: &str| {
+        let mut code = |strings: &mut Strings, s: &str, before: Option<u32>| {
             raw += s.len();
+            // Names, and many values, are what they were in the entry before.
+            if let Some(code) = before
+                && strings.get(code) == s
+            {
+                return code;
+            }
             let hash = rapidhash_v3(s.as_bytes());
             if let Some(&code) = known.find(hash, |&c| strings.get(c) == s) {
                 return code;
@@ -159,7 +169,12 @@ impl Entries {
             code
         };
         for (n, v) in metadata {
-            let pair = (code(&mut self.metadata.strings, n), code(&mut self.metadata.strings, v));
+            let before = before.next().map(|i| self.metadata.pairs[i]);
+            let strings = &mut self.metadata.strings;
+            let pair = (
+                code(strings, n, before.map(|p| p.0)),
+                code(strings, v, before.map(|p| p.1)),
+            );
             self.push_pair(pair.0, pair.1);
         }
         (raw, new)

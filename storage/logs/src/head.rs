@@ -25,6 +25,8 @@ const CHUNK_ENTRIES_MAX: usize = 32 << 10;
 /// A tail that a reader shares is copied up to this size, and set aside beyond.
 const PIECE_BYTES: usize = 16 << 10;
 const SHARDS: usize = 16;
+/// A stream's table of hashes is used again for its next chunk if it has room for no more than this.
+const SEEN_KEPT: usize = 4 << 10;
 /// What a stream takes beside its entries and labels.
 const STREAM_BYTES: usize = 512;
 /// What an entry takes beside its line and metadata: time, end, its place in `seen`.
@@ -220,12 +222,19 @@ impl Head {
 
     /// Compresses a full chunk and puts it in place of its columns.
     pub fn seal(&self, job: SealJob) {
-        let sources: Vec<&Entries> = job.parts.iter().map(|p| &**p).collect();
-        let mut merged = Entries::default();
-        if merged.merge(&sources, i64::MIN, i64::MAX).is_err() {
-            return;
-        }
-        let sealed = Arc::new(seal(job.place.id, &merged));
+        let sealed = match &job.parts[..] {
+            // An open chunk holds each entry once; what came in order is as it should be.
+            [only] if only.times.is_sorted() => seal(job.place.id, only),
+            parts => {
+                let sources: Vec<&Entries> = parts.iter().map(|p| &**p).collect();
+                let mut merged = Entries::default();
+                if merged.merge(&sources, i64::MIN, i64::MAX).is_err() {
+                    return;
+                }
+                seal(job.place.id, &merged)
+            }
+        };
+        let sealed = Arc::new(sealed);
         let mut shard = self.shards[job.place.shard as usize].lock();
         let parts = &mut shard.streams[job.place.slot as usize].full;
         let is = |part: &Part, entries| matches!(part, Part::Open(p) if Arc::ptr_eq(p, entries));
@@ -356,7 +365,10 @@ impl HeadStream {
         self.tail.set_aside(&mut self.pieces);
         let parts = std::mem::take(&mut self.pieces);
         self.full.extend(parts.iter().cloned().map(Part::Open));
-        self.seen = HashTable::new();
+        if self.seen.capacity() > SEEN_KEPT {
+            self.seen = HashTable::new();
+        }
+        self.seen.clear();
         self.open_raw = 0;
         SealJob {
             place,

@@ -369,6 +369,13 @@ impl Snapshot {
             {
                 continue;
             }
+            if !question.is_empty()
+                && file
+                    .filter(group)
+                    .is_some_and(|f| !question.may_match(&f).unwrap_or(true))
+            {
+                continue;
+            }
             let mut records = match file.records(group) {
                 Ok(records) => records,
                 Err(error) => {
@@ -377,14 +384,6 @@ impl Snapshot {
                 }
             };
             records.retain(|(m, _)| ids.contains(m.stream) && range.overlaps(TimestampNs(m.min), TimestampNs(m.max)));
-            if records.is_empty()
-                || !question.is_empty()
-                    && file
-                        .filter(group)
-                        .is_some_and(|f| !question.may_match(&f).unwrap_or(true))
-            {
-                continue;
-            }
             for (meta, at) in records {
                 found(&held, meta, at);
             }

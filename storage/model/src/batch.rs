@@ -221,8 +221,14 @@ impl LogBatch {
     ) {
         let line = self.put(line);
         let first = self.metadata.len() as u32;
+        // Names, and many values, are what they were in the row before: those are not put again.
+        let mut before = self.rows.last().map_or(0..0, |row| row.metadata.clone());
         for (n, v) in metadata {
-            let pair = (self.put(n.as_ref()), self.put(v.as_ref()));
+            let (name, value) = match before.next() {
+                Some(i) => self.metadata[i as usize].clone(),
+                None => (0..0, 0..0),
+            };
+            let pair = (self.put_again(n.as_ref(), name), self.put_again(v.as_ref(), value));
             self.metadata.push(pair);
         }
         let metadata = first..self.metadata.len() as u32;
@@ -290,6 +296,11 @@ impl LogBatch {
         let start = self.text.len() as u32;
         self.text.push_str(s);
         start..self.text.len() as u32
+    }
+
+    /// Where `s` stands: at `known`, if that is the same text.
+    fn put_again(&mut self, s: &str, known: Range<u32>) -> Range<u32> {
+        if self.text(&known) == s { known } else { self.put(s) }
     }
 
     fn text(&self, range: &Range<u32>) -> &str {
