@@ -10,7 +10,7 @@ ARGS ?=
 # To look for new ones: PROPTEST_RNG_SEED=$RANDOM make test
 export PROPTEST_RNG_SEED ?= 20261125
 
-.PHONY: run build test check corpus bench setup clients
+.PHONY: run build static test check corpus bench setup clients
 
 ## run: install what is missing, build the release binary, serve on ./trilobite-data (ARGS="--flag ..." passes flags)
 run: build
@@ -21,9 +21,17 @@ run: build
 build: setup
 	cargo build --release --locked --workspace --bins
 
+## static: the same binary without a loader, for the container image, in $(TARGET)/static. Only the last crate gets the flag, so
+## that nothing else is built anew.
+static: setup
+	cargo rustc --release --locked -p trilobite --bin trilobite -- -C target-feature=+crt-static
+	mkdir -p $(TARGET)/static
+	install -s $(TARGET)/release/trilobite $(TARGET)/static/trilobite
+	rm $(TARGET)/release/trilobite
+
 ## test: everything but the corpora; the same profile as the served binary, so that RocksDB compiles once
-test: build clients
-	TRILOBITE_TEST_PYTHON=$(VENV)/bin/python cargo test --release --locked --workspace
+test: static build clients
+	TRILOBITE_TEST_PYTHON=$(VENV)/bin/python TRILOBITE_STATIC_BIN=$(TARGET)/static/trilobite cargo test --release --locked --workspace
 
 ## check: formatting and lints
 check: setup

@@ -4,6 +4,8 @@
 pub mod differential;
 mod http;
 mod process;
+mod questions;
 
 pub use http::{Answer, escaped, get, post, request};
 pub use process::{Trilobite, binary, python, repository};
+pub use questions::{encoded, until};

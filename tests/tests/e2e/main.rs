@@ -4,12 +4,16 @@
 
 mod bad_input;
 mod command_line;
+mod container;
 mod crash;
 mod delta;
 mod derived_metrics;
 mod lab;
+mod lab_apps;
 mod prometheus_api;
+mod provisioning;
 mod recovery;
 mod senders;
+mod snapshot;
 mod streaming;
 mod zipkin_and_jaeger;
