@@ -1,4 +1,5 @@
-//! A block on disk: the chunks of one UTC day in one file, their needle filters in another.
+//! A block on disk: the chunks of one UTC day in one file, their needle filters in another, the ids that they share in a
+//! third (`id_table.rs`).
 //!
 //! Chunks lie sorted by (stream, first time). Neighbours form *groups* of about [`GROUP_RAW_BYTES`] raw bytes, so that
 //! many small streams share a page of records and a needle filter. A reader keeps only the directory of groups in
@@ -20,7 +21,7 @@
 //!            · first time iv · last time uv (less the first)
 //! record   = stream uv (less the one before) · first time iv (less the one before; the first: less the group's)
 //!            · last time uv (less the first) · entries uv · line bytes uv · metadata bytes uv
-//!            · length of part uv [3] · level mask uv · count uv*
+//!            · length of part uv [5] · level mask uv · count uv*
 //! ```
 //!
 //! The level mask has a bit for each item of `chunk::LEVEL_VALUES` that any entry has; their counts follow.
@@ -41,8 +42,10 @@ use storage_codec::{Malformed, Reader, crc32c, put_iv, put_uv};
 use storage_disk::{Disk, ReadFile, Writer};
 
 use crate::BlockError;
-use crate::chunk::{self, ChunkMeta, LEVELS, Sealed};
+use crate::chunk::{self, ChunkMeta, LEVELS, PARTS, Sealed};
 use crate::entries::Entries;
+use crate::id_table::{IdTable, IdTableWriter};
+use crate::ids::IdsIn;
 use crate::needle_filter::FilterBuilder;
 
 /// Raw bytes at which a group of chunks is full.
@@ -55,10 +58,10 @@ const NEEDLES: &str = "needles";
 const MAGIC_CHUNKS: [u8; 4] = *b"TLLC";
 const MAGIC_NEEDLES: [u8; 4] = *b"TLLN";
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 8;
+pub(crate) const HEADER_BYTES: usize = 8;
 const FOOTER_BYTES: usize = 24;
 const GROUP_BYTES_MIN: usize = 8;
-const RECORD_BYTES_MIN: usize = 10;
+const RECORD_BYTES_MIN: usize = 7 + PARTS;
 /// What a writer gathers before it writes.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -82,6 +85,9 @@ pub(crate) struct Group {
 pub(crate) struct BlockWriter {
     chunks: File,
     needles: File,
+    ids: IdTableWriter,
+    /// A chunk before its ids are shared.
+    chunk: Vec<u8>,
     pages: Vec<u8>,
     groups: Vec<Group>,
     records: Vec<ChunkMeta>,
@@ -101,7 +107,7 @@ pub(crate) struct Written {
     pub streams: Vec<u32>,
 }
 
-struct File {
+pub(crate) struct File {
     path: PathBuf,
     writer: Writer,
     buffer: Vec<u8>,
@@ -118,6 +124,8 @@ impl BlockWriter {
         Ok(BlockWriter {
             chunks,
             needles,
+            ids: IdTableWriter::create(disk, dir)?,
+            chunk: Vec::new(),
             pages: Vec::new(),
             groups: Vec::new(),
             records: Vec::new(),
@@ -134,14 +142,18 @@ impl BlockWriter {
     /// Adds a chunk that is compressed already; it becomes a group of its own, with the filter it has.
     pub fn add_sealed(&mut self, sealed: &Sealed) -> Result<(), BlockError> {
         self.close_group(None)?;
-        self.chunks.put(|out| out.extend_from_slice(&sealed.data))?;
-        self.add_record(sealed.meta.clone());
+        let meta = self.put_chunk(&sealed.meta, &sealed.data)?;
+        self.add_record(meta);
         self.close_group(Some(&sealed.filter))
     }
 
     /// Adds entries (sorted, without duplicates, not empty) as one chunk.
     pub fn add(&mut self, stream: u32, entries: &Entries, level: i32) -> Result<(), BlockError> {
-        let meta = self.chunks.put(|out| chunk::encode(stream, entries, level, out))?;
+        let mut data = std::mem::take(&mut self.chunk);
+        data.clear();
+        let meta = chunk::encode(stream, entries, level, &mut data);
+        let meta = self.put_chunk(&meta, &data)?;
+        self.chunk = data;
         self.filter.add(entries);
         self.add_record(meta);
         if self.filter.raw_bytes() >= GROUP_RAW_BYTES || self.records.len() >= GROUP_CHUNKS_MAX {
@@ -173,7 +185,26 @@ impl BlockWriter {
         })?;
         self.chunks.drain()?;
         self.needles.drain()?;
+        self.ids.finish()?;
         Ok(self.written)
+    }
+
+    /// Writes a chunk whose ids are in place, with the wide ones moved to the block's table.
+    fn put_chunk(&mut self, meta: &ChunkMeta, data: &[u8]) -> Result<ChunkMeta, BlockError> {
+        let BlockWriter { chunks, ids, .. } = self;
+        let mut failed = None;
+        let place = |id| match ids.place(id) {
+            Ok(place) => place,
+            Err(error) => {
+                failed.get_or_insert(error);
+                None
+            }
+        };
+        let shared = chunks.put(|out| chunk::share_ids(meta, data, place, out))?;
+        match failed {
+            Some(error) => Err(error),
+            None => shared.map_err(|e| corrupt(&chunks.path, chunks.at, e.what)),
+        }
     }
 
     fn add_record(&mut self, meta: ChunkMeta) {
@@ -228,7 +259,7 @@ impl BlockWriter {
 }
 
 impl File {
-    fn create(disk: &Disk, path: PathBuf) -> Result<File, BlockError> {
+    pub fn create(disk: &Disk, path: PathBuf) -> Result<File, BlockError> {
         let writer = disk.create(&path).map_err(|source| BlockError::Io {
             path: path.clone(),
             source,
@@ -241,7 +272,7 @@ impl File {
         })
     }
 
-    fn put<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> Result<T, BlockError> {
+    pub fn put<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> Result<T, BlockError> {
         let before = self.buffer.len();
         let value = write(&mut self.buffer);
         self.at += (self.buffer.len() - before) as u64;
@@ -251,7 +282,7 @@ impl File {
         Ok(value)
     }
 
-    fn drain(&mut self) -> Result<(), BlockError> {
+    pub fn drain(&mut self) -> Result<(), BlockError> {
         let written = self.writer.write_all(&self.buffer);
         self.buffer.clear();
         written.map_err(|source| BlockError::Io {
@@ -265,6 +296,7 @@ impl File {
 pub(crate) struct OpenBlock {
     chunks: ReadFile,
     needles: Option<ReadFile>,
+    ids: Result<IdTable, String>,
     pub groups: Vec<Group>,
 }
 
@@ -279,6 +311,8 @@ impl OpenBlock {
                 None
             }
         };
+        // Most chunks can be read without it, and each that cannot says so.
+        let ids = IdTable::open(disk, dir).map_err(|error| error.to_string());
         let footer_at = chunks
             .len()
             .checked_sub(FOOTER_BYTES as u64)
@@ -298,6 +332,7 @@ impl OpenBlock {
         Ok(OpenBlock {
             chunks,
             needles,
+            ids,
             groups,
         })
     }
@@ -327,6 +362,18 @@ impl OpenBlock {
             .map_err(|e| broken(&self.chunks, at, e))
     }
 
+    /// The ids of a chunk.
+    pub fn ids(&self, meta: &ChunkMeta, at: u64, data: &[u8]) -> Result<IdsIn, BlockError> {
+        let bad = |at: u64, what: &str| corrupt(self.chunks.path(), at, what);
+        let mut ids = chunk::read_ids(meta, data).map_err(|e| bad(at + e.at as u64, e.what))?;
+        match &self.ids {
+            _ if ids.shared.is_empty() => {}
+            Ok(table) => table.look_up(&mut ids)?,
+            Err(error) => return Err(bad(at, &format!("its ids are lost: {error}"))),
+        }
+        Ok(ids)
+    }
+
     pub fn path(&self) -> &Path {
         self.chunks.path()
     }
@@ -345,12 +392,12 @@ pub(crate) fn corrupt(path: &Path, offset: u64, what: &str) -> BlockError {
     }
 }
 
-fn header(magic: [u8; 4]) -> [u8; HEADER_BYTES] {
+pub(crate) fn header(magic: [u8; 4]) -> [u8; HEADER_BYTES] {
     let [a, b, c, d] = magic;
     [a, b, c, d, VERSION, 0, 0, 0]
 }
 
-fn open_file(disk: &Disk, path: PathBuf, magic: [u8; 4]) -> Result<(ReadFile, u64), BlockError> {
+pub(crate) fn open_file(disk: &Disk, path: PathBuf, magic: [u8; 4]) -> Result<(ReadFile, u64), BlockError> {
     let file = disk.open(&path).map_err(|source| BlockError::Io {
         path: path.clone(),
         source,
@@ -372,7 +419,7 @@ fn open_file(disk: &Disk, path: PathBuf, magic: [u8; 4]) -> Result<(ReadFile, u6
     Ok((file, HEADER_BYTES as u64))
 }
 
-fn read(file: &ReadFile, at: u64, len: usize) -> Result<Vec<u8>, BlockError> {
+pub(crate) fn read(file: &ReadFile, at: u64, len: usize) -> Result<Vec<u8>, BlockError> {
     if at.checked_add(len as u64).is_none_or(|end| end > file.len()) {
         return Err(corrupt(file.path(), at, "reaches beyond the end of the file"));
     }
@@ -391,13 +438,13 @@ fn broken(file: &ReadFile, at: u64, source: std::io::Error) -> BlockError {
     }
 }
 
-fn put_crc(out: &mut Vec<u8>, start: usize) {
+pub(crate) fn put_crc(out: &mut Vec<u8>, start: usize) {
     let crc = crc32c(&out[start..]);
     out.extend_from_slice(&crc.to_le_bytes());
 }
 
 /// The bytes before a CRC that is right.
-fn checked(bytes: &[u8]) -> Result<&[u8], Malformed> {
+pub(crate) fn checked(bytes: &[u8]) -> Result<&[u8], Malformed> {
     let bad = |what| Malformed { at: 0, what };
     let split = bytes.len().checked_sub(4).ok_or(bad("too short"))?;
     let (body, crc) = bytes.split_at(split);
@@ -526,7 +573,13 @@ fn get_records(bytes: &[u8], group: &Group) -> Result<Vec<(ChunkMeta, u64)>, Mal
             entries: small(&mut r)?,
             line_bytes: small(&mut r)?,
             metadata_bytes: small(&mut r)?,
-            parts: [small(&mut r)?, small(&mut r)?, small(&mut r)?],
+            parts: {
+                let mut parts = [0; PARTS];
+                for part in &mut parts {
+                    *part = small(&mut r)?;
+                }
+                parts
+            },
             ..ChunkMeta::default()
         };
         let mask = r.uv()?;
@@ -572,7 +625,10 @@ mod tests {
             .map(|i| {
                 (
                     i64::from(stream) * 1000 + i,
-                    format!("stream {stream} line {i}"),
+                    format!(
+                        "stream {stream} line {i} trace {:032x} span 5eed{stream:012x}",
+                        7 * i / 2
+                    ),
                     pair(["warn", "odd"][i as usize % 2]),
                 )
             })
@@ -608,7 +664,8 @@ mod tests {
                 assert!(group.first <= meta.stream && meta.stream <= group.last);
                 assert!(group.min <= meta.min && meta.max <= group.max);
                 block.chunk(&meta, at, &mut buffer).unwrap();
-                chunk::decode(&meta, &buffer, &mut entries).unwrap();
+                let ids = block.ids(&meta, at, &buffer).unwrap();
+                chunk::decode(&meta, &buffer, &ids, &mut entries).unwrap();
                 assert_eq!(rows(&entries), lines(meta.stream));
                 assert_eq!(meta.levels.0, [0, 0, 0, 0, 2, 0, 0, 0, 0, 2]);
                 seen.push(meta.stream);
@@ -627,7 +684,11 @@ mod tests {
         );
         check(dir.path());
         let old = tempfile::tempdir().unwrap();
-        for (name, file) in [("chunks_v1.bin", CHUNKS), ("needles_v1.bin", NEEDLES)] {
+        for (name, file) in [
+            ("chunks_v1.bin", CHUNKS),
+            ("needles_v1.bin", NEEDLES),
+            ("ids_v1.bin", "ids"),
+        ] {
             let fresh = std::fs::read(dir.path().join(file)).unwrap();
             std::fs::write(old.path().join(file), golden(name, &fresh)).unwrap();
         }
@@ -675,7 +736,8 @@ mod tests {
             for group in &block.groups {
                 for (meta, at) in block.records(group).unwrap_or_default() {
                     block.chunk(&meta, at, &mut buffer).unwrap();
-                    if chunk::decode(&meta, &buffer, &mut entries).is_ok() {
+                    let Ok(ids) = block.ids(&meta, at, &buffer) else { continue };
+                    if chunk::decode(&meta, &buffer, &ids, &mut entries).is_ok() {
                         prop_assert_eq!(rows(&entries), lines(meta.stream));
                     }
                 }

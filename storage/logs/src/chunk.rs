@@ -2,18 +2,22 @@
 //!
 //! # Chunk, version 1
 //!
-//! Three parts, each checked and expanded alone. Their lengths, the number of entries and the first time stand in the
+//! Five parts, each checked and expanded alone. Their lengths, the number of entries and the first time stand in the
 //! chunk's record ([`ChunkMeta`], written by `block.rs`), so a chunk is read in one go.
 //!
 //! ```text
-//! chunk     = times part · lines part · metadata part        (an empty part has length 0)
+//! chunk     = times part · lines part · metadata part · id codes part · id bytes part   (an empty part has length 0)
 //! part      = encoding u8 (0 plain, 1 zstd) · plain len uv · data · crc u32
 //!
 //! times     = first delta of each entry after the first, then deltas of deltas: iv* · line length uv*
 //! lines     = (line · "\n")*
-//! metadata  = columns uv · (name · values uv · value*)* · shapes uv · (pairs uv · column uv*)* · shape uv*
-//!             · code uv*
+//! metadata  = text len uv · text · columns uv · (name · values uv · value length uv*)*
+//!             · shapes uv · (pairs uv · column uv*)* · shape uv* · code uv*
+//! text      = (value · "\n")*, those of the first column first
 //! ```
+//!
+//! Ids are cut out of lines and text; `ids.rs` says which, and draws the id parts, whose marks are those of the lines
+//! and then those of the text. Line lengths are left out when no line holds a newline.
 //!
 //! A *column* is one metadata name with its distinct values in the order of first use; a *shape* is a list of
 //! columns that some entry carries. Each entry names its shape; its codes follow column by column (all codes of the
@@ -27,6 +31,7 @@ use rapidhash::v3::rapidhash_v3;
 use storage_codec::{Malformed, Reader, crc32c, put_bytes, put_iv, put_uv, unzstd_frame, zstd_frame};
 
 use crate::entries::Entries;
+use crate::ids::{self, IdsIn, IdsOut, Marks, cut_out, put_back};
 
 /// Compression when a chunk is made in the head: fast, and at this size no worse than level 3.
 pub(crate) const LEVEL_HEAD: i32 = 1;
@@ -37,6 +42,9 @@ pub(crate) const LEVEL_COMPACT: i32 = 6;
 const PART_BYTES_MAX: usize = 1 << 30;
 /// Parts smaller than this are not worth a zstd frame.
 const PLAIN_BYTES_MAX: usize = 48;
+
+/// Parts of a chunk: times, lines, metadata, id codes, id bytes.
+pub(crate) const PARTS: usize = 5;
 
 /// What is known of a chunk without opening it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,8 +57,8 @@ pub(crate) struct ChunkMeta {
     pub line_bytes: u32,
     /// Bytes of the names and values of all metadata.
     pub metadata_bytes: u32,
-    /// Lengths of the three parts.
-    pub parts: [u32; 3],
+    /// Lengths of the parts.
+    pub parts: [u32; PARTS],
     pub levels: Levels,
 }
 
@@ -98,51 +106,92 @@ pub(crate) fn encode(stream: u32, entries: &Entries, level: i32, out: &mut Vec<u
         scratch.clear();
         put_times(scratch, entries);
         meta.parts[0] = put_part(out, scratch, level);
-        meta.parts[1] = put_part(out, entries.text.as_bytes(), level);
-        if entries.has_metadata() {
+        IDS.with_borrow_mut(|ids| {
+            ids.clear();
             scratch.clear();
-            put_metadata(scratch, entries, &mut meta);
-            meta.parts[2] = put_part(out, scratch, level);
-        } else {
-            meta.levels.0[0] = meta.entries;
-        }
+            let lines = entries.text.as_bytes();
+            let cut = cut_out(lines, ids, scratch);
+            meta.parts[1] = put_part(out, if cut { scratch } else { lines }, level);
+            if entries.has_metadata() {
+                scratch.clear();
+                put_metadata(scratch, entries, ids, &mut meta);
+                meta.parts[2] = put_part(out, scratch, level);
+            } else {
+                meta.levels.0[0] = meta.entries;
+            }
+            if !ids.is_empty() {
+                scratch.clear();
+                let mut bytes = Vec::new();
+                ids.put(scratch, &mut bytes);
+                meta.parts[3] = put_part(out, scratch, level);
+                meta.parts[4] = put_part(out, &bytes, level);
+            }
+        });
         if scratch.capacity() > SCRATCH_BYTES_KEPT {
             *scratch = Vec::new();
+            IDS.take();
         }
     });
     meta
 }
 
-/// Expands a chunk into `out`, whose buffers are used again. Says how many bytes that made.
-pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], out: &mut Entries) -> Result<u64, Malformed> {
-    out.clear();
-    let mut r = Reader::new(data);
-    let parts = [
-        r.take(meta.parts[0] as usize)?,
-        r.take(meta.parts[1] as usize)?,
-        r.take(meta.parts[2] as usize)?,
-    ];
-    if !r.is_empty() {
-        return Err(bad(r.position(), "chunk longer than its parts"));
+/// Appends to `out` a chunk whose ids are all in place, with those left out that stand in the block's table: where,
+/// `place` says.
+pub(crate) fn share_ids(
+    meta: &ChunkMeta,
+    data: &[u8],
+    place: impl FnMut(u128) -> Option<u32>,
+    out: &mut Vec<u8>,
+) -> Result<ChunkMeta, Malformed> {
+    let parts = split(meta, data)?;
+    let mut meta = meta.clone();
+    let before = parts[0].len() + parts[1].len() + parts[2].len();
+    out.extend_from_slice(&data[..before]);
+    if parts[3].is_empty() {
+        return Ok(meta);
     }
+    let (mut codes, mut bytes) = (Vec::new(), Vec::new());
+    read_part(parts[3], &mut codes)?;
+    read_part(parts[4], &mut bytes)?;
+    let (mut codes_out, mut bytes_out) = (Vec::new(), Vec::new());
+    ids::share(&codes, &bytes, place, &mut codes_out, &mut bytes_out)?;
+    meta.parts[3] = put_part(out, &codes_out, LEVEL_HEAD);
+    meta.parts[4] = put_part(out, &bytes_out, LEVEL_HEAD);
+    Ok(meta)
+}
+
+/// The ids of a chunk; those that stand in the block's table are still to be looked up there.
+pub(crate) fn read_ids(meta: &ChunkMeta, data: &[u8]) -> Result<IdsIn, Malformed> {
+    let parts = split(meta, data)?;
+    if parts[3].is_empty() {
+        return Ok(IdsIn::default());
+    }
+    let (mut codes, mut bytes) = (Vec::new(), Vec::new());
+    read_part(parts[3], &mut codes)?;
+    read_part(parts[4], &mut bytes)?;
+    IdsIn::read(&codes, &bytes)
+}
+
+/// Expands a chunk with its ids into `out`, whose buffers are used again. Says how many bytes that made.
+pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], ids: &IdsIn, out: &mut Entries) -> Result<u64, Malformed> {
+    out.clear();
+    let parts = split(meta, data)?;
     let mut expanded = 0;
+    let mut marks = ids.marks();
     let outcome = SCRATCH.with_borrow_mut(|scratch| {
+        let mut text = std::mem::take(&mut out.text).into_bytes();
+        let lines = read_lines(parts[1], meta, &mut marks, scratch, &mut text);
+        expanded += text.len();
+        out.text = String::from_utf8(text).map_err(|_| bad(0, "lines are not UTF-8"))?;
+        lines?;
         read_part(parts[0], scratch)?;
         expanded += scratch.len();
         get_times(scratch, meta, out)?;
-        let mut text = std::mem::take(&mut out.text).into_bytes();
-        let read = read_part(parts[1], &mut text);
-        expanded += text.len();
-        out.text = match String::from_utf8(text) {
-            Ok(text) => text,
-            Err(_) => return Err(bad(0, "lines are not UTF-8")),
-        };
-        read?;
         check_lines(out)?;
         if !parts[2].is_empty() {
             read_part(parts[2], scratch)?;
             expanded += scratch.len();
-            get_metadata(scratch, meta, out)?;
+            get_metadata(scratch, meta, &mut marks, out)?;
         }
         if scratch.capacity() > SCRATCH_BYTES_KEPT {
             *scratch = Vec::new();
@@ -153,8 +202,43 @@ pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], out: &mut Entries) -> Result
         out.clear();
         return Err(e);
     }
+    if !marks.done() {
+        out.clear();
+        return Err(bad(0, "more ids than marks"));
+    }
     out.widen();
     Ok(expanded as u64)
+}
+
+/// The bytes of each part.
+fn split<'a>(meta: &ChunkMeta, data: &'a [u8]) -> Result<[&'a [u8]; PARTS], Malformed> {
+    let mut r = Reader::new(data);
+    let mut parts: [&[u8]; PARTS] = [&[]; PARTS];
+    for (part, len) in parts.iter_mut().zip(meta.parts) {
+        *part = r.take(len as usize)?;
+    }
+    if !r.is_empty() {
+        return Err(bad(r.position(), "chunk longer than its parts"));
+    }
+    Ok(parts)
+}
+
+/// Expands the lines into `text`, which is cleared first.
+fn read_lines(
+    part: &[u8],
+    meta: &ChunkMeta,
+    marks: &mut Marks<'_>,
+    scratch: &mut Vec<u8>,
+    text: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    if marks.done() {
+        return read_part(part, text);
+    }
+    text.clear();
+    read_part(part, scratch)?;
+    let bytes = (meta.line_bytes as usize).saturating_add(meta.entries as usize);
+    text.reserve(bytes.min(scratch.len().saturating_mul(MARK_BYTES_MAX)));
+    put_back(scratch, marks, text, bytes)
 }
 
 /// Which of [`LEVEL_VALUES`] counts this value.
@@ -166,8 +250,11 @@ pub(crate) fn level_index(value: &str) -> usize {
 }
 
 const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+/// A mark of one byte stands for no more than a UUID.
+const MARK_BYTES_MAX: usize = 36;
 
 thread_local! {
+    static IDS: RefCell<IdsOut> = RefCell::default();
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -224,6 +311,9 @@ fn put_times(out: &mut Vec<u8>, entries: &Entries) {
         put_iv(out, d.wrapping_sub(delta));
         (previous, delta) = (t, d);
     }
+    if newlines(entries.text.as_bytes()).count() == entries.ends.len() {
+        return;
+    }
     let mut start = 0;
     for &end in &entries.ends {
         put_uv(out, u64::from(end - start - 1));
@@ -231,10 +321,14 @@ fn put_times(out: &mut Vec<u8>, entries: &Entries) {
     }
 }
 
+fn newlines(text: &[u8]) -> memchr::Memchr<'_> {
+    memchr::memchr_iter(b'\n', text)
+}
+
 fn get_times(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
     let n = meta.entries as usize;
-    // Every entry takes a byte for its length and, but for the first, one for its time.
-    if n == 0 || plain.len() < 2 * n - 1 {
+    // Every entry takes a byte for its newline and, but for the first, one for its time.
+    if n == 0 || plain.len() < n - 1 || out.text.len() < n {
         return Err(bad(0, "fewer times than entries"));
     }
     let mut r = Reader::new(plain);
@@ -250,6 +344,16 @@ fn get_times(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Ma
         }
         t = next;
         out.times.push(t);
+    }
+    if r.is_empty() {
+        // Parts are too short for offsets beyond 32 bits.
+        out.ends
+            .extend(newlines(out.text.as_bytes()).take(n).map(|at| at as u32 + 1));
+        return if out.ends.len() == n {
+            Ok(())
+        } else {
+            Err(bad(0, "fewer lines than entries"))
+        };
     }
     let mut end = 0u64;
     for _ in 0..n {
@@ -283,7 +387,7 @@ struct Column {
     codes: Vec<u8>,
 }
 
-fn put_metadata(out: &mut Vec<u8>, entries: &Entries, meta: &mut ChunkMeta) {
+fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &mut ChunkMeta) {
     let strings = &entries.metadata.strings;
     let mut columns: Vec<Column> = Vec::new();
     let mut shapes: Vec<Vec<u32>> = Vec::new();
@@ -336,12 +440,20 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, meta: &mut ChunkMeta) {
         });
         put_uv(&mut rows, u64::from(code));
     }
+    let mut text = Vec::new();
+    for &v in columns.iter().flat_map(|c| &c.values) {
+        text.extend_from_slice(strings.get(v).as_bytes());
+        text.push(b'\n');
+    }
+    let mut cut = Vec::new();
+    let any = cut_out(&text, ids, &mut cut);
+    put_bytes(out, if any { &cut } else { &text });
     put_uv(out, columns.len() as u64);
     for c in &columns {
         put_bytes(out, strings.get(c.name).as_bytes());
         put_uv(out, c.values.len() as u64);
         for &v in &c.values {
-            put_bytes(out, strings.get(v).as_bytes());
+            put_uv(out, strings.get(v).len() as u64);
         }
     }
     put_uv(out, shapes.len() as u64);
@@ -405,15 +517,28 @@ struct ColumnReader {
     codes: usize,
 }
 
-fn get_metadata(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
+fn get_metadata(plain: &[u8], meta: &ChunkMeta, marks: &mut Marks<'_>, out: &mut Entries) -> Result<(), Malformed> {
     let mut r = Reader::new(plain);
+    let cut = r.bytes()?;
+    let mut text = Vec::new();
+    // No more than all of it is ids.
+    put_back(cut, marks, &mut text, cut.len().saturating_mul(MARK_BYTES_MAX))?;
+    let text = String::from_utf8(text).map_err(|_| bad(0, "metadata is not UTF-8"))?;
+    let mut rest = text.as_str();
     let mut columns: Vec<ColumnReader> = Vec::new();
     for _ in 0..r.count(2)? {
         let name = out.metadata.strings.push(r.str()?);
         let values = r.count(1)? as u32;
         let first = out.metadata.strings.len() as u32;
         for _ in 0..values {
-            out.metadata.strings.push(r.str()?);
+            let len = usize::try_from(r.uv()?).unwrap_or(usize::MAX);
+            let value = rest
+                .get(..len)
+                .ok_or(bad(r.position(), "values longer than their text"))?;
+            rest = rest[len..]
+                .strip_prefix('\n')
+                .ok_or(bad(r.position(), "a value does not end where it should"))?;
+            out.metadata.strings.push(value);
         }
         columns.push(ColumnReader {
             name,
@@ -423,6 +548,9 @@ fn get_metadata(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(),
             last: None,
             codes: 0,
         });
+    }
+    if !rest.is_empty() {
+        return Err(bad(r.position(), "more text than values"));
     }
     let mut shapes: Vec<Vec<u32>> = Vec::new();
     for _ in 0..r.count(1)? {
@@ -498,6 +626,10 @@ mod tests {
         (meta, data)
     }
 
+    fn expand(meta: &ChunkMeta, data: &[u8], out: &mut Entries) -> Result<u64, Malformed> {
+        decode(meta, data, &read_ids(meta, data)?, out)
+    }
+
     fn sample_rows() -> Vec<Row> {
         let pair = |n: &str, v: String| (n.to_owned(), v);
         (0..60i64)
@@ -524,11 +656,11 @@ mod tests {
         let mut file: Vec<u8> = meta.parts.iter().flat_map(|p| p.to_le_bytes()).collect();
         file.extend_from_slice(&data);
         let file = golden("chunk_v1.bin", &file);
-        let (lengths, old) = file.split_at(12);
-        let parts = [0, 4, 8].map(|i| u32::from_le_bytes(lengths[i..i + 4].try_into().unwrap()));
+        let (lengths, old) = file.split_at(4 * PARTS);
+        let parts = std::array::from_fn(|i| 4 * i).map(|i| u32::from_le_bytes(lengths[i..i + 4].try_into().unwrap()));
         let old_meta = ChunkMeta { parts, ..meta.clone() };
         let mut out = Entries::default();
-        decode(&old_meta, old, &mut out).unwrap();
+        expand(&old_meta, old, &mut out).unwrap();
         assert_eq!(rows(&out), all);
         assert_eq!(meta.levels.0, [20, 0, 0, 20, 0, 20, 0, 0, 0, 0]);
     }
@@ -540,8 +672,7 @@ mod tests {
         for at in 0..data.len() {
             let mut bad = data.clone();
             bad[at] ^= 1 << (at % 8);
-            assert!(decode(&meta, &bad, &mut out).is_err(), "byte {at}");
-            assert!(out.is_empty());
+            assert!(expand(&meta, &bad, &mut out).is_err(), "byte {at}");
         }
     }
 
@@ -552,7 +683,7 @@ mod tests {
             prop_assume!(!all.is_empty());
             let (meta, data) = encoded(&all);
             let mut out = Entries::default();
-            decode(&meta, &data, &mut out).unwrap();
+            expand(&meta, &data, &mut out).unwrap();
             prop_assert_eq!(rows(&out), &all[..]);
             prop_assert_eq!(meta.line_bytes as usize, all.iter().map(|r| r.1.len()).sum::<usize>());
             let metadata = all.iter().flat_map(|r| &r.2).map(|(n, v)| n.len() + v.len());
@@ -566,17 +697,19 @@ mod tests {
             times in proptest::collection::vec(any::<u8>(), 0..40),
             text in proptest::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..40),
             metadata in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60),
-            entries in 0u32..12,
+            codes in proptest::collection::vec(0u8..4, 0..12),
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            entries in 0u32..12, line_bytes in 0u32..100,
         ) {
             let mut data = Vec::new();
-            let parts = [&times, &text, &metadata].map(|p| put_part(&mut data, p, LEVEL_HEAD));
-            let meta = ChunkMeta { entries, parts, ..ChunkMeta::default() };
+            let parts = [&times, &text, &metadata, &codes, &bytes].map(|p| put_part(&mut data, p, LEVEL_HEAD));
+            let meta = ChunkMeta { entries, parts, line_bytes, ..ChunkMeta::default() };
             let mut out = Entries::default();
-            if decode(&meta, &data, &mut out).is_ok() {
+            if expand(&meta, &data, &mut out).is_ok() {
                 prop_assert_eq!(rows(&out).len(), entries as usize);
             }
             out.clear();
-            if get_metadata(&metadata, &meta, &mut out).is_ok() {
+            if get_metadata(&metadata, &meta, &mut IdsIn::default().marks(), &mut out).is_ok() {
                 prop_assert_eq!(out.metadata.ends.len(), entries as usize);
             }
             let _ = read_part(&metadata, &mut Vec::new());

@@ -14,6 +14,8 @@ mod entries;
 #[cfg(test)]
 mod golden;
 mod head;
+mod id_table;
+mod ids;
 mod needle_filter;
 mod record;
 mod scan;

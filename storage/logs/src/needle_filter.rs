@@ -193,7 +193,7 @@ fn minimizers(run: &[u8], hashes: &mut Vec<u64>, mut found: impl FnMut(u64)) {
 
 /// Calls `found` with each run. Looks at the byte where a run would end first, so that most bytes between runs are never
 /// looked at.
-fn for_each_run(bytes: &[u8], mut found: impl FnMut(Range<usize>)) {
+pub(crate) fn for_each_run(bytes: &[u8], mut found: impl FnMut(Range<usize>)) {
     // No run starts before `start`, and all of `start..known` are bytes of runs.
     let (mut start, mut known) = (0, 0);
     while start + RUN_BYTES_MIN <= bytes.len() {

@@ -549,12 +549,14 @@ impl Chunk {
     fn expand(&self, out: &mut Entries) -> Result<u64, BlockError> {
         match &self.source {
             Source::Open(e) => Ok(e.raw_bytes() as u64),
-            Source::Sealed(s) => chunk::decode(&s.meta, &s.data, out)
+            Source::Sealed(s) => chunk::read_ids(&s.meta, &s.data)
+                .and_then(|ids| chunk::decode(&s.meta, &s.data, &ids, out))
                 .map_err(|e| corrupt(std::path::Path::new("head"), e.at as u64, e.what)),
             Source::Block(held, meta, at) => BUFFER.with_borrow_mut(|buffer| {
                 held.file.chunk(meta, *at, buffer)?;
-                let expanded =
-                    chunk::decode(meta, buffer, out).map_err(|e| corrupt(held.file.path(), at + e.at as u64, e.what));
+                let ids = held.file.ids(meta, *at, buffer)?;
+                let expanded = chunk::decode(meta, buffer, &ids, out)
+                    .map_err(|e| corrupt(held.file.path(), at + e.at as u64, e.what));
                 if buffer.capacity() > BUFFER_BYTES_KEPT {
                     *buffer = Vec::new();
                 }
