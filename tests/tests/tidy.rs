@@ -49,7 +49,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
-    ("ingest", &["model", "storage"]),
+    ("prometheus-config", &["model"]),
+    ("ingest", &["model", "prometheus-config", "storage"]),
     (
         "ui-api",
         &[
@@ -65,7 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "storage-traces",
         ],
     ),
-    ("trilobite", &["model", "ingest", "query", "storage", "ui-api"]),
+    ("trilobite", &["model", "ingest", "prometheus-config", "query", "storage", "ui-api"]),
     ("trilobite-tests", &["model"]),
     ("trilobite-corpus", &["*"]),
     ("benches", &["*"]),

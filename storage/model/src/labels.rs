@@ -246,6 +246,16 @@ impl LabelsBuilder {
         self.pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
+    /// The labels so far, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+    }
+
+    /// Keeps the labels that pass, by name and value.
+    pub fn retain(&mut self, passes: impl Fn(&str, &str) -> bool) {
+        self.pairs.retain(|(n, v)| passes(n, v));
+    }
+
     /// The canonical set.
     pub fn build(mut self) -> LabelSet {
         self.pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
