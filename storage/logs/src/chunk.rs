@@ -481,6 +481,10 @@ impl Column {
     }
 
     fn put<'a>(&mut self, text: &str, value: u32, get: impl Fn(u32) -> &'a str) {
+        if self.values.get(self.last as usize) == Some(&value) {
+            self.codes.push(0);
+            return;
+        }
         let h = rapidhash_v3(text.as_bytes());
         let values = &self.values;
         let known = self

@@ -215,13 +215,15 @@ impl Entries {
 
     /// Whether one of the entries is exactly this one.
     pub(crate) fn contains(&self, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
-        self.times
-            .iter()
-            .enumerate()
-            .any(|(i, &at)| at == t && self.line_at(i) == line && self.pairs(i).eq(metadata.iter().copied()))
+        (0..self.times.len()).any(|i| self.is(i, t, line, metadata))
     }
 
-    fn hash(&self, i: usize) -> u64 {
+    /// Whether the entry at column position `i` is exactly this one.
+    pub(crate) fn is(&self, i: usize, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
+        self.times[i] == t && self.line_at(i) == line && self.pairs(i).eq(metadata.iter().copied())
+    }
+
+    pub(crate) fn hash(&self, i: usize) -> u64 {
         hash_entry(self.times[i], self.line_at(i), self.pairs(i))
     }
 

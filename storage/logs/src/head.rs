@@ -25,8 +25,8 @@ const CHUNK_ENTRIES_MAX: usize = 32 << 10;
 /// A tail that a reader shares is copied up to this size, and set aside beyond.
 const PIECE_BYTES: usize = 16 << 10;
 const SHARDS: usize = 16;
-/// A stream's table of hashes is used again for its next chunk if it has room for no more than this.
-const SEEN_KEPT: usize = 4 << 10;
+/// Entries of one instant that are compared one by one with another.
+const SAME_TIME_MAX: usize = 8;
 /// What a stream takes beside its entries and labels.
 const STREAM_BYTES: usize = 512;
 /// What an entry takes beside its line and metadata: time, end, its place in `seen`.
@@ -69,8 +69,13 @@ struct HeadStream {
     /// The open chunk: pieces that were set aside, then the tail.
     pieces: Vec<Arc<Entries>>,
     tail: Tail,
-    /// Hashes of the entries of the open chunk, so that a batch that is sent again is not stored again.
-    seen: HashTable<u64>,
+    /// Hashes of the entries of the open chunk, so that a batch that is sent again is not stored again. Not kept while
+    /// entries come in order: then only those of the last instant can come again.
+    seen: Option<HashTable<u64>>,
+    /// Entries of the open chunk.
+    open_entries: usize,
+    /// The last time in it.
+    open_max: i64,
     /// Raw bytes of the open chunk.
     open_raw: usize,
     /// What it is accounted with.
@@ -175,7 +180,9 @@ impl Head {
             full: Vec::new(),
             pieces: Vec::new(),
             tail: Tail::default(),
-            seen: HashTable::new(),
+            seen: None,
+            open_entries: 0,
+            open_max: i64::MIN,
             open_raw: 0,
             open_bytes: 0,
             entries: 0,
@@ -309,13 +316,12 @@ impl StreamAppender<'_> {
     /// Adds an entry; false if it was there already.
     pub fn push(&mut self, t: i64, line: &str, metadata: &[(&str, &str)], full: &mut Vec<SealJob>) -> bool {
         let s = &mut *self.stream;
-        let hash = hash_entry(t, line, metadata.iter().copied());
-        if s.seen.find(hash, |&h| h == hash).is_some() && s.holds(t, line, metadata) {
+        if s.is_known(t, line, metadata) {
             return false;
         }
-        s.seen.insert_unique(hash, hash, |&h| h);
         let (raw, new_strings) = s.tail.push(&mut s.pieces, t, line, metadata);
         s.open_raw += raw;
+        s.open_entries += 1;
         s.entries += 1;
         let bytes = (line.len() + ENTRY_BYTES + new_strings + 8 * metadata.len()) as u64;
         s.open_bytes += bytes;
@@ -329,7 +335,7 @@ impl StreamAppender<'_> {
             s.max = t;
             self.head.max.fetch_max(t, Relaxed);
         }
-        if s.open_raw >= CHUNK_RAW_BYTES || s.seen.len() >= CHUNK_ENTRIES_MAX {
+        if s.open_raw >= CHUNK_RAW_BYTES || s.open_entries >= CHUNK_ENTRIES_MAX {
             full.push(s.close(self.place));
         }
         true
@@ -355,6 +361,40 @@ impl HeadStream {
         }
     }
 
+    /// Whether the open chunk holds exactly this entry; if not, it is about to.
+    fn is_known(&mut self, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
+        let newest = self.open_max;
+        self.open_max = newest.max(t);
+        if self.seen.is_none() && t > newest {
+            return false;
+        }
+        if self.seen.is_none()
+            && t == newest
+            && let Some(known) = self.tail.ends_with(t, line, metadata, self.pieces.is_empty())
+        {
+            return known;
+        }
+        let hash = hash_entry(t, line, metadata.iter().copied());
+        let open = self.pieces.iter().chain([&self.tail.entries]);
+        let seen = self.seen.get_or_insert_with(|| {
+            let mut seen = HashTable::with_capacity(self.open_entries + 1);
+            for entries in open {
+                for i in 0..entries.times.len() {
+                    let hash = entries.hash(i);
+                    seen.insert_unique(hash, hash, |&h| h);
+                }
+            }
+            seen
+        });
+        if seen.find(hash, |&h| h == hash).is_some() && self.holds(t, line, metadata) {
+            return true;
+        }
+        if let Some(seen) = &mut self.seen {
+            seen.insert_unique(hash, hash, |&h| h);
+        }
+        false
+    }
+
     fn holds(&self, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
         let open = self.pieces.iter().chain([&self.tail.entries]);
         open.into_iter().any(|entries| entries.contains(t, line, metadata))
@@ -365,10 +405,12 @@ impl HeadStream {
         self.tail.set_aside(&mut self.pieces);
         let parts = std::mem::take(&mut self.pieces);
         self.full.extend(parts.iter().cloned().map(Part::Open));
-        if self.seen.capacity() > SEEN_KEPT {
-            self.seen = HashTable::new();
+        if self.open_raw >= CHUNK_RAW_BYTES {
+            self.tail.expect_as_much(&parts);
         }
-        self.seen.clear();
+        self.seen = None;
+        self.open_max = i64::MIN;
+        self.open_entries = 0;
         self.open_raw = 0;
         SealJob {
             place,
@@ -381,7 +423,8 @@ impl HeadStream {
         self.full = Vec::new();
         self.pieces = Vec::new();
         self.tail = Tail::default();
-        self.seen = HashTable::new();
+        self.seen = None;
+        (self.open_entries, self.open_max) = (0, i64::MIN);
         (self.open_raw, self.open_bytes, self.entries) = (0, 0, 0);
         (self.min, self.max) = (i64::MAX, i64::MIN);
     }
@@ -400,6 +443,33 @@ impl Tail {
             self.set_aside(pieces);
         }
         Arc::make_mut(&mut self.entries).push_interned(&mut self.strings, t, line, metadata.iter().copied())
+    }
+
+    /// Of entries that rise by time, none is after `t`: whether they hold this one. `None`: that takes more looking, or
+    /// there are others before these.
+    fn ends_with(&self, t: i64, line: &str, metadata: &[(&str, &str)], all: bool) -> Option<bool> {
+        let entries = &*self.entries;
+        let equal = entries
+            .times
+            .iter()
+            .rev()
+            .take_while(|&&at| at == t)
+            .take(SAME_TIME_MAX)
+            .count();
+        if equal == SAME_TIME_MAX || equal == entries.times.len() && !all {
+            return None;
+        }
+        let last = entries.times.len() - equal..entries.times.len();
+        Some(last.into_iter().any(|i| entries.is(i, t, line, metadata)))
+    }
+
+    /// Makes room for a chunk like the one that is made of `parts`, in place of growing to it step by step.
+    fn expect_as_much(&mut self, parts: &[Arc<Entries>]) {
+        if let (Some(entries), [like]) = (Arc::get_mut(&mut self.entries), parts) {
+            entries.text.reserve(like.text.len() + like.text.len() / 32);
+            entries.times.reserve(like.times.len() + like.times.len() / 8);
+            entries.ends.reserve(like.times.len() + like.times.len() / 8);
+        }
     }
 
     fn set_aside(&mut self, pieces: &mut Vec<Arc<Entries>>) {

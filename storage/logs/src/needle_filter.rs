@@ -70,12 +70,20 @@ impl FilterBuilder {
         });
         let strings = &entries.metadata.strings;
         let mut metadata = 0;
-        for &(n, v) in &entries.metadata.pairs {
-            let (name, value) = (strings.get(n), strings.get(v));
-            metadata += name.len() + value.len();
-            for h in pair_hashes(name, value) {
-                keys.add(h);
+        let mut before: &[(u32, u32)] = &[];
+        for i in 0..entries.metadata.ends.len() {
+            let pairs = &entries.metadata.pairs[entries.metadata.pair_range(i)];
+            for (i, &(n, v)) in pairs.iter().enumerate() {
+                let (name, value) = (strings.get(n), strings.get(v));
+                metadata += name.len() + value.len();
+                // Most pairs are what they were in the entry before.
+                if before.get(i) != Some(&(n, v)) {
+                    for h in pair_hashes(name, value) {
+                        keys.add(h);
+                    }
+                }
             }
+            before = pairs;
         }
         self.raw_bytes += text.len() - entries.times.len() + metadata;
     }

@@ -7,12 +7,15 @@
 //! kind 2  batch   = encoding u8 (0 plain, 1 zstd) · plain len uv · group*
 //!
 //! group           = stream id uv · entries uv · entry*
-//! entry           = time iv (less the one before in the record) · line · pairs uv · (name · value)*
+//! entry           = time iv (less the one before in the record) · line · pairs uv · pair*
+//! pair            = 0 u8 | 1 u8 · value | 2 u8 · name · value
 //! ```
 //!
-//! Strings are `len uv · bytes`, times are ns since the epoch. Each generation of the head defines a stream before it
+//! A pair 0 is the one that stands at its position in the entry before, a pair 1 has the name of that one. Strings are `len uv · bytes`, times are ns since the epoch. Each generation of the head defines a stream before it
 //! first uses it, so what lies above a checkpoint can be read without what lay below. The log checks the bytes.
 //! Golden file: `testdata/wal_batch_v1.bin`.
+
+use std::ops::Range;
 
 use model::{Day, LabelSet};
 use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv, unzstd_frame, zstd_frame};
@@ -25,6 +28,10 @@ pub(crate) const RECORD_PLAIN_BYTES: usize = 16 << 20;
 /// Smaller records are written as they are: compressing costs more than it saves.
 const COMPRESS_BYTES_MIN: usize = 1 << 10;
 const LEVEL: i32 = 1;
+/// How a pair of metadata is written.
+const PAIR_SAME: u8 = 0;
+const PAIR_SAME_NAME: u8 = 1;
+const PAIR_NEW: u8 = 2;
 
 /// A definition: this id has these labels and is in use on `day`.
 pub(crate) fn put_define(out: &mut Vec<u8>, id: u32, day: Day, labels: &[u8]) {
@@ -57,6 +64,8 @@ pub(crate) struct BatchWriter {
     plain: Vec<u8>,
     payload: Vec<u8>,
     time: i64,
+    /// Where the pairs of the entry before stand in `plain`: names and values.
+    before: Vec<[Range<u32>; 2]>,
 }
 
 impl BatchWriter {
@@ -69,11 +78,32 @@ impl BatchWriter {
         put_iv(&mut self.plain, t.wrapping_sub(self.time));
         self.time = t;
         put_bytes(&mut self.plain, line.as_bytes());
-        put_uv(&mut self.plain, metadata.len() as u64);
-        for (n, v) in metadata {
-            put_bytes(&mut self.plain, n.as_bytes());
-            put_bytes(&mut self.plain, v.as_bytes());
+        let pairs = metadata.len();
+        put_uv(&mut self.plain, pairs as u64);
+        for (i, (n, v)) in metadata.enumerate() {
+            let same =
+                |range: &Range<u32>, s: &str| self.plain[range.start as usize..range.end as usize] == *s.as_bytes();
+            let known = match self.before.get(i) {
+                Some([name, _]) if !same(name, n) => None,
+                known => known.map(|[name, value]| (name.clone(), same(value, v))),
+            };
+            match known {
+                Some((_, true)) => self.plain.push(PAIR_SAME),
+                Some((name, false)) => {
+                    self.plain.push(PAIR_SAME_NAME);
+                    self.before[i] = [name, put_string(&mut self.plain, v)];
+                }
+                None => {
+                    self.plain.push(PAIR_NEW);
+                    let pair = [put_string(&mut self.plain, n), put_string(&mut self.plain, v)];
+                    match self.before.get_mut(i) {
+                        Some(before) => *before = pair,
+                        None => self.before.push(pair),
+                    }
+                }
+            }
         }
+        self.before.truncate(pairs);
     }
 
     pub fn plain_bytes(&self) -> usize {
@@ -93,6 +123,7 @@ impl BatchWriter {
         }
         self.plain.clear();
         self.time = 0;
+        self.before.clear();
         &self.payload
     }
 
@@ -100,9 +131,18 @@ impl BatchWriter {
     pub fn shrink(&mut self, bytes: usize) {
         self.plain.clear();
         self.time = 0;
+        self.before.clear();
         self.plain.shrink_to(bytes);
         self.payload.shrink_to(bytes);
     }
+}
+
+/// Appends a string; says where it stands.
+fn put_string(out: &mut Vec<u8>, s: &str) -> Range<u32> {
+    put_bytes(out, s.as_bytes());
+    // Records are far shorter than 4 GiB.
+    let end = out.len() as u32;
+    end - s.len() as u32..end
 }
 
 /// Hands every entry (stream id, time, line, metadata) of a batch record to `entry`; `plain` is scratch space.
@@ -135,7 +175,7 @@ pub(crate) fn get_batch(
     };
     let mut r = Reader::new(plain);
     let mut time = 0i64;
-    let mut metadata = Vec::new();
+    let mut metadata: Vec<(&str, &str)> = Vec::new();
     while !r.is_empty() {
         let at = r.position();
         let id = u32::try_from(r.uv()?).map_err(|_| Malformed {
@@ -145,9 +185,25 @@ pub(crate) fn get_batch(
         for _ in 0..r.count(3)? {
             time = time.wrapping_add(r.iv()?);
             let line = r.str()?;
-            metadata.clear();
-            for _ in 0..r.count(2)? {
-                metadata.push((r.str()?, r.str()?));
+            let pairs = r.count(1)?;
+            metadata.truncate(pairs);
+            for i in 0..pairs {
+                let at = r.position();
+                let pair = match (r.u8()?, metadata.get(i).copied()) {
+                    (PAIR_SAME, Some(pair)) => pair,
+                    (PAIR_SAME_NAME, Some((name, _))) => (name, r.str()?),
+                    (PAIR_NEW, _) => (r.str()?, r.str()?),
+                    _ => {
+                        return Err(Malformed {
+                            at,
+                            what: "no such pair",
+                        });
+                    }
+                };
+                match metadata.get_mut(i) {
+                    Some(known) => *known = pair,
+                    None => metadata.push(pair),
+                }
             }
             entry(id, time, line, &metadata);
         }
