@@ -3,6 +3,7 @@
 //! The only crate that knows all the others, reads the clock, the environment and the config file. Start reading at
 //! `life.rs`; the table of settings is in `settings.rs`, the table of ports in `listeners.rs`.
 
+mod borrowed_names;
 mod command_line;
 mod healthcheck;
 mod lenient_uri;

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use ingest::Ingest;
 use model::{MetricKind, MetricMetadata, SampleBatch, TimestampMs};
 use query::{Language, Queries};
-use storage::Storage;
+use storage::StorageStats;
 use ui_api::OwnFamily;
 
 use crate::listeners::Door;
-use crate::machine;
 use crate::targets::JOB;
+use crate::{borrowed_names, machine};
 
 /// Gathers the process' own metrics.
 pub struct Telemetry {
@@ -47,11 +47,12 @@ pub struct Scrape {
 }
 
 /// A metric family with its samples.
-struct Family {
-    name: &'static str,
-    kind: MetricKind,
-    help: &'static str,
-    samples: Vec<(Vec<(&'static str, String)>, f64)>,
+pub(crate) struct Family {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    pub help: &'static str,
+    /// Labels and value of each series.
+    pub samples: Vec<(Vec<(&'static str, String)>, f64)>,
 }
 
 impl Telemetry {
@@ -156,25 +157,21 @@ impl Telemetry {
         self.process(&mut out);
         self.http(&mut out);
         self.ingest(&mut out);
-        storage_families(self.queries.storage(), &mut out);
+        let storage = self.queries.storage().stats();
+        storage_families(&storage, &mut out);
         self.queries(&mut out);
+        borrowed_names::families(&storage, &self.ingest.stats(), &mut out);
         out
     }
 
     fn process(&self, out: &mut Vec<Family>) {
         let p = machine::process();
-        let version = env!("CARGO_PKG_VERSION");
-        let build = |name| {
-            let labels = vec![("version", version.to_owned())];
-            Family {
-                name,
-                kind: MetricKind::Gauge,
-                help: "Constant 1, labelled with the version.",
-                samples: vec![(labels, 1.0)],
-            }
-        };
-        out.push(build("trilobite_build_info"));
-        out.push(build("prometheus_build_info"));
+        out.push(Family {
+            name: "trilobite_build_info",
+            kind: MetricKind::Gauge,
+            help: "Constant 1, labelled with the version.",
+            samples: vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)],
+        });
         out.push(gauge(
             "trilobite_ready_seconds",
             "Time from start until requests were let in.",
@@ -295,14 +292,6 @@ impl Telemetry {
             stats.delta_streams as f64,
         ));
         derived_families(&stats.derived, out);
-        let sum = |signal: &str, value: &dyn Fn(&ingest::ReceiverStats) -> u64| {
-            stats
-                .receivers
-                .iter()
-                .filter(|r| r.signal == signal)
-                .map(value)
-                .sum::<u64>() as f64
-        };
         let drops = self.udp.iter().filter_map(|addr| {
             let drops = machine::udp_drops(*addr)?;
             Some((vec![("addr", addr.to_string())], drops as f64))
@@ -315,31 +304,6 @@ impl Telemetry {
                 help: "Datagrams that the kernel dropped because they were not read in time.",
                 samples: drops,
             });
-        }
-        // The names that dashboards of the replaced backends look for.
-        for (name, help, value) in [
-            (
-                "loki_distributor_lines_received_total",
-                "Log lines stored.",
-                sum("logs", &|r| r.items_accepted),
-            ),
-            (
-                "loki_distributor_bytes_received_total",
-                "Log bytes received.",
-                sum("logs", &|r| r.decoded_bytes),
-            ),
-            (
-                "tempo_distributor_spans_received_total",
-                "Spans stored.",
-                sum("traces", &|r| r.items_accepted),
-            ),
-            (
-                "tempo_ingester_spans_received_total",
-                "Spans stored.",
-                sum("traces", &|r| r.items_accepted),
-            ),
-        ] {
-            out.push(counter(name, help, value));
         }
     }
 
@@ -380,8 +344,7 @@ impl Telemetry {
     }
 }
 
-fn storage_families(storage: &Storage, out: &mut Vec<Family>) {
-    let s = storage.stats();
+fn storage_families(s: &StorageStats, out: &mut Vec<Family>) {
     let (m, l, t) = (&s.metrics, &s.logs, &s.traces);
     let per = |name, kind, help, values: [u64; 3]| Family {
         name,
@@ -520,22 +483,6 @@ fn storage_families(storage: &Storage, out: &mut Vec<Family>) {
             space.free as f64,
         ));
     }
-    // The names that dashboards of the replaced backends look for.
-    out.push(gauge(
-        "prometheus_tsdb_storage_blocks_bytes",
-        "Bytes of metrics blocks.",
-        m.block_bytes as f64,
-    ));
-    out.push(gauge(
-        "prometheus_tsdb_head_series",
-        "Series in the head.",
-        m.head_series as f64,
-    ));
-    out.push(counter(
-        "prometheus_tsdb_head_samples_appended_total",
-        "Samples stored.",
-        m.appended as f64,
-    ));
 }
 
 fn derived_families(s: &ingest::DerivedStats, out: &mut Vec<Family>) {
@@ -575,7 +522,7 @@ fn derived_families(s: &ingest::DerivedStats, out: &mut Vec<Family>) {
     }
 }
 
-fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(crate) fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     Family {
         name,
         kind: MetricKind::Gauge,
@@ -584,7 +531,7 @@ fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
     }
 }
 
-fn counter(name: &'static str, help: &'static str, value: f64) -> Family {
+pub(crate) fn counter(name: &'static str, help: &'static str, value: f64) -> Family {
     Family {
         name,
         kind: MetricKind::Counter,
