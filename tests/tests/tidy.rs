@@ -66,7 +66,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "storage-traces",
         ],
     ),
-    ("trilobite", &["model", "ingest", "prometheus-config", "query", "storage", "ui-api"]),
+    (
+        "trilobite",
+        &["model", "ingest", "prometheus-config", "query", "storage", "ui-api"],
+    ),
     ("trilobite-tests", &["model"]),
     ("trilobite-corpus", &["*"]),
     ("benches", &["*"]),

@@ -11,7 +11,8 @@ pub(crate) const ERROR_DETAILS: &str = "__error_details__";
 /// The label by which Loki marks lines whose error a query asks for.
 pub(crate) const PRESERVE_ERROR: &str = "__preserve_error__";
 
-const EXTRACTED: &str = "_extracted";
+/// What is appended to a name that the stream or the metadata has.
+pub(crate) const EXTRACTED: &str = "_extracted";
 
 /// Where a label comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -124,20 +124,37 @@ fn scan(
     context.add_bytes(bytes)?;
     scratch.begin_stream(run.labels());
     let mut found: Vec<Found> = Vec::new();
-    for n in 0..entries.len() {
+    // What lies beyond the bar is not wanted.
+    let (from, to) = match bar {
+        None => (0, entries.len()),
+        Some(bar) if backward => (entries.count_until(TimestampNs(bar.saturating_sub(1))), entries.len()),
+        Some(bar) => (0, entries.count_until(TimestampNs(bar))),
+    };
+    let picked = plan.pipeline.filter(entries, from..to);
+    if picked.is_some() {
+        stats.lines += (to - from) as u64;
+        stats.bytes += entries.line_bytes(from..to) as u64;
+    }
+    for n in 0..picked.as_ref().map_or(to - from, Vec::len) {
         if n % CHECK_LINES == CHECK_LINES - 1 {
             context.check("log scan")?;
         }
-        let i = if backward { entries.len() - 1 - n } else { n };
-        let t = entries.t(i);
-        let beyond = bar.is_some_and(|bar| if backward { t.0 < bar } else { t.0 > bar });
-        if beyond || found.len() == options.limit {
+        if found.len() == options.limit {
             break;
         }
+        let i = match (&picked, backward) {
+            (None, false) => from + n,
+            (None, true) => to - 1 - n,
+            (Some(picked), false) => picked[n] as usize,
+            (Some(picked), true) => picked[picked.len() - 1 - n] as usize,
+        };
+        let t = entries.t(i);
         let line = entries.line(i);
-        stats.lines += 1;
-        stats.bytes += line.len() as u64;
-        if plan.pipeline.run(line, t, now, entries.metadata(i), scratch) {
+        if picked.is_none() {
+            stats.lines += 1;
+            stats.bytes += line.len() as u64;
+        }
+        if plan.pipeline.run_filtered(line, t, now, entries.metadata(i), scratch) {
             let (labels, line) = survivor(run.labels(), t, line, scratch);
             found.push(Found {
                 t: t.0,

@@ -4,10 +4,13 @@
 //! The stages before the first that looks at labels run on the bare line; only a line that survives them has its
 //! structured metadata loaded and its fields parsed, and of those only what the query needs ([`Needed`]).
 
+use std::ops::Range;
+
 use model::{LabelSet, TimestampNs};
 use regex::{CaptureLocations, Regex};
+use storage_logs::Entries;
 
-use crate::labels::{ERROR, ERROR_DETAILS, Field, Labels, Needed, Origin, PRESERVE_ERROR};
+use crate::labels::{ERROR, ERROR_DETAILS, EXTRACTED, Field, Labels, Needed, Origin, PRESERVE_ERROR};
 use crate::stage::decolorize::decolorize;
 use crate::stage::json::{self, Next, PathStep};
 use crate::stage::label_filter::LabelTest;
@@ -27,6 +30,8 @@ const SAMPLE_ERROR: &str = "SampleExtractionErr";
 #[derive(Clone, Debug)]
 pub(crate) struct Pipeline {
     steps: Vec<Step>,
+    /// How many of the first steps filter the line as it is stored.
+    filters: usize,
     /// How many of the first steps look at the line alone.
     bare: usize,
     needed: Needed,
@@ -99,6 +104,7 @@ impl Pipeline {
                 steps.push(step);
             }
         }
+        let filters = steps.iter().take_while(|s| matches!(s, Step::Line(_))).count();
         let bare = steps
             .iter()
             .take_while(|s| matches!(s, Step::Line(_) | Step::Decolorize))
@@ -118,6 +124,7 @@ impl Pipeline {
         };
         Ok(Pipeline {
             steps,
+            filters,
             bare,
             needed: Needed::All,
             unwrap,
@@ -151,9 +158,49 @@ impl Pipeline {
         self.needed = Needed::Only(needed);
     }
 
-    /// Whether nothing but the line decides.
-    pub fn is_bare(&self) -> bool {
-        self.bare == self.steps.len()
+    /// Names of the metadata that can matter; `None`: all may.
+    pub fn metadata_names(&self) -> Option<Vec<String>> {
+        let Needed::Only(needed) = &self.needed else {
+            return None;
+        };
+        let formats = |s: &Step| matches!(s, Step::LineFormat(_) | Step::LabelFormat(_));
+        if self.steps.iter().any(formats) {
+            return None;
+        }
+        let mut names = vec![ERROR.to_owned(), ERROR_DETAILS.to_owned()];
+        for name in needed {
+            // What is called `x_extracted` in the end may be the metadata `x`, or be called so because of it.
+            let mut rest = Some(name.as_str());
+            while let Some(name) = rest {
+                names.push(name.to_owned());
+                rest = name.strip_suffix(EXTRACTED);
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Some(names)
+    }
+
+    /// Whether there are stages at all.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Whether nothing but filters on the stored line decides, and nothing changes.
+    pub fn only_filters(&self) -> bool {
+        self.filters == self.steps.len()
+    }
+
+    /// Which entries of `range` pass the filters that come first, rising; `None`: all. [`Pipeline::run_filtered`] does the
+    /// rest.
+    pub fn filter(&self, entries: &Entries, range: Range<usize>) -> Option<Vec<u32>> {
+        let mut picked = None;
+        for step in &self.steps[..self.filters] {
+            if let Step::Line(test) = step {
+                test.sift(entries, range.clone(), &mut picked);
+            }
+        }
+        picked
     }
 
     /// Runs the stages on a line of the stream that `scratch` has begun. Says whether the entry survives.
@@ -165,8 +212,32 @@ impl Pipeline {
         metadata: impl Iterator<Item = (&'m str, &'m str)>,
         scratch: &mut Scratch,
     ) -> bool {
+        self.run_steps(0, line, at, now, metadata, scratch)
+    }
+
+    /// Runs the stages after those of [`Pipeline::filter`].
+    pub fn run_filtered<'m>(
+        &self,
+        line: &str,
+        at: TimestampNs,
+        now: TimestampNs,
+        metadata: impl Iterator<Item = (&'m str, &'m str)>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        self.run_steps(self.filters, line, at, now, metadata, scratch)
+    }
+
+    fn run_steps<'m>(
+        &self,
+        first: usize,
+        line: &str,
+        at: TimestampNs,
+        now: TimestampNs,
+        metadata: impl Iterator<Item = (&'m str, &'m str)>,
+        scratch: &mut Scratch,
+    ) -> bool {
         scratch.rewritten = false;
-        for step in &self.steps[..self.bare] {
+        for step in &self.steps[first..self.bare] {
             match step {
                 Step::Line(test) => {
                     if !test.passes(scratch.line(line)) {

@@ -65,6 +65,8 @@ pub(crate) struct RangePlan {
     pub range_ns: i64,
     pub offset_ns: i64,
     pub group: Group,
+    /// Names of the metadata that can matter; `None`: all may.
+    pub metadata: Option<Vec<String>>,
 }
 
 /// Which labels make a series.
@@ -178,6 +180,7 @@ impl RangePlan {
             op: range.op,
             parameter: range.parameter.unwrap_or(0.0),
             unwraps: range.unwrap.is_some(),
+            metadata: pipeline.metadata_names(),
             log: LogPlan::new(&range.log, pipeline),
             range_ns: range.range_ns,
             offset_ns: range.offset_ns,

@@ -1,14 +1,18 @@
 //! Range aggregations: lines in, rows out.
 //!
 //! Runs are read in waves, in parallel. What only counts (lines, bytes) keeps for each series how its value changes from
-//! step to step, so that an entry costs two additions however many windows it is in, and no sample is held. What looks
-//! at values holds the samples and slides over them when all are there.
+//! step to step, so that an entry costs two additions however many windows it is in, and no sample is held; entries of
+//! one series between two edges of windows are added at once. What looks at values holds the samples and slides over them
+//! when all are there.
+//!
+//! No more is read than the query looks at: for counting entries a closed chunk's tally if all of it lies in the same
+//! windows, else the times and, where the series depends on it, some of the structured metadata.
 
 use hashbrown::HashMap;
 use model::{LabelSet, TimeRangeNs, TimestampNs};
 use query_exec::{Cells, Context, Grid, Matrix, Row};
 use rayon::prelude::*;
-use storage_logs::{Entries, Run, Snapshot};
+use storage_logs::{Columns, Entries, Run, Snapshot};
 
 use crate::labels::{ERROR, ERROR_DETAILS, Labels};
 use crate::pipeline::Scratch;
@@ -18,6 +22,10 @@ use crate::{EvalError, Stats, units, window};
 
 /// How often a loop over lines looks whether to stop.
 const CHECK_LINES: usize = 1024;
+/// Runs of a wave per thread.
+const WAVE_RUNS: usize = 32;
+/// Most combinations of metadata whose series are remembered within a run.
+const KNOWN_MAX: usize = 32;
 
 /// The aggregation on every step of `grid` (ns).
 pub(crate) fn aggregate(
@@ -38,13 +46,26 @@ pub(crate) fn aggregate(
     // The order decides which fault is reported, and the order of samples of one instant.
     runs.sort_by(|a, b| (a.labels(), a.min()).cmp(&(b.labels(), b.min())));
     let mut all = Collected::default();
-    for wave in runs.chunks(8 * rayon::current_num_threads().max(1)) {
+    let collector = Collector {
+        context,
+        plan,
+        now,
+        windows: Windows::new(plan, &grid),
+        counts_only: counts_only(plan),
+    };
+    for wave in runs.chunks(WAVE_RUNS * rayon::current_num_threads().max(1)) {
+        // Neighbours are added up by the thread that reads them; the parts keep the order of the runs.
         let parts: Vec<Result<Collected, EvalError>> = wave
             .par_iter()
-            .map_init(
-                || (Entries::default(), Scratch::default()),
-                |(entries, scratch), run| collect(context, plan, &grid, now, run, entries, scratch),
+            .fold(
+                || Ok((Collected::default(), Buffers::default())),
+                |part: Result<(Collected, Buffers), EvalError>, run| {
+                    let (mut sum, mut buffers) = part?;
+                    collector.add(run, &mut buffers, &mut sum)?;
+                    Ok((sum, buffers))
+                },
             )
+            .map(|part| part.map(|(sum, _)| sum))
             .collect();
         for part in parts {
             all.merge(part?, context)?;
@@ -96,13 +117,13 @@ struct Samples {
 }
 
 impl Changes {
-    fn add(&mut self, from: usize, to: usize, bytes: i64) {
-        self.reach(from);
-        self.reach(to);
-        let start = &mut self.by_step[from - self.first];
-        (start.0, start.1) = (start.0 + 1, start.1 + bytes);
-        let end = &mut self.by_step[to - self.first];
-        (end.0, end.1) = (end.0 - 1, end.1 - bytes);
+    fn add(&mut self, span: &Span, entries: i64, bytes: i64) {
+        self.reach(span.from);
+        self.reach(span.to);
+        let start = &mut self.by_step[span.from - self.first];
+        (start.0, start.1) = (start.0 + entries, start.1 + bytes);
+        let end = &mut self.by_step[span.to - self.first];
+        (end.0, end.1) = (end.0 - entries, end.1 - bytes);
     }
 
     fn reach(&mut self, step: usize) {
@@ -244,101 +265,264 @@ fn counts_only(plan: &RangePlan) -> bool {
     }
 }
 
-fn collect(
-    context: &Context,
-    plan: &RangePlan,
-    grid: &Grid,
+/// Whether lengths of lines play a part.
+fn counts_bytes(plan: &RangePlan) -> bool {
+    matches!(plan.op, RangeOp::Bytes | RangeOp::BytesRate)
+}
+
+/// Adds up runs.
+struct Collector<'a> {
+    context: &'a Context,
+    plan: &'a RangePlan,
     now: TimestampNs,
-    run: &Run,
-    entries: &mut Entries,
-    scratch: &mut Scratch,
-) -> Result<Collected, EvalError> {
-    context.check("log scan")?;
-    let mut out = Collected::default();
-    let counts_only = counts_only(plan);
-    out.stats.runs = 1;
-    let bytes = run.read(entries)?;
-    context.add_bytes(bytes)?;
-    scratch.begin_stream(run.labels());
-    let pipeline = &plan.log.pipeline;
-    let by_nothing = matches!(&plan.group, Group::By(names) if names.is_empty());
-    // With neither stages nor metadata every entry has the stream's series.
-    let (mut order, mut key) = (Vec::new(), Vec::new());
-    let mut own: Option<usize> = None;
-    let windows = Windows::new(plan, grid);
-    for i in 0..entries.len() {
-        if i % CHECK_LINES == CHECK_LINES - 1 {
-            context.check("log scan")?;
+    windows: Windows,
+    counts_only: bool,
+}
+
+/// What is used again from run to run.
+#[derive(Default)]
+struct Buffers {
+    entries: Entries,
+    scratch: Scratch,
+    order: Vec<u32>,
+    key: Vec<u8>,
+}
+
+impl Collector<'_> {
+    fn add(&self, run: &Run, buffers: &mut Buffers, out: &mut Collected) -> Result<(), EvalError> {
+        self.context.check("log scan")?;
+        out.stats.runs += 1;
+        let pipeline = &self.plan.log.pipeline;
+        let only_filters = pipeline.only_filters() && !self.plan.unwraps;
+        let times_only = only_filters && pipeline.is_empty();
+        if times_only && self.add_tally(run, buffers, out) {
+            return Ok(());
         }
-        let t = entries.t(i);
-        let (from, to) = windows.of(t.0);
-        if from >= to {
-            continue;
-        }
-        let line = entries.line(i);
-        out.stats.lines += 1;
-        out.stats.bytes += line.len() as u64;
-        let bare = by_nothing && !plan.unwraps && pipeline.is_bare();
-        let survives = match bare {
-            true => pipeline.run(line, t, now, std::iter::empty(), scratch),
-            false => pipeline.run(line, t, now, entries.metadata(i), scratch),
+        let mut columns = Columns {
+            lines: !times_only || counts_bytes(self.plan),
+            metadata: match only_filters && self.by_nothing() {
+                true => Some(&[]),
+                false => self.plan.metadata.as_deref(),
+            },
         };
-        if !survives {
-            continue;
+        if !run.has_metadata() {
+            columns.metadata = None;
         }
-        let value = if plan.unwraps {
-            match pipeline.sample(&mut scratch.labels) {
-                Some(value) => value,
-                None => continue,
+        let bytes = run.read_columns(columns, &mut buffers.entries)?;
+        self.context.add_bytes(bytes)?;
+        if !columns.lines {
+            // They count as looked at, as far as can be said without them.
+            out.stats.bytes += run.bytes_max();
+        }
+        buffers.scratch.begin_stream(run.labels());
+        let mut add = |buffers: &mut Buffers| match only_filters {
+            true => self.add_unparsed(buffers, out),
+            false => self.add_parsed(buffers, out),
+        };
+        match add(buffers) {
+            Err(EvalError::Pipeline(first)) if columns.metadata.is_some() => {
+                // The message tells all labels.
+                run.read(&mut buffers.entries)?;
+                buffers.scratch.begin_stream(run.labels());
+                add(buffers).and(Err(EvalError::Pipeline(first)))
             }
-        } else {
-            0.0
-        };
-        if !scratch.labels.error().is_empty() {
-            return Err(pipeline_error(&scratch.labels));
-        }
-        let unchanged = by_nothing || scratch.labels.is_stream_only();
-        let number = match own.filter(|_| unchanged) {
-            Some(number) => number,
-            None => {
-                key.clear();
-                match &plan.group {
-                    Group::All => {
-                        scratch
-                            .labels
-                            .encode(|n| Some(n) != pipeline.unwrapped(), true, &mut order, &mut key)
-                    }
-                    Group::By(names) => {
-                        scratch
-                            .labels
-                            .encode(|n| names.iter().any(|k| k == n), false, &mut order, &mut key)
-                    }
-                    Group::Without(names) => scratch.labels.encode(
-                        |n| Some(n) != pipeline.unwrapped() && !names.iter().any(|k| k == n),
-                        false,
-                        &mut order,
-                        &mut key,
-                    ),
-                }
-                let number = out.series_of(&key);
-                if unchanged {
-                    own = Some(number);
-                }
-                number
-            }
-        };
-        if counts_only {
-            out.counts[number].add(from, to, scratch.line(line).len() as i64);
-        } else {
-            out.samples[number].t.push(t.0);
-            out.samples[number].v.push(value);
+            outcome => outcome,
         }
     }
-    if !counts_only {
-        let held: usize = out.samples.iter().map(|s| s.t.len()).sum();
-        context.add_samples(held as u64)?;
+
+    fn by_nothing(&self) -> bool {
+        matches!(&self.plan.group, Group::By(names) if names.is_empty())
     }
-    Ok(out)
+
+    /// Adds a run by what is known of it unopened, if that is enough.
+    fn add_tally(&self, run: &Run, buffers: &mut Buffers, out: &mut Collected) -> bool {
+        let span = self.windows.of(run.min().0);
+        if span.until < run.max().0 {
+            return false;
+        }
+        let Some(tally) = run.tally().filter(|t| t.metadata_bytes == 0 || self.by_nothing()) else {
+            return false;
+        };
+        if span.from < span.to {
+            buffers.scratch.begin_stream(run.labels());
+            let number = self.series(&buffers.scratch.labels, &mut buffers.order, &mut buffers.key, out);
+            out.counts[number].add(&span, tally.entries as i64, tally.line_bytes as i64);
+            out.stats.lines += tally.entries;
+            out.stats.bytes += tally.line_bytes;
+        }
+        true
+    }
+
+    /// Adds entries that pass the filters on the line; nothing else changes them.
+    fn add_unparsed(&self, buffers: &mut Buffers, out: &mut Collected) -> Result<(), EvalError> {
+        let Buffers {
+            entries,
+            scratch,
+            order,
+            key,
+        } = buffers;
+        let picked = self.plan.log.pipeline.filter(entries, 0..entries.len());
+        let with_metadata = entries.has_metadata() && !self.by_nothing();
+        // Series by the metadata of entries, the last used first.
+        let mut known: Vec<(Vec<(u32, u32)>, usize)> = Vec::new();
+        let mut own = None;
+        let mut next = 0;
+        let mut at = 0;
+        while at < entries.len() {
+            self.context.check("log scan")?;
+            let span = self.windows.of(entries.t(at).0);
+            let end = entries.count_until(TimestampNs(span.until)).max(at + 1);
+            let inside = at..end;
+            at = end;
+            let first = next;
+            if let Some(picked) = &picked {
+                next += picked[first..].partition_point(|&i| (i as usize) < end);
+            }
+            if span.from >= span.to {
+                continue;
+            }
+            out.stats.lines += inside.len() as u64;
+            out.stats.bytes += entries.line_bytes(inside.clone()) as u64;
+            if !with_metadata {
+                let (count, bytes) = match &picked {
+                    None => (inside.len(), entries.line_bytes(inside)),
+                    Some(picked) => {
+                        let hits = &picked[first..next];
+                        let bytes = hits.iter().map(|&i| entries.line_bytes(i as usize..i as usize + 1));
+                        (hits.len(), bytes.sum())
+                    }
+                };
+                if count > 0 {
+                    let number = match own {
+                        Some(number) => number,
+                        None => *own.insert(self.series(&scratch.labels, order, key, out)),
+                    };
+                    out.counts[number].add(&span, count as i64, bytes as i64);
+                }
+                continue;
+            }
+            let count = picked.as_ref().map_or(inside.len(), |_| next - first);
+            for n in 0..count {
+                let i = picked
+                    .as_ref()
+                    .map_or(inside.start + n, |picked| picked[first + n] as usize);
+                let codes = entries.metadata_codes(i);
+                let number = match known.iter().position(|(k, _)| k == codes) {
+                    Some(0) => known[0].1,
+                    Some(place) => {
+                        known.swap(0, place);
+                        known[0].1
+                    }
+                    None => {
+                        scratch.labels.next_line();
+                        for (name, value) in entries.metadata(i) {
+                            scratch.labels.add_metadata(name, value);
+                        }
+                        if !scratch.labels.error().is_empty() {
+                            return Err(pipeline_error(&scratch.labels));
+                        }
+                        let number = self.series(&scratch.labels, order, key, out);
+                        if known.len() < KNOWN_MAX {
+                            known.push((codes.to_vec(), number));
+                        }
+                        number
+                    }
+                };
+                out.counts[number].add(&span, 1, entries.line_bytes(i..i + 1) as i64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is left of entries after the pipeline.
+    fn add_parsed(&self, buffers: &mut Buffers, out: &mut Collected) -> Result<(), EvalError> {
+        let Buffers {
+            entries,
+            scratch,
+            order,
+            key,
+        } = buffers;
+        let pipeline = &self.plan.log.pipeline;
+        let picked = pipeline.filter(entries, 0..entries.len());
+        let mut own: Option<usize> = None;
+        let mut span: Option<Span> = None;
+        let mut held = 0;
+        for n in 0..picked.as_ref().map_or(entries.len(), Vec::len) {
+            if n % CHECK_LINES == CHECK_LINES - 1 {
+                self.context.check("log scan")?;
+            }
+            let i = picked.as_ref().map_or(n, |picked| picked[n] as usize);
+            let t = entries.t(i);
+            let span = match span {
+                Some(span) if t.0 <= span.until => span,
+                _ => *span.insert(self.windows.of(t.0)),
+            };
+            if span.from >= span.to {
+                continue;
+            }
+            let line = entries.line(i);
+            if picked.is_none() {
+                out.stats.lines += 1;
+                out.stats.bytes += line.len() as u64;
+            }
+            if !pipeline.run_filtered(line, t, self.now, entries.metadata(i), scratch) {
+                continue;
+            }
+            let value = if self.plan.unwraps {
+                match pipeline.sample(&mut scratch.labels) {
+                    Some(value) => value,
+                    None => continue,
+                }
+            } else {
+                0.0
+            };
+            if !scratch.labels.error().is_empty() {
+                return Err(pipeline_error(&scratch.labels));
+            }
+            // Entries whose labels are the stream's own have the stream's series.
+            let unchanged = self.by_nothing() || scratch.labels.is_stream_only();
+            let number = match own.filter(|_| unchanged) {
+                Some(number) => number,
+                None => {
+                    let number = self.series(&scratch.labels, order, key, out);
+                    if unchanged {
+                        own = Some(number);
+                    }
+                    number
+                }
+            };
+            if self.counts_only {
+                out.counts[number].add(&span, 1, scratch.line(line).len() as i64);
+            } else {
+                out.samples[number].t.push(t.0);
+                out.samples[number].v.push(value);
+                held += 1;
+            }
+        }
+        if picked.is_some() {
+            out.stats.lines += entries.len() as u64;
+            out.stats.bytes += entries.line_bytes(0..entries.len()) as u64;
+        }
+        self.context.add_samples(held)?;
+        Ok(())
+    }
+
+    /// The number of the series of an entry with these labels.
+    fn series(&self, labels: &Labels, order: &mut Vec<u32>, key: &mut Vec<u8>, out: &mut Collected) -> usize {
+        let unwrapped = self.plan.log.pipeline.unwrapped();
+        key.clear();
+        match &self.plan.group {
+            Group::All => labels.encode(|n| Some(n) != unwrapped, true, order, key),
+            Group::By(names) => labels.encode(|n| names.iter().any(|k| k == n), false, order, key),
+            Group::Without(names) => labels.encode(
+                |n| Some(n) != unwrapped && !names.iter().any(|k| k == n),
+                false,
+                order,
+                key,
+            ),
+        }
+        out.series_of(key)
+    }
 }
 
 /// Which steps' windows hold an instant.
@@ -346,6 +530,14 @@ struct Windows {
     grid: Grid,
     offset: i64,
     range: i64,
+}
+
+/// The steps `from..to`, whose windows hold an instant and all later ones up to `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    from: usize,
+    to: usize,
+    until: i64,
 }
 
 impl Windows {
@@ -357,15 +549,31 @@ impl Windows {
         }
     }
 
-    /// From the first such step to the first after them.
-    fn of(&self, t: i64) -> (usize, usize) {
+    fn of(&self, t: i64) -> Span {
         let seen = t.saturating_add(self.offset);
-        (
-            self.at_or_after(seen),
-            self.at_or_after(seen.saturating_add(self.range)),
-        )
+        let from = self.at_or_after(seen);
+        let to = self.at_or_after(seen.saturating_add(self.range));
+        let until = self
+            .last_before(from)
+            .min(self.last_before(to).saturating_sub(self.range))
+            .saturating_sub(self.offset);
+        Span {
+            from,
+            to,
+            until: until.max(t),
+        }
     }
 
+    /// The last instant for which `at_or_after` says `step`.
+    fn last_before(&self, step: usize) -> i64 {
+        if step < self.grid.len() {
+            self.grid.at(step)
+        } else {
+            i64::MAX
+        }
+    }
+
+    /// The first step that is not before `t`.
     fn at_or_after(&self, t: i64) -> usize {
         let from_start = t.saturating_sub(self.grid.start());
         if from_start <= 0 {
@@ -402,13 +610,15 @@ mod tests {
 
     #[test]
     fn an_instant_is_in_the_windows_that_end_at_it_or_later() {
+        let grid = Grid::range(100, 200, 10);
         let windows = |range, offset, t| {
-            Windows {
-                grid: Grid::range(100, 200, 10),
-                offset,
-                range,
+            let windows = Windows { grid, offset, range };
+            let span = windows.of(t);
+            for later in [t.saturating_add(1), t.saturating_add(7), span.until] {
+                let same = |s: Span| (s.from, s.to) == (span.from, span.to);
+                assert_eq!(same(windows.of(later)), later <= span.until, "{t} {later}");
             }
-            .of(t)
+            (span.from, span.to)
         };
         assert_eq!(windows(10, 0, 100), (0, 1));
         assert_eq!(windows(10, 0, 101), (1, 2));

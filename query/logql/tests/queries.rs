@@ -67,6 +67,36 @@ impl Lab {
             .unwrap();
     }
 
+    /// Appends rows one batch after the other, with a cut where it is said.
+    fn append_and_cut(&self, rows: &[(Row, bool)]) {
+        let mut pending = Vec::new();
+        for (row, cut) in rows {
+            pending.push(row.clone());
+            if *cut {
+                self.append(&std::mem::take(&mut pending));
+                self.logs.cut().unwrap();
+            }
+        }
+        self.append(&pending);
+    }
+
+    /// Values by labels and second.
+    fn matrix(&self, query: &str, from: i64, to: i64, step: i64) -> BTreeMap<(String, i64), f64> {
+        let query = Query::parse(query).unwrap();
+        let at = |t: i64| TimestampNs(BASE + t * SECOND);
+        let output = query
+            .range(&context(), &self.logs, at(from), at(to), step * SECOND, OPTIONS)
+            .unwrap();
+        let Value::Matrix(series) = output.value else { panic!() };
+        let mut values = BTreeMap::new();
+        for s in &series {
+            for (t, v) in &s.points {
+                values.insert((s.labels.to_string(), (t * 1_000_000 - BASE) / SECOND), *v);
+            }
+        }
+        values
+    }
+
     /// Entries as `app@seconds line`, by stream.
     fn log(&self, query: &str, from: i64, to: i64, limit: usize, direction: Direction) -> Vec<String> {
         let query = Query::parse(query).unwrap();
@@ -300,6 +330,43 @@ fn row_of(app: &'static str, t: i64, line: &str) -> Row {
     (app, t, line.to_owned(), Vec::new())
 }
 
+/// Rows with levels in their metadata or not, lines in logfmt (with newlines at times) or JSON, times in any order.
+fn rows_with_metadata() -> impl Strategy<Value = Vec<(Row, bool)>> {
+    let text = prop_oneof![
+        "[xyz]{1,3} k=[pq]",
+        "[xyz]{1,2}\nk=[pq]",
+        r#"\{"a":"[xyz]","k":"[pq]","#
+    ];
+    let level = prop::option::of(prop::sample::select(&["info", "error"][..]));
+    let row = (
+        prop::sample::select(&["a", "b"][..]),
+        0i64..60,
+        text,
+        level.clone(),
+        level,
+    );
+    let row = row.prop_map(|(app, t, text, level, detected)| {
+        let pair = |name: &str, v: Option<&str>| v.map(|v| (name.to_owned(), v.to_owned()));
+        let metadata = [pair("detected_level", detected), pair("level", level)];
+        (app, t, text, metadata.into_iter().flatten().collect())
+    });
+    prop::collection::vec((row, prop::bool::weighted(0.06)), 0..60).prop_map(|mut rows: Vec<(Row, bool)>| {
+        for (i, ((_, _, line, _), _)) in rows.iter_mut().enumerate() {
+            *line = match line.starts_with('{') {
+                true => format!("{line}\"n\":{i}}}"),
+                false => format!("{line} n={i}"),
+            };
+        }
+        rows
+    })
+}
+
+/// The number that ends a line.
+fn number(line: &str) -> usize {
+    let digits = line.trim_end_matches('}').rsplit(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|d| d.parse().ok()).unwrap_or(0)
+}
+
 proptest! {
     // Each case opens an engine.
     #![proptest_config(ProptestConfig::with_cases(12))]
@@ -308,15 +375,7 @@ proptest! {
     #[test]
     fn queries_agree_with_a_model(rows in rows(), limit in 1usize..20, from in 0i64..40, span in 1i64..60) {
         let lab = Lab::new();
-        let mut pending = Vec::new();
-        for (row, cut) in &rows {
-            pending.push(row.clone());
-            if *cut {
-                lab.append(&std::mem::take(&mut pending));
-                lab.logs.cut().unwrap();
-            }
-        }
-        lab.append(&pending);
+        lab.append_and_cut(&rows);
         let rows: Vec<&Row> = rows.iter().map(|(row, _)| row).collect();
         let to = from + span;
         for (query, filter) in [
@@ -352,5 +411,75 @@ proptest! {
         // Without the short cut of summing on the way.
         let slow = lab.metric(r#"sum by (app, k) (count_over_time({env="test"} | logfmt [30s]) + 0)"#, to).unwrap();
         prop_assert_eq!(&slow, &counts);
+    }
+
+    /// Reading only times, tallies and some metadata, and filtering whole blocks, must give what looking at every entry
+    /// gives: the model does that.
+    #[test]
+    fn counts_agree_with_a_model(rows in rows_with_metadata(), from in 0i64..30, step in 1i64..20, range in 1i64..40, offset in 0i64..5) {
+        let lab = Lab::new();
+        lab.append_and_cut(&rows);
+        for (stages, filter) in [
+            ("", &(|_: &str| true) as &dyn Fn(&str) -> bool),
+            (r#"|= "x""#, &|l| l.contains('x')),
+            (r#"|= "x" != "q""#, &|l| l.contains('x') && !l.contains('q')),
+            (r#"!= "yz""#, &|l| !l.contains("yz")),
+            (r#"|= "z\nk" or "xx""#, &|l| l.contains("z\nk") || l.contains("xx")),
+            (r#"|~ "x.*k=p" !~ "y|n=1""#, &|l| {
+                l.find('x').is_some_and(|at| l[at..].split('\n').next().unwrap().contains("k=p")
+                    || l.match_indices('x').any(|(at, _)| l[at..].split('\n').next().unwrap().contains("k=p")))
+                    && !l.contains('y') && !l.contains("n=1")
+            }),
+        ] {
+            for (by, names) in [("", &[][..]), ("app", &["app"]), ("level, detected_level", &["detected_level", "level"])] {
+                for bytes in [false, true] {
+                    let op = if bytes { "bytes_over_time" } else { "count_over_time" };
+                    let query = format!(r#"sum by ({by}) ({op}({{env="test"}} {stages} [{range}s] offset {offset}s))"#);
+                    let mut want: BTreeMap<(String, i64), f64> = BTreeMap::new();
+                    for r in rows.iter().map(|(r, _)| r).filter(|r| filter(&r.2)) {
+                        let pairs = std::iter::once(("app", r.0)).chain(r.3.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+                        let labels = LabelSet::from_pairs(pairs.filter(|(n, _)| names.contains(n))).to_string();
+                        for at in (from..=60).step_by(step as usize).filter(|at| r.1 > at - offset - range && r.1 <= at - offset) {
+                            *want.entry((labels.clone(), at)).or_default() += if bytes { r.2.len() as f64 } else { 1.0 };
+                        }
+                    }
+                    prop_assert_eq!(lab.matrix(&query, from, 60, step), want, "{}", query);
+                }
+            }
+        }
+    }
+
+    /// What the newest and the oldest entries are must not depend on where the search stops.
+    #[test]
+    fn searches_agree_with_a_model(rows in rows_with_metadata(), limit in 1usize..12) {
+        let lab = Lab::new();
+        lab.append_and_cut(&rows);
+        for (stages, filter) in [
+            ("", &(|_: &Row| true) as &dyn Fn(&Row) -> bool),
+            (r#"|= "x" != "q""#, &|r| r.2.contains('x') && !r.2.contains('q')),
+            (r#"| logfmt | k="p""#, &|r| r.2.contains("k=p")),
+            (r#"| json | k="p" | n > 5"#, &|r| r.2.starts_with('{') && r.2.contains("\"p\"") && number(&r.2) > 5),
+            (r#"| json | n > 5 | level != "info""#, &|r| {
+                r.2.starts_with('{') && number(&r.2) > 5 && !r.3.iter().any(|(n, v)| n == "level" && v == "info")
+            }),
+            (r#"| json | __error__!="" "#, &|r| !r.2.starts_with('{')),
+        ] {
+            for direction in [Direction::Forward, Direction::Backward] {
+                let mut want: Vec<(i64, &str, usize)> = rows.iter().enumerate()
+                    .filter(|(_, (r, _))| filter(r))
+                    .map(|(i, (r, _))| (r.1, r.0, i))
+                    .collect();
+                want.sort_by_key(|(t, app, i)| match direction {
+                    Direction::Forward => (*t, *app, *i as i64),
+                    Direction::Backward => (-t, *app, -(*i as i64)),
+                });
+                want.truncate(limit);
+                let mut want: Vec<String> = want.iter().map(|(t, app, i)| format!("{app}@{t} {}", rows[*i].0.2)).collect();
+                let mut got = lab.log(&format!(r#"{{env="test"}} {stages}"#), 0, 60, limit, direction);
+                want.sort();
+                got.sort();
+                prop_assert_eq!(got, want, "{} {:?}", stages, direction);
+            }
+        }
     }
 }

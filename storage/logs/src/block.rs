@@ -362,6 +362,20 @@ impl OpenBlock {
             .map_err(|e| broken(&self.chunks, at, e))
     }
 
+    /// Reads parts of a chunk into `out`, end to end.
+    pub fn parts(&self, meta: &ChunkMeta, at: u64, which: &[usize], out: &mut Vec<u8>) -> Result<(), BlockError> {
+        out.clear();
+        for &part in which {
+            let before: u64 = meta.parts[..part].iter().map(|&n| u64::from(n)).sum();
+            let start = out.len();
+            out.resize(start + meta.parts[part] as usize, 0);
+            self.chunks
+                .read_exact_at(&mut out[start..], at + before)
+                .map_err(|e| broken(&self.chunks, at + before, e))?;
+        }
+        Ok(())
+    }
+
     /// The ids of a chunk.
     pub fn ids(&self, meta: &ChunkMeta, at: u64, data: &[u8]) -> Result<IdsIn, BlockError> {
         let bad = |at: u64, what: &str| corrupt(self.chunks.path(), at, what);
@@ -614,6 +628,7 @@ fn small(r: &mut Reader<'_>) -> Result<u32, Malformed> {
 mod tests {
     use super::*;
     use crate::chunk::LEVEL_HEAD;
+    use crate::entries::Columns;
     use crate::entries::tests::{Row, columns, rows};
     use crate::golden::golden;
     use crate::needle_filter::Question;
@@ -665,7 +680,7 @@ mod tests {
                 assert!(group.min <= meta.min && meta.max <= group.max);
                 block.chunk(&meta, at, &mut buffer).unwrap();
                 let ids = block.ids(&meta, at, &buffer).unwrap();
-                chunk::decode(&meta, &buffer, &ids, &mut entries).unwrap();
+                chunk::decode(&meta, &buffer, &ids, Columns::ALL, &mut entries).unwrap();
                 assert_eq!(rows(&entries), lines(meta.stream));
                 assert_eq!(meta.levels.0, [0, 0, 0, 0, 2, 0, 0, 0, 0, 2]);
                 seen.push(meta.stream);
@@ -737,7 +752,7 @@ mod tests {
                 for (meta, at) in block.records(group).unwrap_or_default() {
                     block.chunk(&meta, at, &mut buffer).unwrap();
                     let Ok(ids) = block.ids(&meta, at, &buffer) else { continue };
-                    if chunk::decode(&meta, &buffer, &ids, &mut entries).is_ok() {
+                    if chunk::decode(&meta, &buffer, &ids, Columns::ALL, &mut entries).is_ok() {
                         prop_assert_eq!(rows(&entries), lines(meta.stream));
                     }
                 }

@@ -30,7 +30,7 @@ use hashbrown::HashTable;
 use rapidhash::v3::rapidhash_v3;
 use storage_codec::{Malformed, Reader, crc32c, put_bytes, put_iv, put_uv, unzstd_frame, zstd_frame};
 
-use crate::entries::Entries;
+use crate::entries::{Columns, Entries};
 use crate::ids::{self, IdsIn, IdsOut, Marks, cut_out, put_back};
 
 /// Compression when a chunk is made in the head: fast, and at this size no worse than level 3.
@@ -172,8 +172,15 @@ pub(crate) fn read_ids(meta: &ChunkMeta, data: &[u8]) -> Result<IdsIn, Malformed
     IdsIn::read(&codes, &bytes)
 }
 
-/// Expands a chunk with its ids into `out`, whose buffers are used again. Says how many bytes that made.
-pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], ids: &IdsIn, out: &mut Entries) -> Result<u64, Malformed> {
+/// Expands a chunk with its ids into `out`, whose buffers are used again, less the columns that are not asked for. Says
+/// how many bytes that made.
+pub(crate) fn decode(
+    meta: &ChunkMeta,
+    data: &[u8],
+    ids: &IdsIn,
+    columns: Columns<'_>,
+    out: &mut Entries,
+) -> Result<u64, Malformed> {
     out.clear();
     let parts = split(meta, data)?;
     let mut expanded = 0;
@@ -186,12 +193,14 @@ pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], ids: &IdsIn, out: &mut Entri
         lines?;
         read_part(parts[0], scratch)?;
         expanded += scratch.len();
-        get_times(scratch, meta, out)?;
+        let mut r = Reader::new(scratch);
+        get_times(&mut r, meta, out)?;
+        get_ends(&mut r, meta, out)?;
         check_lines(out)?;
-        if !parts[2].is_empty() {
+        if !parts[2].is_empty() && columns.has_metadata() {
             read_part(parts[2], scratch)?;
             expanded += scratch.len();
-            get_metadata(scratch, meta, &mut marks, out)?;
+            get_metadata(scratch, meta, Some(&mut marks), columns, out)?;
         }
         if scratch.capacity() > SCRATCH_BYTES_KEPT {
             *scratch = Vec::new();
@@ -202,7 +211,7 @@ pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], ids: &IdsIn, out: &mut Entri
         out.clear();
         return Err(e);
     }
-    if !marks.done() {
+    if columns.has_metadata() && !marks.done() {
         out.clear();
         return Err(bad(0, "more ids than marks"));
     }
@@ -210,8 +219,38 @@ pub(crate) fn decode(meta: &ChunkMeta, data: &[u8], ids: &IdsIn, out: &mut Entri
     Ok(expanded as u64)
 }
 
+/// Expands no more than the times and, where the names ask for it, the metadata of a chunk into `out`, given those parts.
+/// `None`: values that are asked for hold ids, which takes all parts.
+pub(crate) fn decode_without_lines(
+    meta: &ChunkMeta,
+    times: &[u8],
+    metadata: &[u8],
+    columns: Columns<'_>,
+    out: &mut Entries,
+) -> Result<Option<u64>, Malformed> {
+    out.clear();
+    let mut expanded = 0;
+    let outcome = SCRATCH.with_borrow_mut(|scratch| {
+        read_part(times, scratch)?;
+        expanded += scratch.len();
+        get_times(&mut Reader::new(scratch), meta, out)?;
+        out.without_lines();
+        if !metadata.is_empty() && columns.has_metadata() {
+            read_part(metadata, scratch)?;
+            expanded += scratch.len();
+            return get_metadata(scratch, meta, None, columns, out);
+        }
+        Ok(true)
+    });
+    if !matches!(outcome, Ok(true)) {
+        out.clear();
+    }
+    out.widen();
+    outcome.map(|whole| whole.then_some(expanded as u64))
+}
+
 /// The bytes of each part.
-fn split<'a>(meta: &ChunkMeta, data: &'a [u8]) -> Result<[&'a [u8]; PARTS], Malformed> {
+pub(crate) fn split<'a>(meta: &ChunkMeta, data: &'a [u8]) -> Result<[&'a [u8]; PARTS], Malformed> {
     let mut r = Reader::new(data);
     let mut parts: [&[u8]; PARTS] = [&[]; PARTS];
     for (part, len) in parts.iter_mut().zip(meta.parts) {
@@ -325,15 +364,13 @@ fn newlines(text: &[u8]) -> memchr::Memchr<'_> {
     memchr::memchr_iter(b'\n', text)
 }
 
-fn get_times(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
+fn get_times(r: &mut Reader<'_>, meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
     let n = meta.entries as usize;
-    // Every entry takes a byte for its newline and, but for the first, one for its time.
-    if n == 0 || plain.len() < n - 1 || out.text.len() < n {
+    // Every entry but the first takes a byte for its time.
+    if n == 0 || r.remaining().len() < n - 1 {
         return Err(bad(0, "fewer times than entries"));
     }
-    let mut r = Reader::new(plain);
     out.times.reserve(n);
-    out.ends.reserve(n);
     let (mut t, mut delta) = (meta.min, 0i64);
     out.times.push(t);
     for _ in 1..n {
@@ -345,6 +382,17 @@ fn get_times(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<(), Ma
         t = next;
         out.times.push(t);
     }
+    Ok(())
+}
+
+/// Where the lines end, which follows the times.
+fn get_ends(r: &mut Reader<'_>, meta: &ChunkMeta, out: &mut Entries) -> Result<(), Malformed> {
+    let n = meta.entries as usize;
+    // Every entry takes a byte for its newline.
+    if out.text.len() < n {
+        return Err(bad(0, "fewer lines than entries"));
+    }
+    out.ends.reserve(n);
     if r.is_empty() {
         // Parts are too short for offsets beyond 32 bits.
         out.ends
@@ -513,6 +561,8 @@ impl Column {
 /// A metadata name while it is decoded: its values are `first .. first + values` in the dictionary.
 struct ColumnReader {
     name: u32,
+    /// Whether it is looked at; else it is only passed by.
+    wanted: bool,
     first: u32,
     values: u32,
     used: u32,
@@ -521,31 +571,56 @@ struct ColumnReader {
     codes: usize,
 }
 
-fn get_metadata(plain: &[u8], meta: &ChunkMeta, marks: &mut Marks<'_>, out: &mut Entries) -> Result<(), Malformed> {
+/// Reads the metadata that is asked for, with the marks of its ids. Without these it is `false` if they would be needed.
+fn get_metadata(
+    plain: &[u8],
+    meta: &ChunkMeta,
+    marks: Option<&mut Marks<'_>>,
+    asked: Columns<'_>,
+    out: &mut Entries,
+) -> Result<bool, Malformed> {
     let mut r = Reader::new(plain);
     let cut = r.bytes()?;
-    let mut text = Vec::new();
-    // No more than all of it is ids.
-    put_back(cut, marks, &mut text, cut.len().saturating_mul(MARK_BYTES_MAX))?;
-    let text = String::from_utf8(text).map_err(|_| bad(0, "metadata is not UTF-8"))?;
-    let mut rest = text.as_str();
+    let with_ids = marks.is_some();
+    let mut whole = Vec::new();
+    let text = match marks {
+        Some(marks) => {
+            // No more than all of it is ids.
+            put_back(cut, marks, &mut whole, cut.len().saturating_mul(MARK_BYTES_MAX))?;
+            &whole[..]
+        }
+        None => cut,
+    };
+    let mut rest = text;
     let mut columns: Vec<ColumnReader> = Vec::new();
+    let strings = &mut out.metadata.strings;
     for _ in 0..r.count(2)? {
-        let name = out.metadata.strings.push(r.str()?);
+        let name = r.str()?;
+        let wanted = asked.wants(name);
+        let name = if wanted { strings.push(name) } else { 0 };
         let values = r.count(1)? as u32;
-        let first = out.metadata.strings.len() as u32;
+        let first = strings.len() as u32;
         for _ in 0..values {
             let len = usize::try_from(r.uv()?).unwrap_or(usize::MAX);
-            let value = rest
-                .get(..len)
-                .ok_or(bad(r.position(), "values longer than their text"))?;
-            rest = rest[len..]
-                .strip_prefix('\n')
+            let stored = match with_ids {
+                true => Some(len).filter(|&len| len <= rest.len()),
+                false => marked_len(rest, len),
+            };
+            let stored = stored.ok_or(bad(r.position(), "values longer than their text"))?;
+            let value = &rest[..stored];
+            rest = rest[stored..]
+                .strip_prefix(b"\n")
                 .ok_or(bad(r.position(), "a value does not end where it should"))?;
-            out.metadata.strings.push(value);
+            if wanted {
+                if stored != len {
+                    return Ok(false);
+                }
+                strings.push(std::str::from_utf8(value).map_err(|_| bad(r.position(), "metadata is not UTF-8"))?);
+            }
         }
         columns.push(ColumnReader {
             name,
+            wanted,
             first,
             values,
             used: 0,
@@ -555,6 +630,9 @@ fn get_metadata(plain: &[u8], meta: &ChunkMeta, marks: &mut Marks<'_>, out: &mut
     }
     if !rest.is_empty() {
         return Err(bad(r.position(), "more text than values"));
+    }
+    if asked.metadata.is_some() && !columns.iter().any(|c| c.wanted) {
+        return Ok(true);
     }
     let mut shapes: Vec<Vec<u32>> = Vec::new();
     for _ in 0..r.count(1)? {
@@ -570,30 +648,35 @@ fn get_metadata(plain: &[u8], meta: &ChunkMeta, marks: &mut Marks<'_>, out: &mut
     }
     // First the shapes say where each pair stands, then each column fills in its own.
     let n = meta.entries as usize;
-    let mut pairs = 0usize;
+    let mut codes = 0usize;
     out.metadata.ends.reserve(n);
     for _ in 0..n {
         let shape = usize::try_from(r.uv()?).ok().and_then(|s| shapes.get(s));
         let shape = shape.ok_or(bad(r.position(), "unknown shape"))?;
-        pairs += shape.len();
+        codes += shape.len();
         // Each pair has a code of at least a byte still to come.
-        if pairs > plain.len() {
+        if codes > plain.len() {
             return Err(bad(r.position(), "more pairs than codes"));
         }
         for &c in shape {
-            out.metadata.pairs.push((c, 0));
-            columns[c as usize].codes += 1;
+            let column = &mut columns[c as usize];
+            column.codes += 1;
+            if column.wanted {
+                out.metadata.pairs.push((c, 0));
+            }
         }
-        out.metadata.ends.push(pairs as u32);
+        out.metadata.ends.push(out.metadata.pairs.len() as u32);
     }
     let mut starts = Vec::with_capacity(columns.len());
-    let mut start = 0;
-    for c in &columns {
-        starts.push(start);
-        start += c.codes;
-    }
-    let mut values = Vec::with_capacity(pairs);
+    let mut values = Vec::with_capacity(out.metadata.pairs.len());
     for c in &mut columns {
+        starts.push(values.len());
+        if !c.wanted {
+            for _ in 0..c.codes {
+                r.uv()?;
+            }
+            continue;
+        }
         for _ in 0..c.codes {
             let i = match r.uv()? {
                 0 => c.last,
@@ -614,7 +697,17 @@ fn get_metadata(plain: &[u8], meta: &ChunkMeta, marks: &mut Marks<'_>, out: &mut
         *pair = (columns[c].name, values[starts[c]]);
         starts[c] += 1;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// How many bytes with marks stand for `len` bytes.
+fn marked_len(text: &[u8], len: usize) -> Option<usize> {
+    let (mut stored, mut stands_for) = (0, 0);
+    while stands_for < len {
+        stands_for += ids::bytes_marked(*text.get(stored)?);
+        stored += 1;
+    }
+    (stands_for == len).then_some(stored)
 }
 
 #[cfg(test)]
@@ -631,7 +724,7 @@ mod tests {
     }
 
     fn expand(meta: &ChunkMeta, data: &[u8], out: &mut Entries) -> Result<u64, Malformed> {
-        decode(meta, data, &read_ids(meta, data)?, out)
+        decode(meta, data, &read_ids(meta, data)?, Columns::ALL, out)
     }
 
     fn sample_rows() -> Vec<Row> {
@@ -695,6 +788,38 @@ mod tests {
             prop_assert_eq!(meta.levels.0.iter().sum::<u32>(), meta.entries);
         }
 
+        /// What is not asked for is not there, and what is asked for is the same.
+        #[test]
+        fn a_chunk_returns_the_columns_asked_for(
+            all in any_rows(60),
+            id in any::<u64>(),
+            names in proptest::option::of(proptest::collection::vec("[a-c]", 0..3)),
+        ) {
+            let mut all = distinct(all);
+            prop_assume!(!all.is_empty());
+            // Some values are ids, of a column of their own or of one with other values too.
+            for (i, row) in all.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0) {
+                row.2.push((["i", "a"][usize::from(id % 8 == 0)].into(), format!("{:032x}", id / 8 * 8 + i as u64)));
+            }
+            let (meta, data) = encoded(&all);
+            let parts = split(&meta, &data).unwrap();
+            let mut out = Entries::default();
+            for lines in [true, false] {
+                let columns = Columns { lines, metadata: names.as_deref() };
+                let line = |line: &String| if lines { line.clone() } else { String::new() };
+                let asked = |n: &str| names.as_ref().is_none_or(|names| names.iter().any(|name| name == n));
+                let pairs = |pairs: &Vec<(String, String)>| pairs.iter().filter(|(n, _)| asked(n)).cloned().collect();
+                let want: Vec<Row> = all.iter().map(|(t, l, m)| (*t, line(l), pairs(m))).collect();
+                if lines {
+                    decode(&meta, &data, &read_ids(&meta, &data).unwrap(), columns, &mut out).unwrap();
+                } else if decode_without_lines(&meta, parts[0], parts[2], columns, &mut out).unwrap().is_none() {
+                    prop_assert!(want.iter().flat_map(|r| &r.2).any(|(_, v)| v.len() == 32));
+                    continue;
+                }
+                prop_assert_eq!(rows(&out), want);
+            }
+        }
+
         /// A checksum can be right and the bytes below still be foreign.
         #[test]
         fn garbage_never_panics(
@@ -713,7 +838,7 @@ mod tests {
                 prop_assert_eq!(rows(&out).len(), entries as usize);
             }
             out.clear();
-            if get_metadata(&metadata, &meta, &mut IdsIn::default().marks(), &mut out).is_ok() {
+            if get_metadata(&metadata, &meta, Some(&mut IdsIn::default().marks()), Columns::ALL, &mut out).is_ok() {
                 prop_assert_eq!(out.metadata.ends.len(), entries as usize);
             }
             let _ = read_part(&metadata, &mut Vec::new());

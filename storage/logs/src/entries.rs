@@ -22,6 +22,33 @@ pub struct Entries {
     pub(crate) view: Range<usize>,
 }
 
+/// Which columns a reader looks at. Times are always read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Columns<'a> {
+    /// The lines; if they are not read, all are empty.
+    pub lines: bool,
+    /// Structured metadata of these names only (`None`: of all).
+    pub metadata: Option<&'a [String]>,
+}
+
+impl Columns<'_> {
+    /// Everything.
+    pub const ALL: Columns<'static> = Columns {
+        lines: true,
+        metadata: None,
+    };
+
+    /// Whether metadata is looked at.
+    pub(crate) fn has_metadata(&self) -> bool {
+        self.metadata.is_none_or(|names| !names.is_empty())
+    }
+
+    /// Whether metadata of this name is looked at.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.metadata.is_none_or(|names| names.iter().any(|n| n == name))
+    }
+}
+
 /// The metadata columns. `ends` is empty while no entry has metadata, and else has one item for each entry.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metadata {
@@ -60,15 +87,39 @@ impl Entries {
         TimestampNs(self.times[self.view.start + i])
     }
 
+    /// Times of all entries, rising.
+    pub fn times(&self) -> impl ExactSizeIterator<Item = TimestampNs> {
+        self.times[self.view.clone()].iter().map(|&t| TimestampNs(t))
+    }
+
+    /// How many of the entries lie before `t` or at it.
+    pub fn count_until(&self, t: TimestampNs) -> usize {
+        self.times[self.view.clone()].partition_point(|&at| at <= t.0)
+    }
+
     /// Line of entry `i`.
     pub fn line(&self, i: usize) -> &str {
         let i = self.view.start + i;
         &self.text[self.line_start(i)..self.ends[i] as usize - 1]
     }
 
+    /// Bytes of the lines of the entries of `range`.
+    pub fn line_bytes(&self, range: Range<usize>) -> usize {
+        if range.is_empty() {
+            return 0;
+        }
+        let (first, last) = (self.view.start + range.start, self.view.start + range.end - 1);
+        self.ends[last] as usize - self.line_start(first) - range.len()
+    }
+
     /// Structured metadata of entry `i`.
     pub fn metadata(&self, i: usize) -> impl Iterator<Item = (&str, &str)> {
         self.pairs(self.view.start + i)
+    }
+
+    /// Metadata of entry `i` as codes of name and value: within one reading equal codes are equal texts.
+    pub fn metadata_codes(&self, i: usize) -> &[(u32, u32)] {
+        &self.metadata.pairs[self.metadata.pair_range(self.view.start + i)]
     }
 
     /// All lines end to end, each followed by a newline: for searching them all at once. A hit may lie across two
@@ -91,6 +142,14 @@ impl Entries {
     /// Whether any entry may carry structured metadata.
     pub fn has_metadata(&self) -> bool {
         !self.metadata.pairs.is_empty()
+    }
+
+    /// Takes every line, not read, for an empty one.
+    pub(crate) fn without_lines(&mut self) {
+        self.text.clear();
+        self.text.extend(std::iter::repeat_n('\n', self.times.len()));
+        self.ends.clear();
+        self.ends.extend(1..=self.times.len() as u32);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -231,18 +290,7 @@ impl Entries {
     /// the order of the sources, exact duplicates dropped.
     pub(crate) fn merge(&mut self, sources: &[&Entries], min: i64, max: i64) -> Result<(), TooMuchText> {
         self.clear();
-        let mut rows: Vec<(i64, u32, u32)> = Vec::new();
-        for (s, source) in sources.iter().enumerate() {
-            let inside = source
-                .times
-                .iter()
-                .enumerate()
-                .filter(|(_, t)| (min..=max).contains(*t));
-            rows.extend(inside.map(|(i, &t)| (t, s as u32, i as u32)));
-        }
-        if !rows.is_sorted_by_key(|r| r.0) {
-            rows.sort_by_key(|r| r.0);
-        }
+        let mut rows = rows_within(sources, min, max);
         drop_duplicates(sources, &mut rows);
         let text: usize = rows
             .iter()
@@ -255,21 +303,66 @@ impl Entries {
         self.text.reserve(text);
         self.times.reserve(rows.len());
         self.ends.reserve(rows.len());
-        // The dictionaries are joined, not merged: a string of two sources has two codes.
+        let first_codes = self.join_strings(sources);
+        for (t, s, i) in rows {
+            let (source, i) = (sources[s as usize], i as usize);
+            self.push(t, source.line_at(i));
+            self.push_pairs(source, i, first_codes[s as usize]);
+        }
+        Ok(())
+    }
+
+    /// Like [`Entries::merge`], of sources whose lines may not have been read, and are left out. `false`: entries of two sources share an
+    /// instant, so that only their lines could tell whether they are one.
+    pub(crate) fn merge_without_lines(&mut self, sources: &[&Entries], min: i64, max: i64) -> bool {
+        self.clear();
+        let rows = rows_within(sources, min, max);
+        let distinct = rows.is_sorted_by(|a, b| a.0 < b.0 || a.1 == b.1);
+        let strings: usize = sources.iter().map(|s| s.metadata.strings.text.len()).sum();
+        if !distinct || strings > TEXT_BYTES_MAX {
+            return false;
+        }
+        let first_codes = self.join_strings(sources);
+        for (t, s, i) in rows {
+            self.push(t, "");
+            self.push_pairs(sources[s as usize], i as usize, first_codes[s as usize]);
+        }
+        true
+    }
+
+    /// Takes the dictionaries of all sources; says where each one's codes begin. They are joined, not merged: a string of
+    /// two sources has two codes.
+    fn join_strings(&mut self, sources: &[&Entries]) -> Vec<u32> {
         let mut first_codes = Vec::with_capacity(sources.len());
         for source in sources {
             first_codes.push(self.metadata.strings.len() as u32);
             self.metadata.strings.extend(&source.metadata.strings);
         }
-        for (t, s, i) in rows {
-            let (source, first, i) = (sources[s as usize], first_codes[s as usize], i as usize);
-            self.push(t, source.line_at(i));
-            for &(n, v) in &source.metadata.pairs[source.metadata.pair_range(i)] {
-                self.push_pair(first + n, first + v);
-            }
-        }
-        Ok(())
+        first_codes
     }
+
+    fn push_pairs(&mut self, source: &Entries, i: usize, first_code: u32) {
+        for &(n, v) in &source.metadata.pairs[source.metadata.pair_range(i)] {
+            self.push_pair(first_code + n, first_code + v);
+        }
+    }
+}
+
+/// Time, source and position of each entry in `[min, max]`, sorted by time, then source, then position.
+fn rows_within(sources: &[&Entries], min: i64, max: i64) -> Vec<(i64, u32, u32)> {
+    let mut rows: Vec<(i64, u32, u32)> = Vec::new();
+    for (s, source) in sources.iter().enumerate() {
+        let inside = source
+            .times
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| (min..=max).contains(*t));
+        rows.extend(inside.map(|(i, &t)| (t, s as u32, i as u32)));
+    }
+    if !rows.is_sorted_by_key(|r| r.0) {
+        rows.sort_by_key(|r| r.0);
+    }
+    rows
 }
 
 /// Hash of all that makes an entry one within its stream. In memory only.

@@ -95,6 +95,16 @@ pub(crate) fn cut_out(text: &[u8], ids: &mut IdsOut, out: &mut Vec<u8>) -> bool 
     copied > 0
 }
 
+/// How many bytes a byte of text with marks stands for.
+pub(crate) fn bytes_marked(byte: u8) -> usize {
+    match byte {
+        MARK_WIDE => 32,
+        MARK_UUID => UUID_BYTES,
+        MARK_NARROW => 16,
+        _ => 1,
+    }
+}
+
 /// Copies `text` to `out` with ids in place of their marks. More than `bytes_max` is refused.
 pub(crate) fn put_back(
     text: &[u8],

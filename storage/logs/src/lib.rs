@@ -29,7 +29,7 @@ use storage_catalogue::Catalogue;
 use storage_disk::Disk;
 
 pub use engine::Logs;
-pub use entries::Entries;
+pub use entries::{Columns, Entries};
 pub use scan::{Needles, Run, Snapshot, Tally, Volume};
 pub use tail::Subscription;
 

@@ -15,12 +15,13 @@ use model::{BlockId, Day, LabelSet, Matcher, TimeRangeNs, TimestampNs};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use storage_catalogue::{BlockRef, Catalogue, LabelIndex};
+use storage_codec::Malformed;
 use storage_disk::Disk;
 
 use crate::BlockError;
 use crate::block::{OpenBlock, corrupt};
 use crate::chunk::{self, ChunkMeta, LEVEL_VALUES, Levels, Sealed};
-use crate::entries::Entries;
+use crate::entries::{Columns, Entries};
 use crate::head::{Head, Part};
 use crate::needle_filter::Question;
 
@@ -491,18 +492,33 @@ impl Run {
         })
     }
 
+    /// Whether entries may carry structured metadata.
+    pub fn has_metadata(&self) -> bool {
+        self.chunks.iter().any(|c| match &c.source {
+            Source::Open(e) => e.has_metadata(),
+            Source::Sealed(s) => s.meta.parts[2] > 0,
+            Source::Block(_, meta, _) => meta.parts[2] > 0,
+        })
+    }
+
     /// Reads the entries within the range asked for into `out` (cleared first), exact duplicates removed. A damaged
     /// chunk is skipped and counted. Says how many bytes were decompressed.
     pub fn read(&self, out: &mut Entries) -> Result<u64, BlockError> {
+        self.read_columns(Columns::ALL, out)
+    }
+
+    /// Reads like [`Run::read`], but decompresses no more than the columns asked for where that is enough to tell
+    /// duplicates. There may be more in `out` than was asked for.
+    pub fn read_columns(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
         let shared = &self.shared;
-        read_chunks(&self.chunks, self.min, self.max, out, |error| {
+        read_chunks(&self.chunks, self.min, self.max, columns, out, |error| {
             shared.skip_damage(error, 1)
         })
     }
 
     /// Reads like [`Run::read`], but damage is an error.
     pub(crate) fn read_undamaged(&self, out: &mut Entries) -> Result<u64, BlockError> {
-        read_chunks(&self.chunks, self.min, self.max, out, Err)
+        read_chunks(&self.chunks, self.min, self.max, Columns::ALL, out, Err)
     }
 }
 
@@ -545,36 +561,70 @@ impl Chunk {
         (of(self.entries), of(self.raw_bytes))
     }
 
-    /// Expands a closed chunk into `out`.
-    fn expand(&self, out: &mut Entries) -> Result<u64, BlockError> {
-        match &self.source {
-            Source::Open(e) => Ok(e.raw_bytes() as u64),
-            Source::Sealed(s) => chunk::read_ids(&s.meta, &s.data)
-                .and_then(|ids| chunk::decode(&s.meta, &s.data, &ids, out))
-                .map_err(|e| corrupt(std::path::Path::new("head"), e.at as u64, e.what)),
+    /// Expands columns of a closed chunk into `out`, or more.
+    fn expand(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
+        let (path, at, expanded) = match &self.source {
+            Source::Open(e) => return Ok(e.raw_bytes() as u64),
+            Source::Sealed(s) => (
+                std::path::Path::new("head"),
+                0,
+                expand_sealed(&s.meta, &s.data, columns, out),
+            ),
             Source::Block(held, meta, at) => BUFFER.with_borrow_mut(|buffer| {
-                held.file.chunk(meta, *at, buffer)?;
-                let ids = held.file.ids(meta, *at, buffer)?;
-                let expanded = chunk::decode(meta, buffer, &ids, out)
-                    .map_err(|e| corrupt(held.file.path(), at + e.at as u64, e.what));
+                let expanded = expand_stored(&held.file, meta, *at, columns, buffer, out)?;
                 if buffer.capacity() > BUFFER_BYTES_KEPT {
                     *buffer = Vec::new();
                 }
-                expanded
-            }),
+                Ok::<_, BlockError>((held.file.path(), *at, expanded))
+            })?,
+        };
+        expanded.map_err(|e| corrupt(path, at + e.at as u64, e.what))
+    }
+}
+
+fn expand_sealed(meta: &ChunkMeta, data: &[u8], columns: Columns<'_>, out: &mut Entries) -> Result<u64, Malformed> {
+    if !columns.lines {
+        let parts = chunk::split(meta, data)?;
+        if let Some(expanded) = chunk::decode_without_lines(meta, parts[0], parts[2], columns, out)? {
+            return Ok(expanded);
         }
     }
+    chunk::decode(meta, data, &chunk::read_ids(meta, data)?, columns, out)
+}
+
+fn expand_stored(
+    file: &OpenBlock,
+    meta: &ChunkMeta,
+    at: u64,
+    columns: Columns<'_>,
+    buffer: &mut Vec<u8>,
+    out: &mut Entries,
+) -> Result<Result<u64, Malformed>, BlockError> {
+    if !columns.lines {
+        let which = if columns.has_metadata() { &[0, 2][..] } else { &[0] };
+        file.parts(meta, at, which, buffer)?;
+        let (times, metadata) = buffer.split_at(meta.parts[0] as usize);
+        match chunk::decode_without_lines(meta, times, metadata, columns, out) {
+            Ok(None) => {}
+            Ok(Some(expanded)) => return Ok(Ok(expanded)),
+            Err(e) => return Ok(Err(e)),
+        }
+    }
+    file.chunk(meta, at, buffer)?;
+    let ids = file.ids(meta, at, buffer)?;
+    Ok(chunk::decode(meta, buffer, &ids, columns, out))
 }
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Reads chunks of one stream, in order of arrival, and merges what lies in `[min, max]` into `out`.
+/// Reads columns of chunks of one stream, in order of arrival, and merges what lies in `[min, max]` into `out`.
 fn read_chunks(
     chunks: &[Chunk],
     min: i64,
     max: i64,
+    columns: Columns<'_>,
     out: &mut Entries,
     damage: impl Fn(BlockError) -> Result<(), BlockError>,
 ) -> Result<u64, BlockError> {
@@ -583,7 +633,7 @@ fn read_chunks(
     if let [chunk] = chunks
         && !matches!(chunk.source, Source::Open(_))
     {
-        match chunk.expand(out) {
+        match chunk.expand(columns, out) {
             Ok(expanded) => bytes = expanded,
             Err(error) => {
                 out.clear();
@@ -593,6 +643,8 @@ fn read_chunks(
         out.narrow(min, max);
         return Ok(bytes);
     }
+    // Duplicates are told by all that an entry has.
+    let columns = if columns.lines { Columns::ALL } else { columns };
     let mut expanded: Vec<Entries> = Vec::new();
     let mut places: Vec<Option<usize>> = Vec::new();
     for chunk in chunks {
@@ -602,10 +654,11 @@ fn read_chunks(
             continue;
         }
         let mut entries = Entries::default();
-        match chunk.expand(&mut entries) {
+        match chunk.expand(columns, &mut entries) {
             Ok(n) => bytes += n,
             Err(error) => {
                 entries.clear();
+                // Without lines the chunks may be read again, which says and counts the damage again.
                 damage(error)?;
             }
         }
@@ -621,6 +674,13 @@ fn read_chunks(
             (_, None) => None,
         })
         .collect();
+    if !columns.lines {
+        if out.merge_without_lines(&sources, min, max) {
+            return Ok(bytes);
+        }
+        drop(expanded);
+        return Ok(bytes + read_chunks(chunks, min, max, Columns::ALL, out, damage)?);
+    }
     if out.merge(&sources, min, max).is_err() {
         out.clear();
         return Err(corrupt(

@@ -4,7 +4,7 @@ use ::model::{Day, LabelSet, LogBatch, Matcher, Signal, TimeRangeNs, TimestampNs
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue};
 use storage_disk::FaultyDisk;
-use storage_logs::{Appended, Entries, Logs, Needles, Options, Parts};
+use storage_logs::{Appended, Columns, Entries, Logs, Needles, Options, Parts, Run};
 use storage_wal::SyncMode;
 
 pub const DAY: i64 = ::model::DAY_NS;
@@ -132,13 +132,33 @@ impl Lab {
     }
 }
 
+/// Reading less must find the same entries.
+fn check_columns(run: &Run, entries: &Entries, less: &mut Entries) {
+    let names = ["detected_level".to_owned()];
+    let columns = Columns {
+        lines: false,
+        metadata: Some(&names),
+    };
+    run.read_columns(columns, less).unwrap();
+    assert!(less.times().eq(entries.times()));
+    let level = |e: &Entries, i: usize| e.metadata(i).find(|(n, _)| *n == names[0]).map(|(_, v)| v.to_owned());
+    for i in 0..entries.len() {
+        assert_eq!(level(less, i), level(entries, i));
+    }
+}
+
 pub fn read(logs: &Logs, matchers: &[Matcher], range: TimeRangeNs, needles: &Needles) -> Vec<(LabelSet, Vec<Row>)> {
     let mut runs = logs.snapshot(range).runs(matchers, range, needles).unwrap();
     runs.sort_by(|a, b| a.labels().cmp(b.labels()).then(a.min().cmp(&b.min())));
     let mut streams: Vec<(LabelSet, Vec<Row>)> = Vec::new();
     let mut entries = Entries::default();
+    let mut without_lines = Entries::default();
     for run in runs {
         run.read(&mut entries).unwrap();
+        // Damage would be counted again.
+        if logs.stats().corrupt_chunks == 0 {
+            check_columns(&run, &entries, &mut without_lines);
+        }
         assert!(entries.len() as u64 <= run.entries_max());
         // A damaged chunk has a tally, and no entries.
         if let Some(tally) = run.tally().filter(|_| !entries.is_empty()) {
