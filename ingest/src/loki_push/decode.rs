@@ -55,6 +55,8 @@ pub(crate) fn from_json(body: &[u8], bytes_max: usize) -> Result<Push, Refusal> 
 /// Decodes a protobuf push. The batch holds at most `bytes_max`.
 pub(crate) fn from_protobuf(body: &[u8], bytes_max: usize) -> Result<Push, Refusal> {
     let mut push = Push::within(bytes_max);
+    // Most of the body is lines.
+    push.batch.reserve_text(body.len());
     protobuf::read(body, &mut push)?;
     Ok(push)
 }

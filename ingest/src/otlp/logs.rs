@@ -49,6 +49,8 @@ pub(crate) fn decode(request: &[u8], now: TimestampNs, bytes_max: usize) -> Resu
         room: Room::new(bytes_max),
         now,
     };
+    // Most of the request is lines and metadata.
+    reading.batch.reserve_text(request.len());
     for field in Fields::new(request) {
         let field = field?;
         if field.number == 1 {

@@ -46,7 +46,7 @@ use crate::chunk::{self, ChunkMeta, LEVELS, PARTS, Sealed};
 use crate::entries::Entries;
 use crate::id_table::{IdTable, IdTableWriter};
 use crate::ids::IdsIn;
-use crate::needle_filter::FilterBuilder;
+use crate::needle_filter::{FilterBuilder, Runs};
 
 /// Raw bytes at which a group of chunks is full.
 pub(crate) const GROUP_RAW_BYTES: usize = 256 << 10;
@@ -88,6 +88,7 @@ pub(crate) struct BlockWriter {
     ids: IdTableWriter,
     /// A chunk before its ids are shared.
     chunk: Vec<u8>,
+    runs: Runs,
     pages: Vec<u8>,
     groups: Vec<Group>,
     records: Vec<ChunkMeta>,
@@ -126,6 +127,7 @@ impl BlockWriter {
             needles,
             ids: IdTableWriter::create(disk, dir)?,
             chunk: Vec::new(),
+            runs: Runs::default(),
             pages: Vec::new(),
             groups: Vec::new(),
             records: Vec::new(),
@@ -151,10 +153,11 @@ impl BlockWriter {
     pub fn add(&mut self, stream: u32, entries: &Entries, level: i32) -> Result<(), BlockError> {
         let mut data = std::mem::take(&mut self.chunk);
         data.clear();
-        let meta = chunk::encode(stream, entries, level, &mut data);
+        self.runs.find(entries.text.as_bytes());
+        let meta = chunk::encode(stream, entries, &self.runs, level, &mut data);
         let meta = self.put_chunk(&meta, &data)?;
         self.chunk = data;
-        self.filter.add(entries);
+        self.filter.add(entries, &self.runs);
         self.add_record(meta);
         if self.filter.raw_bytes() >= GROUP_RAW_BYTES || self.records.len() >= GROUP_CHUNKS_MAX {
             self.close_group(None)?;
@@ -658,9 +661,11 @@ mod tests {
         }
         let entries = columns(&lines(900));
         let mut data = Vec::new();
-        let meta = chunk::encode(900, &entries, LEVEL_HEAD, &mut data);
+        let mut runs = Runs::default();
+        runs.find(entries.text.as_bytes());
+        let meta = chunk::encode(900, &entries, &runs, LEVEL_HEAD, &mut data);
         let (mut builder, mut filter) = (FilterBuilder::default(), Vec::new());
-        builder.add(&entries);
+        builder.add(&entries, &runs);
         builder.finish(&mut filter);
         writer.add_sealed(&Sealed { meta, data, filter }).unwrap();
         writer.finish().unwrap()

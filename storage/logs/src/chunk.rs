@@ -32,6 +32,7 @@ use storage_codec::{Malformed, Reader, crc32c, put_bytes, put_iv, put_uv, unzstd
 
 use crate::entries::{Columns, Entries};
 use crate::ids::{self, IdsIn, IdsOut, Marks, cut_out, put_back};
+use crate::needle_filter::Runs;
 
 /// Compression when a chunk is made in the head: fast, and at this size no worse than level 3.
 pub(crate) const LEVEL_HEAD: i32 = 1;
@@ -92,8 +93,9 @@ impl ChunkMeta {
     }
 }
 
-/// Appends the chunk of `entries` (looked at as a whole: sorted, without duplicates, not empty) to `out`.
-pub(crate) fn encode(stream: u32, entries: &Entries, level: i32, out: &mut Vec<u8>) -> ChunkMeta {
+/// Appends the chunk of `entries` (looked at as a whole: sorted, without duplicates, not empty) to `out`. `runs` are
+/// those of the text of all lines.
+pub(crate) fn encode(stream: u32, entries: &Entries, runs: &Runs, level: i32, out: &mut Vec<u8>) -> ChunkMeta {
     let mut meta = ChunkMeta {
         stream,
         min: entries.times.first().copied().unwrap_or_default(),
@@ -110,7 +112,7 @@ pub(crate) fn encode(stream: u32, entries: &Entries, level: i32, out: &mut Vec<u
             ids.clear();
             scratch.clear();
             let lines = entries.text.as_bytes();
-            let cut = cut_out(lines, ids, scratch);
+            let cut = cut_out(lines, runs, ids, scratch);
             meta.parts[1] = put_part(out, if cut { scratch } else { lines }, level);
             if entries.has_metadata() {
                 scratch.clear();
@@ -494,7 +496,9 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &m
         text.push(b'\n');
     }
     let mut cut = Vec::new();
-    let any = cut_out(&text, ids, &mut cut);
+    let mut runs = Runs::default();
+    runs.find(&text);
+    let any = cut_out(&text, &runs, ids, &mut cut);
     put_bytes(out, if any { &cut } else { &text });
     put_uv(out, columns.len() as u64);
     for c in &columns {
@@ -719,7 +723,9 @@ mod tests {
 
     fn encoded(all: &[Row]) -> (ChunkMeta, Vec<u8>) {
         let mut data = Vec::new();
-        let meta = encode(7, &columns(all), LEVEL_HEAD, &mut data);
+        let (entries, mut runs) = (columns(all), Runs::default());
+        runs.find(entries.text.as_bytes());
+        let meta = encode(7, &entries, &runs, LEVEL_HEAD, &mut data);
         (meta, data)
     }
 

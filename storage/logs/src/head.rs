@@ -7,6 +7,7 @@
 //!
 //! A full chunk is compressed by the append that filled it, outside all locks ([`Head::seal`]).
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::chunk::{self, LEVEL_HEAD, Sealed};
 use crate::entries::{Entries, hash_entry};
-use crate::needle_filter::FilterBuilder;
+use crate::needle_filter::{FilterBuilder, Runs};
 
 /// Raw bytes at which a stream's open chunk is compressed.
 pub(crate) const CHUNK_RAW_BYTES: usize = 256 << 10;
@@ -483,15 +484,32 @@ impl Tail {
 
 /// Compresses entries (sorted, without duplicates, not empty) and makes their needle filter.
 fn seal(stream: u32, entries: &Entries) -> Sealed {
-    let mut data = Vec::new();
-    let meta = chunk::encode(stream, entries, LEVEL_HEAD, &mut data);
-    let mut filter = Vec::new();
-    let mut builder = FilterBuilder::default();
-    builder.add(entries);
-    builder.finish(&mut filter);
-    data.shrink_to_fit();
-    filter.shrink_to_fit();
-    Sealed { meta, data, filter }
+    SEALING.with_borrow_mut(|Sealing { runs, filter, out }| {
+        runs.find(entries.text.as_bytes());
+        out.clear();
+        let meta = chunk::encode(stream, entries, runs, LEVEL_HEAD, out);
+        let data = out.clone();
+        out.clear();
+        filter.add(entries, runs);
+        filter.finish(out);
+        Sealed {
+            meta,
+            data,
+            filter: out.clone(),
+        }
+    })
+}
+
+/// What a thread that seals chunks uses again; a chunk's size bounds it.
+#[derive(Default)]
+struct Sealing {
+    runs: Runs,
+    filter: FilterBuilder,
+    out: Vec<u8>,
+}
+
+thread_local! {
+    static SEALING: RefCell<Sealing> = RefCell::default();
 }
 
 fn key(hash: u64, day: Day) -> u64 {

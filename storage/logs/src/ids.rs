@@ -20,7 +20,7 @@
 use hashbrown::HashTable;
 use storage_codec::{Malformed, Reader, put_iv, put_uv};
 
-use crate::needle_filter::for_each_run;
+use crate::needle_filter::Runs;
 
 /// What takes the place of an id; none of them can stand in UTF-8.
 const MARK_WIDE: u8 = 0xff;
@@ -57,10 +57,10 @@ pub(crate) struct IdsIn {
     pub shared: Vec<(u32, u32)>,
 }
 
-/// Copies `text` to `out` with marks for its ids. False, and `out` is as it was, if there are none.
-pub(crate) fn cut_out(text: &[u8], ids: &mut IdsOut, out: &mut Vec<u8>) -> bool {
+/// Copies `text`, whose runs are known, to `out` with marks for its ids. False, and `out` is as it was, if there are none.
+pub(crate) fn cut_out(text: &[u8], runs: &Runs, ids: &mut IdsOut, out: &mut Vec<u8>) -> bool {
     let mut copied = 0;
-    for_each_run(text, |run| {
+    for run in runs.iter() {
         let mut at = run.start;
         while at < run.end {
             let word = memchr::memchr(b'-', &text[at..run.end]).unwrap_or(run.end - at);
@@ -88,7 +88,7 @@ pub(crate) fn cut_out(text: &[u8], ids: &mut IdsOut, out: &mut Vec<u8>) -> bool 
             }
             at += len + 1;
         }
-    });
+    }
     if copied > 0 {
         out.extend_from_slice(&text[copied..]);
     }
@@ -412,7 +412,9 @@ mod tests {
             .iter()
             .map(|text| {
                 let mut out = Vec::new();
-                let any = cut_out(text.as_bytes(), &mut ids, &mut out);
+                let mut runs = Runs::default();
+                runs.find(text.as_bytes());
+                let any = cut_out(text.as_bytes(), &runs, &mut ids, &mut out);
                 if any { out } else { text.as_bytes().to_vec() }
             })
             .collect();

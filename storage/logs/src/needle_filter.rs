@@ -4,7 +4,7 @@
 //!
 //! - **Grams** of every *run*: a maximal stretch of ASCII letters, digits and hyphens of at least [`RUN_BYTES_MIN`]
 //!   bytes, as ids, hashes, UUIDs and base64 are. Of each [`WINDOW`] neighbouring grams of [`GRAM_BYTES`] bytes the one
-//!   with the smallest hash goes in (its *minimizer*). Two runs that share [`RUN_BYTES_MIN`] bytes share the whole
+//!   that is smallest by hash goes in (its *minimizer*). Two runs that share [`RUN_BYTES_MIN`] bytes share the whole
 //!   window over them, so they share its minimizer: a needle with such a run, be it a whole trace id, a bare span id or
 //!   a part of a longer one, asks for the minimizers of all its windows.
 //! - **Pairs**: name and value of structured metadata.
@@ -18,7 +18,8 @@
 //! filter    = probes u8 · bytes uv · bits [bytes]   (a Bloom filter; no bytes: knows nothing, rules nothing out)
 //! ```
 //!
-//! The key of a gram is [`gram_hash`] of its bytes, first byte lowest; a pair has two, see [`pair_hashes`]. Probe `i` of
+//! The *order* of a gram is its bytes as a number, first byte lowest, xor 0x5851f42d4c957f2d, times 0x9e3779b97f4a7c15;
+//! the gram of the smallest order counts as the smallest, and its key is [`gram_hash`] of its order. A pair has two, see [`pair_hashes`]. Probe `i` of
 //! key `h` looks at bit `(lo(h) + i * (hi(h) | 1)) mod 2^32 * bits >> 32`, where bit `b` is bit `b mod 8` of byte
 //! `b / 8`. Golden file: `testdata/needle_filter_v1.bin`.
 
@@ -49,8 +50,12 @@ const RECENT: usize = 1 << 12;
 pub(crate) struct FilterBuilder {
     keys: Keys,
     raw_bytes: usize,
-    hashes: Vec<u64>,
+    orders: Vec<u64>,
 }
+
+/// Where the runs of a text lie; found once and used for its ids (`ids.rs`) and for its filter.
+#[derive(Default)]
+pub(crate) struct Runs(Vec<Range<u32>>);
 
 /// Keys, most of them once.
 #[derive(Default)]
@@ -61,13 +66,13 @@ struct Keys {
 }
 
 impl FilterBuilder {
-    /// Adds all entries, whatever part of them is looked at.
-    pub fn add(&mut self, entries: &Entries) {
-        let FilterBuilder { keys, hashes, .. } = self;
+    /// Adds all entries, whatever part of them is looked at, with the runs of their text.
+    pub fn add(&mut self, entries: &Entries, runs: &Runs) {
+        let FilterBuilder { keys, orders, .. } = self;
         let text = entries.text.as_bytes();
-        for_each_run(text, |run| {
-            minimizers(&text[run], hashes, |h| keys.add(h));
-        });
+        for run in runs.iter() {
+            minimizers(&text[run], orders, |h| keys.add(h));
+        }
         let strings = &entries.metadata.strings;
         let mut metadata = 0;
         let mut before: &[(u32, u32)] = &[];
@@ -102,6 +107,18 @@ impl FilterBuilder {
     }
 }
 
+impl Runs {
+    /// Finds the runs of a text of less than 4 GiB.
+    pub fn find(&mut self, text: &[u8]) {
+        self.0.clear();
+        for_each_run(text, |run| self.0.push(run.start as u32..run.end as u32));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Range<usize>> {
+        self.0.iter().map(|run| run.start as usize..run.end as usize)
+    }
+}
+
 impl Keys {
     fn add(&mut self, key: u64) {
         if self.recent.is_empty() {
@@ -131,10 +148,10 @@ impl Question {
     /// All these must be there: substrings of one line, pairs of its metadata.
     pub fn new(contains: &[String], metadata: &[(String, String)]) -> Question {
         let mut keys = Vec::new();
-        let mut hashes = Vec::new();
+        let mut orders = Vec::new();
         for needle in contains {
             let bytes = needle.as_bytes();
-            for_each_run(bytes, |run| minimizers(&bytes[run], &mut hashes, |h| keys.push(h)));
+            for_each_run(bytes, |run| minimizers(&bytes[run], &mut orders, |h| keys.push(h)));
         }
         keys.extend(metadata.iter().flat_map(|(n, v)| pair_hashes(n, v)));
         Question { keys }
@@ -162,39 +179,45 @@ fn pair_hashes(name: &str, value: &str) -> [u64; 2] {
     [h, h.rotate_left(32).wrapping_mul(0xd6e8_feb8_6659_fd93)]
 }
 
-/// Hash of a gram.
-fn gram_hash(gram: u64) -> u64 {
-    let h = (gram ^ 0x5851_f42d_4c95_7f2d).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (h ^ (h >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93)
+/// Key of a gram from its order.
+fn gram_hash(order: u64) -> u64 {
+    (order ^ (order >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93)
 }
 
-/// Calls `found` with the hash of the smallest gram of each window; neighbouring windows that share it count once.
-fn minimizers(run: &[u8], hashes: &mut Vec<u64>, mut found: impl FnMut(u64)) {
+/// Calls `found` with the key of the smallest gram of each window; neighbouring windows that share it count once.
+fn minimizers(run: &[u8], orders: &mut Vec<u64>, mut found: impl FnMut(u64)) {
     const LAST: u32 = 8 * (GRAM_BYTES as u32 - 1);
-    hashes.clear();
+    orders.clear();
     let mut gram = 0u64;
-    for (i, &b) in run.iter().enumerate() {
+    let (head, tail) = run.split_at(run.len().min(GRAM_BYTES - 1));
+    for &b in head {
         gram = (gram >> 8) | (u64::from(b) << LAST);
-        if i + 1 >= GRAM_BYTES {
-            hashes.push(gram_hash(gram));
-        }
     }
-    let mut smallest: Option<usize> = None;
-    for start in 0..(hashes.len() + 1).saturating_sub(WINDOW) {
-        let end = start + WINDOW;
-        let next = match smallest {
-            Some(at) if at >= start => {
-                if hashes[end - 1] < hashes[at] {
-                    end - 1
-                } else {
-                    at
+    orders.extend(tail.iter().map(|&b| {
+        gram = (gram >> 8) | (u64::from(b) << LAST);
+        (gram ^ 0x5851_f42d_4c95_7f2d).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }));
+    let mut smallest = usize::MAX;
+    for (start, window) in orders.windows(WINDOW).enumerate() {
+        let last = start + WINDOW - 1;
+        let next = if smallest >= start && smallest < last {
+            if window[WINDOW - 1] < orders[smallest] {
+                last
+            } else {
+                smallest
+            }
+        } else {
+            let (mut least, mut at) = (window[0], 0);
+            for (i, &order) in window.iter().enumerate().skip(1) {
+                if order < least {
+                    (least, at) = (order, i);
                 }
             }
-            _ => (start..end).fold(start, |least, i| if hashes[i] < hashes[least] { i } else { least }),
+            start + at
         };
-        if smallest != Some(next) {
-            found(hashes[next]);
-            smallest = Some(next);
+        if smallest != next {
+            found(gram_hash(orders[next]));
+            smallest = next;
         }
     }
 }
@@ -300,8 +323,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn filter_of(rows: &[Row]) -> Vec<u8> {
-        let mut builder = FilterBuilder::default();
-        builder.add(&columns(rows));
+        let (mut builder, mut runs) = (FilterBuilder::default(), Runs::default());
+        let entries = columns(rows);
+        runs.find(entries.text.as_bytes());
+        builder.add(&entries, &runs);
         let mut out = Vec::new();
         builder.finish(&mut out);
         out

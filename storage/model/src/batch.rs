@@ -201,6 +201,11 @@ pub struct LogBatch {
 }
 
 impl LogBatch {
+    /// Makes room for so many bytes of text.
+    pub fn reserve_text(&mut self, bytes: usize) {
+        self.text.reserve(bytes);
+    }
+
     /// Adds a stream; `pairs` may come in any order and is scratch space afterwards.
     pub fn stream(&mut self, pairs: &mut Vec<(&str, &str)>) -> StreamIx {
         StreamIx(self.labels.push(|out| encode_labels(pairs, out)))
