@@ -70,6 +70,7 @@ impl SpanExample {
             },
             events: !self.tags.is_empty(),
             links: false,
+            lean: false,
         }
     }
 

@@ -128,6 +128,14 @@ pub(crate) fn request(fields: &[Field], any_of: Option<Vec<Vec<Condition>>>) -> 
         attributes: Projection::Only(attributes.collect()),
         events: wants(Scope::Event, &[Intrinsic::EventName, Intrinsic::EventTimeSinceStart]),
         links: wants(Scope::Link, &[Intrinsic::LinkTraceId, Intrinsic::LinkSpanId]),
+        lean: !wants(
+            Scope::Instrumentation,
+            &[
+                Intrinsic::StatusMessage,
+                Intrinsic::InstrumentationName,
+                Intrinsic::InstrumentationVersion,
+            ],
+        ),
     })
 }
 

@@ -1,8 +1,7 @@
-//! Search: the newest traces in which a query leaves a spanset. Every matching trace is looked at, so that the answer is
-//! exact and the same each time; each shard keeps only as many as are asked for.
+//! Search: the newest traces in which a query leaves a spanset. Storage brings traces in the order of the answer, so that
+//! it is exact and the same each time, and reading ends with the last trace asked for.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use model::{Span, StatusCode, TimestampNs, TraceId};
@@ -56,35 +55,59 @@ pub(crate) fn search(
     options: &SearchOptions,
 ) -> Result<SearchOutput, EvalError> {
     let snapshot = traces.snapshot(options.range);
-    let (found, stats) = over_shards(
-        context,
-        &snapshot,
-        request,
-        || Newest::new(options.limit),
-        |newest, id, spans| {
-            let view = View::new(id, spans, question.needs_tree());
-            let long = options.min_duration_ns.is_none_or(|min| view.duration >= min);
-            let short = options.max_duration_ns.is_none_or(|max| view.duration <= max);
-            if !long || !short || !newest.wants(&view) {
-                return Ok(());
+    let mut found: Vec<FoundTrace> = Vec::new();
+    let mut stopped: Option<ExecError> = None;
+    let look = |id: TraceId, spans: &[Span]| -> Result<Option<FoundTrace>, ExecError> {
+        context.check("a search of traces")?;
+        let view = View::new(id, spans, question.needs_tree());
+        let long = options.min_duration_ns.is_none_or(|min| view.duration >= min);
+        let short = options.max_duration_ns.is_none_or(|max| view.duration <= max);
+        if !long || !short {
+            return Ok(None);
+        }
+        let sets = question.ask(&view)?;
+        Ok((!sets.is_empty()).then(|| found_trace(&view, &sets, question.shown(), options.spans_per_spanset)))
+    };
+    let stats = if options.limit == 0 {
+        ScanStats::default()
+    } else {
+        snapshot.newest(request, options.limit, &spread(context), &mut |id, spans| {
+            match look(id, spans) {
+                Ok(one) => found.extend(one),
+                Err(e) => stopped = Some(e),
             }
-            let sets = question.ask(&view)?;
-            if !sets.is_empty() {
-                newest.add(found_trace(&view, &sets, question.shown(), options.spans_per_spanset));
+            match stopped.is_some() || found.len() >= options.limit {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
-            Ok(())
-        },
-    )?;
-    let mut all: Vec<FoundTrace> = found.into_iter().flat_map(Newest::into_traces).collect();
-    all.sort_by(newer_first);
-    all.truncate(options.limit);
+        })?
+    };
+    match stopped {
+        Some(e) => return Err(e.into()),
+        // Parts of the work that were not begun in time are missing without a word.
+        None => context.check("a search of traces")?,
+    }
+    context.add_bytes(stats.bytes)?;
     Ok(SearchOutput {
-        traces: all,
+        traces: found,
         incomplete: snapshot.is_incomplete(),
         inspected_traces: stats.traces,
         inspected_spans: stats.spans,
         inspected_bytes: stats.bytes,
     })
+}
+
+/// Spreads work over the threads, for as long as there is time.
+fn spread(context: &Context) -> impl Fn(usize, &(dyn Fn(usize) + Sync)) + Sync {
+    move |parts, work| {
+        context.add_parts(parts as u64);
+        (0..parts).into_par_iter().for_each(|part| {
+            if context.check("a search of traces").is_ok() {
+                work(part);
+            }
+            context.part_done();
+        });
+    }
 }
 
 /// Visits all traces of a snapshot, shard by shard in parallel; what each shard gathered comes in the order of shards.
@@ -133,68 +156,6 @@ pub(crate) fn over_shards<T: Send>(
         all.push(gathered);
     }
     Ok((all, total))
-}
-
-/// Newest start first, then by id.
-fn newer_first(a: &FoundTrace, b: &FoundTrace) -> Ordering {
-    b.start.cmp(&a.start).then(a.trace_id.cmp(&b.trace_id))
-}
-
-/// The newest traces so far, at most `limit`; the oldest of them on top.
-struct Newest {
-    heap: BinaryHeap<ByAge>,
-    limit: usize,
-}
-
-struct ByAge(FoundTrace);
-
-impl Ord for ByAge {
-    fn cmp(&self, other: &ByAge) -> Ordering {
-        newer_first(&self.0, &other.0)
-    }
-}
-impl PartialOrd for ByAge {
-    fn partial_cmp(&self, other: &ByAge) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl PartialEq for ByAge {
-    fn eq(&self, other: &ByAge) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl Eq for ByAge {}
-
-impl Newest {
-    fn new(limit: usize) -> Newest {
-        Newest {
-            heap: BinaryHeap::new(),
-            limit,
-        }
-    }
-
-    /// Whether a trace would be among them.
-    fn wants(&self, view: &View<'_>) -> bool {
-        if self.heap.len() < self.limit {
-            return true;
-        }
-        let newer = |oldest: &ByAge| {
-            let oldest = &oldest.0;
-            (oldest.start.0, std::cmp::Reverse(oldest.trace_id)) < (view.start, std::cmp::Reverse(view.id))
-        };
-        self.heap.peek().is_some_and(newer)
-    }
-
-    fn add(&mut self, trace: FoundTrace) {
-        self.heap.push(ByAge(trace));
-        if self.heap.len() > self.limit {
-            self.heap.pop();
-        }
-    }
-
-    fn into_traces(self) -> Vec<FoundTrace> {
-        self.heap.into_iter().map(|by_age| by_age.0).collect()
-    }
 }
 
 fn found_trace(view: &View<'_>, sets: &[Spanset], fields: &[Field], spans_max: usize) -> FoundTrace {

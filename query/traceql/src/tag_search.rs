@@ -78,6 +78,7 @@ impl TagSearch {
             ),
             events: false,
             links: false,
+            lean: false,
         }
     }
 

@@ -51,6 +51,7 @@ fn names_of_matching(
         attributes: Projection::All,
         events: true,
         links: true,
+        lean: false,
     };
     let with_tree = looks_at_tree(&fields);
     let snapshot = traces.snapshot(range);

@@ -39,6 +39,7 @@ pub fn operations(
         attributes: Projection::Only(Vec::new()),
         events: false,
         links: false,
+        lean: true,
     };
     let snapshot = traces.snapshot(range);
     let (shards, _) = over_shards(context, &snapshot, &request, BTreeSet::new, |found, _, spans| {
@@ -68,6 +69,7 @@ pub fn calls(context: &Context, traces: &Traces, range: TimeRangeNs) -> Result<V
         attributes: Projection::Only(Vec::new()),
         events: false,
         links: false,
+        lean: true,
     };
     let snapshot = traces.snapshot(range);
     let edges_max = context.limits().series_max as usize;

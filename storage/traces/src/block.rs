@@ -64,6 +64,7 @@ use rapidhash::{RapidHashMap, RapidHashSet};
 use storage_disk::{Disk, Writer};
 
 use crate::BlockError;
+use crate::block_index::{INDEX_FILE, IndexWriter, Sums, times_of};
 use crate::columns::{Dedicated, Kind, Usage};
 use crate::nested_set::{Nested, nested_set};
 use crate::record::{resource_key, scope_key};
@@ -103,7 +104,9 @@ pub(crate) struct Written {
 
 /// Writes one file, trace by trace.
 pub(crate) struct BlockWriter {
+    disk: Disk,
     path: PathBuf,
+    index: IndexWriter,
     writer: ArrowWriter<Sink>,
     schema: SchemaRef,
     rows: Rows,
@@ -113,11 +116,15 @@ pub(crate) struct BlockWriter {
     written: Written,
 }
 
-struct Sink(Writer);
+struct Sink {
+    writer: Writer,
+    sums: Sums,
+}
 
 impl io::Write for Sink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.write_all(buf)?;
+        self.writer.write_all(buf)?;
+        self.sums.add(buf);
         Ok(buf.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -133,7 +140,10 @@ impl BlockWriter {
             path: path.clone(),
             source,
         };
-        let sink = Sink(disk.create(&path).map_err(io)?);
+        let sink = Sink {
+            writer: disk.create(&path).map_err(io)?,
+            sums: Sums::default(),
+        };
         let schema = schema(&dedicated);
         let options = ArrowWriterOptions::new()
             .with_properties(properties()?)
@@ -141,7 +151,9 @@ impl BlockWriter {
             .with_schema_root("spans".to_owned());
         let writer = ArrowWriter::try_new_with_options(sink, schema.clone(), options).map_err(|e| failed(&path, e))?;
         Ok(BlockWriter {
+            disk: disk.clone(),
             path,
+            index: IndexWriter::new(),
             writer,
             schema,
             rows: Rows::new(dedicated),
@@ -154,6 +166,10 @@ impl BlockWriter {
 
     /// Appends a trace: its spans sorted by start, each once, with their revisions. Traces must come in rising order of id.
     pub(crate) fn trace(&mut self, spans: &[Span], revisions: &[u64]) -> Result<(), BlockError> {
+        let Some((first_start, last_end)) = times_of(spans) else {
+            return Ok(());
+        };
+        self.index.trace(spans.len() as u64, first_start, last_end);
         let nested = nested_set(spans);
         for ((span, nested), revision) in spans.iter().zip(&nested).zip(revisions) {
             self.span(span, *nested, *revision);
@@ -161,7 +177,7 @@ impl BlockWriter {
                 self.flush()?;
             }
         }
-        self.written.traces += u64::from(!spans.is_empty());
+        self.written.traces += 1;
         Ok(())
     }
 
@@ -188,7 +204,11 @@ impl BlockWriter {
             self.writer
                 .append_key_value_metadata(FileKeyValue::new(key.to_owned(), value));
         }
-        self.writer.finish().map_err(|e| failed(&self.path, e))?;
+        let sink = self.writer.into_inner().map_err(|e| failed(&self.path, e))?;
+        let path = self.path.with_file_name(INDEX_FILE);
+        let index = self.index.finish(sink.sums);
+        let written = self.disk.create(&path).and_then(|mut file| file.write_all(&index));
+        written.map_err(|source| BlockError::Io { path, source })?;
         Ok(self.written)
     }
 
@@ -352,10 +372,9 @@ fn properties() -> Result<WriterProperties, BlockError> {
         &["events", "list", "element", "attributes"],
         &["links", "list", "element", "attributes"],
     ] {
-        for leaf in ["key", "value"] {
-            let leaf = path(&[map, &["key_value", leaf]].concat());
-            properties = properties.set_column_statistics_enabled(leaf, EnabledStatistics::None);
-        }
+        // Those of the keys say whether there is any.
+        let leaf = path(&[map, &["key_value", "value"]].concat());
+        properties = properties.set_column_statistics_enabled(leaf, EnabledStatistics::None);
     }
     for ids in [
         &["span_id"][..],

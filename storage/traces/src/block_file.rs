@@ -1,10 +1,10 @@
 //! Blocks open for reading: footers kept within bounds, rows found by trace id, row groups read column by column.
 //!
 //! A footer is parsed when its block is first read and kept while [`FOOTER_BYTES_MAX`] allows, without page indexes: those
-//! of one row group are read when one of its traces is looked up. Files are opened per reading. What the Parquet reader
-//! makes of damaged bytes is kept in: its errors and panics become [`BlockError::Corrupt`].
+//! of one row group are read when one of its traces is looked up, and kept within [`GROUP_BYTES_MAX`]. Files are opened per
+//! reading. A column that is empty throughout a row group is not read there: its statistics say so. What the Parquet
+//! reader makes of damaged bytes is kept in: its errors and panics become [`BlockError::Corrupt`].
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampNanosecondType};
 use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
-use arrow_schema::{DataType, SchemaRef};
-use bytes::Bytes;
+use arrow_schema::{DataType, Schema};
 use model::{BlockId, TraceId};
 use parking_lot::Mutex;
 use parquet::arrow::ProjectionMask;
@@ -25,20 +26,25 @@ use parquet::bloom_filter::Sbbf;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::page_index::column_index::ColumnIndexMetaData;
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::reader::Length;
 use parquet::file::statistics::Statistics;
 use rapidhash::RapidHashMap;
 use storage_catalogue::BlockRef;
-use storage_disk::{Disk, ReadFile};
+use storage_disk::Disk;
 
 use crate::BlockError;
 use crate::block::{FILE, FORMAT, KEY_ATTRIBUTES, KEY_FORMAT, KEY_VERSION, VERSION};
+use crate::block_index::{INDEX_FILE, IndexFile, Sums, Times};
 use crate::columns::{Dedicated, Usage};
+use crate::input::{Damage, Input};
+use crate::kept::Kept;
 
 /// Footers kept in memory, all blocks together.
-const FOOTER_BYTES_MAX: usize = 4 << 20;
-/// Bytes read at once where the Parquet reader asks for a stream.
-const STREAM_BYTES: usize = 16 << 10;
+const FOOTER_BYTES_MAX: usize = 6 << 20;
+/// Page indexes of row groups kept in memory, all blocks together.
+const GROUP_BYTES_MAX: usize = 6 << 20;
+/// Times of traces kept in memory, all blocks together.
+const TIMES_BYTES_MAX: usize = 4 << 20;
 /// A bloom filter is asked for at most this many ids; more are surely not all absent.
 const BLOOM_IDS_MAX: usize = 64;
 /// Rows decoded at once.
@@ -47,16 +53,15 @@ pub(crate) const BATCH_ROWS: usize = 512;
 /// The engine's blocks, as its snapshots read them.
 pub(crate) struct Blocks {
     disk: Disk,
-    footers: Mutex<Footers>,
+    kept: Arc<Mutex<Known>>,
     corrupt: AtomicU64,
 }
 
-#[derive(Default)]
-struct Footers {
-    by_block: RapidHashMap<BlockId, (u64, Arc<Footer>)>,
-    by_use: BTreeMap<u64, BlockId>,
-    uses: u64,
-    bytes: usize,
+/// What was read of blocks and may be wanted again.
+struct Known {
+    footers: Kept<BlockId, Arc<Footer>>,
+    groups: Kept<(BlockId, usize), ArrowReaderMetadata>,
+    times: Kept<BlockId, Arc<Times>>,
 }
 
 impl Blocks {
@@ -64,7 +69,11 @@ impl Blocks {
     pub(crate) fn new(disk: Disk) -> Blocks {
         Blocks {
             disk,
-            footers: Mutex::default(),
+            kept: Arc::new(Mutex::new(Known {
+                footers: Kept::new(FOOTER_BYTES_MAX),
+                groups: Kept::new(GROUP_BYTES_MAX),
+                times: Kept::new(TIMES_BYTES_MAX),
+            })),
             corrupt: AtomicU64::new(0),
         }
     }
@@ -72,9 +81,11 @@ impl Blocks {
     /// Opens a block for reading.
     pub(crate) fn open(&self, block: &BlockRef) -> Result<BlockFile, BlockError> {
         let path = block.dir().join(FILE);
-        let known = self.footers.lock().get(block.meta().id);
-        let file = BlockFile::open(&self.disk, path, known)?;
-        self.footers.lock().put(block.meta().id, file.footer.clone());
+        let id = block.meta().id;
+        let known = self.kept.lock().footers.get(id);
+        let mut file = BlockFile::open(&self.disk, path, known)?;
+        self.kept.lock().footers.put(id, file.footer.clone(), file.footer.bytes);
+        file.kept = Some((id, self.kept.clone()));
         Ok(file)
     }
 
@@ -122,38 +133,23 @@ impl Reading {
     }
 }
 
-impl Footers {
-    fn get(&mut self, block: BlockId) -> Option<Arc<Footer>> {
-        let (used, footer) = self.by_block.get_mut(&block)?;
-        self.by_use.remove(used);
-        self.uses += 1;
-        *used = self.uses;
-        self.by_use.insert(self.uses, block);
-        Some(footer.clone())
-    }
-
-    fn put(&mut self, block: BlockId, footer: Arc<Footer>) {
-        if self.by_block.contains_key(&block) || footer.bytes > FOOTER_BYTES_MAX {
-            return;
-        }
-        self.uses += 1;
-        self.bytes += footer.bytes;
-        self.by_block.insert(block, (self.uses, footer));
-        self.by_use.insert(self.uses, block);
-        while self.bytes > FOOTER_BYTES_MAX {
-            let Some((_, oldest)) = self.by_use.pop_first() else {
-                break;
-            };
-            if let Some((_, footer)) = self.by_block.remove(&oldest) {
-                self.bytes -= footer.bytes;
-            }
-        }
-    }
-}
+/// Columns whose zeros need not be read.
+const ZERO_WHEN_ABSENT: [&str; 6] = [
+    "dropped_attributes",
+    "dropped_events",
+    "dropped_links",
+    "resource_dropped_attributes",
+    "scope_dropped_attributes",
+    "flags",
+];
 
 /// What is known of a file without reading rows.
 pub(crate) struct Footer {
     metadata: Arc<ParquetMetaData>,
+    /// For reading whole columns: texts as texts, or as numbers of a dictionary.
+    plain: ArrowReaderMetadata,
+    coded: ArrowReaderMetadata,
+    sums: Option<Arc<Sums>>,
     roots: RapidHashMap<String, usize>,
     /// First leaf of each root column, and the number of leaves at the end.
     leaves: Vec<usize>,
@@ -164,6 +160,12 @@ pub(crate) struct Footer {
     pub(crate) usage: Usage,
     groups: Vec<Group>,
     bytes: usize,
+}
+
+impl Footer {
+    fn total_rows(&self) -> usize {
+        self.groups.iter().map(|g| g.rows).sum()
+    }
 }
 
 /// A row group: its rows and the ids of its first and last trace, if its statistics say.
@@ -206,8 +208,10 @@ impl Wanted<'_> {
 
 /// A block's file, open.
 pub(crate) struct BlockFile {
+    disk: Disk,
     input: Input,
     path: PathBuf,
+    kept: Option<(BlockId, Arc<Mutex<Known>>)>,
     /// What is known without reading rows.
     pub(crate) footer: Arc<Footer>,
 }
@@ -219,15 +223,20 @@ impl BlockFile {
             path: path.clone(),
             source,
         })?;
-        let input = Input {
-            file,
-            read: Arc::default(),
-        };
         let footer = match footer {
             Some(footer) => footer,
-            None => Arc::new(read_footer(&path, &input)?),
+            None => {
+                let sums = checksums(disk, &path);
+                Arc::new(read_footer(&path, &Input::new(file.clone(), sums.clone()), sums)?)
+            }
         };
-        Ok(BlockFile { input, path, footer })
+        Ok(BlockFile {
+            disk: disk.clone(),
+            input: Input::new(file, footer.sums.clone()),
+            path,
+            kept: None,
+            footer,
+        })
     }
 
     /// Its path.
@@ -237,7 +246,7 @@ impl BlockFile {
 
     /// Bytes read so far.
     pub(crate) fn bytes_read(&self) -> u64 {
-        self.input.read.load(Ordering::Relaxed)
+        self.input.bytes_read()
     }
 
     /// Row groups that may hold wanted traces, by their bounds alone.
@@ -261,22 +270,116 @@ impl BlockFile {
         self.guarded(|| self.find_rows(group, wanted))
     }
 
-    /// Reads columns (by name; unknown names are left out) of a row group's rows (all, or these ranges, rising).
+    /// Reads columns (by name; unknown names and columns that are empty here are left out) of a row group's rows (all, or
+    /// these ranges, rising).
     pub(crate) fn read(
         &self,
         group: usize,
         columns: &[&str],
         rows: Option<&[Range<usize>]>,
     ) -> Result<Batches, BlockError> {
-        let roots: Vec<usize> = columns
-            .iter()
-            .filter_map(|c| self.footer.roots.get(*c).copied())
-            .collect();
-        let reader = self.guarded(|| self.reader(group, &roots, rows))?;
+        let roots = self.roots(group, columns);
+        let reader = self.guarded(|| match rows {
+            // Pages are only skipped where rows are; otherwise their index is not worth reading.
+            None => self.build(&self.footer.plain, group, &roots, None, BATCH_ROWS),
+            Some(rows) => self.build(&self.with_pages(group)?, 0, &roots, Some(rows), BATCH_ROWS),
+        })?;
         Ok(Batches {
             reader: Some(reader),
             path: self.path.clone(),
         })
+    }
+
+    /// As [`BlockFile::read`] of all rows, but texts come as numbers of a dictionary where the file has them so.
+    pub(crate) fn read_coded(&self, group: usize, columns: &[&str], batch_rows: usize) -> Result<Batches, BlockError> {
+        let roots = self.roots(group, columns);
+        let reader = self.guarded(|| self.build(&self.footer.coded, group, &roots, None, batch_rows))?;
+        Ok(Batches {
+            reader: Some(reader),
+            path: self.path.clone(),
+        })
+    }
+
+    /// When the block's traces begin and end.
+    pub(crate) fn times(&self) -> Result<Arc<Times>, BlockError> {
+        if let Some((id, kept)) = &self.kept
+            && let Some(times) = kept.lock().times.get(*id)
+        {
+            return Ok(times);
+        }
+        let path = self.path.with_file_name(INDEX_FILE);
+        let read = IndexFile::open(&self.disk, &path).and_then(|(index, _)| index.times());
+        let times = match read {
+            Ok(times) if times.total_rows() == self.footer.total_rows() => times,
+            _ => self.times_of_rows()?,
+        };
+        let times = Arc::new(times);
+        if let Some((id, kept)) = &self.kept {
+            kept.lock().times.put(*id, times.clone(), times.memory());
+        }
+        Ok(times)
+    }
+
+    /// Rows before a row group.
+    pub(crate) fn rows_before(&self, group: usize) -> usize {
+        self.footer.groups[..group].iter().map(|g| g.rows).sum()
+    }
+
+    /// The times when there is no index to tell them.
+    fn times_of_rows(&self) -> Result<Times, BlockError> {
+        const MS: i64 = 1_000_000;
+        let mut traces: Vec<(TraceId, u64, i64, i64)> = Vec::new();
+        for group in 0..self.groups_count() {
+            for batch in self.read(group, &["trace_id", "start_time", "duration_ns"], None)? {
+                let batch = batch?;
+                let ids = trace_ids(&batch).ok_or_else(|| self.corrupt("column trace_id is not 16 bytes"))?;
+                let (starts, durations) =
+                    spans_times(&batch).ok_or_else(|| self.corrupt("columns of time are missing"))?;
+                for ((id, start), duration) in ids.zip(starts).zip(durations) {
+                    let end = start.wrapping_add(*duration).max(*start);
+                    match traces.last_mut() {
+                        Some(last) if last.0 == id => {
+                            *last = (id, last.1 + 1, last.2.min(*start), last.3.max(end));
+                        }
+                        _ => traces.push((id, 1, *start, end)),
+                    }
+                }
+            }
+        }
+        let base = traces.iter().map(|t| t.2.div_euclid(MS)).min().unwrap_or(0);
+        let mut times = Times::with_base(base);
+        for (_, rows, start, end) in traces {
+            let (start, end) = (start.div_euclid(MS), end.div_euclid(MS));
+            let pushed = times.push(rows, start, end.saturating_sub(start).max(0) as u64);
+            pushed.ok_or_else(|| self.corrupt("more rows than a block has"))?;
+        }
+        Ok(times)
+    }
+
+    fn roots(&self, group: usize, columns: &[&str]) -> Vec<usize> {
+        let roots = columns.iter().filter_map(|c| self.footer.roots.get(*c).copied());
+        roots.filter(|root| !self.is_empty(group, *root)).collect()
+    }
+
+    /// Whether a column holds nothing but nulls, empty lists or zeros in a row group, going by its statistics.
+    fn is_empty(&self, group: usize, root: usize) -> bool {
+        let leaves = self.footer.leaves[root]..self.footer.leaves[root + 1];
+        let group = self.footer.metadata.row_group(group);
+        // Of lists and maps the first leaf tells: it is there in every element.
+        let Some(column) = group.columns().get(leaves.start) else {
+            return false;
+        };
+        let Some(statistics) = column.statistics() else {
+            return false;
+        };
+        if statistics.null_count_opt() == u64::try_from(column.num_values()).ok() {
+            return true;
+        }
+        let zero = match statistics {
+            Statistics::Int32(s) => s.min_opt() == Some(&0) && s.max_opt() == Some(&0),
+            _ => false,
+        };
+        zero && leaves.len() == 1 && ZERO_WHEN_ABSENT.contains(&column.column_descr().name())
     }
 
     /// Row groups in the file.
@@ -318,19 +421,13 @@ impl BlockFile {
     fn find_rows(&self, group: usize, wanted: Wanted<'_>) -> Result<Option<Vec<Range<usize>>>, ParquetError> {
         let total = self.footer.groups[group].rows;
         let leaf = self.footer.trace_leaf;
-        let metadata = self.group_metadata(group, &[leaf], &[leaf])?;
-        let pages = candidate_pages(&metadata, leaf, total, wanted);
+        let prepared = self.with_pages(group)?;
+        let pages = candidate_pages(prepared.metadata(), leaf, total, wanted);
         if pages.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let root = self
-            .footer
-            .roots
-            .get("trace_id")
-            .copied()
-            .into_iter()
-            .collect::<Vec<_>>();
-        let reader = self.build(metadata, &root, Some(&pages))?;
+        let root: Vec<usize> = self.footer.roots.get("trace_id").copied().into_iter().collect();
+        let reader = self.build(&prepared, 0, &root, Some(&pages), BATCH_ROWS)?;
         let mut places = pages.iter().flat_map(|p| p.clone());
         let mut found: Vec<Range<usize>> = Vec::new();
         // Neighbours mostly are of one trace, and then the answer is the same.
@@ -356,36 +453,20 @@ impl BlockFile {
         Ok((!all).then_some(found))
     }
 
-    fn reader(
+    fn build(
         &self,
+        metadata: &ArrowReaderMetadata,
         group: usize,
         roots: &[usize],
         rows: Option<&[Range<usize>]>,
+        batch_rows: usize,
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
-        // Pages are only skipped where rows are; otherwise their index is not worth reading.
-        let leaves: Vec<usize> = match rows {
-            None => Vec::new(),
-            Some(_) => roots
-                .iter()
-                .flat_map(|r| self.footer.leaves[*r]..self.footer.leaves[*r + 1])
-                .collect(),
-        };
-        let metadata = self.group_metadata(group, &[], &leaves)?;
-        self.build(metadata, roots, rows)
-    }
-
-    fn build(
-        &self,
-        metadata: ParquetMetaData,
-        roots: &[usize],
-        rows: Option<&[Range<usize>]>,
-    ) -> Result<ParquetRecordBatchReader, ParquetError> {
-        let total = metadata.row_group_num_rows(0)?;
-        let mask = ProjectionMask::roots(metadata.file_metadata().schema_descr(), roots.iter().copied());
-        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), reader_options())?;
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.input.clone(), metadata)
+        let total = metadata.metadata().row_group_num_rows(group)?;
+        let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.input.clone(), metadata.clone())
+            .with_row_groups(vec![group])
             .with_projection(mask)
-            .with_batch_size(BATCH_ROWS);
+            .with_batch_size(batch_rows);
         if let Some(rows) = rows {
             let selection = RowSelection::from_consecutive_ranges(rows.iter().cloned(), total);
             builder = builder.with_row_selection(selection);
@@ -393,25 +474,28 @@ impl BlockFile {
         builder.build()
     }
 
-    /// The metadata of one row group, as if it were the only one, with the page index of some leaves.
-    fn group_metadata(
-        &self,
-        group: usize,
-        bounds_of: &[usize],
-        places_of: &[usize],
-    ) -> Result<ParquetMetaData, ParquetError> {
+    /// The metadata of one row group, as if it were the only one, with the places of all pages and the bounds of those of
+    /// the trace ids.
+    fn with_pages(&self, group: usize) -> Result<ArrowReaderMetadata, ParquetError> {
+        if let Some((id, kept)) = &self.kept
+            && let Some(known) = kept.lock().groups.get((*id, group))
+        {
+            return Ok(known);
+        }
         let whole = &self.footer.metadata;
         let file = whole.file_metadata().clone();
         let one = ParquetMetaData::new(file, vec![whole.row_group(group).clone()]);
-        if places_of.is_empty() {
-            return Ok(one);
-        }
         let mut reader = ParquetMetaDataReader::new_with_metadata(one)
             .with_page_index_policy(PageIndexPolicy::Optional)
-            .with_column_index_mask(ColumnChunkMask::columns(bounds_of.iter().copied()))
-            .with_offset_index_mask(ColumnChunkMask::columns(places_of.iter().copied()));
+            .with_column_index_mask(ColumnChunkMask::columns([self.footer.trace_leaf]));
         reader.read_page_indexes(&self.input)?;
-        reader.finish()
+        let metadata = Arc::new(reader.finish()?);
+        let bytes = metadata.memory_size();
+        let prepared = ArrowReaderMetadata::try_new(metadata, reader_options())?;
+        if let Some((id, kept)) = &self.kept {
+            kept.lock().groups.put((*id, group), prepared.clone(), bytes);
+        }
+        Ok(prepared)
     }
 
     fn guarded<T>(&self, read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, BlockError> {
@@ -454,6 +538,14 @@ pub(crate) fn trace_ids(batch: &RecordBatch) -> Option<impl Iterator<Item = Trac
     }))
 }
 
+/// Starts and durations of a batch's spans; `None` if it has no such columns.
+pub(crate) fn spans_times(batch: &RecordBatch) -> Option<(&[i64], &[i64])> {
+    let starts = batch.column_by_name("start_time")?;
+    let starts = starts.as_primitive_opt::<TimestampNanosecondType>()?;
+    let durations = batch.column_by_name("duration_ns")?.as_primitive_opt::<Int64Type>()?;
+    (starts.null_count() + durations.null_count() == 0).then(|| (&starts.values()[..], &durations.values()[..]))
+}
+
 fn candidate_pages(metadata: &ParquetMetaData, leaf: usize, total: usize, wanted: Wanted<'_>) -> Vec<Range<usize>> {
     let index = metadata.page_index_for_row_group(0);
     let everything: Vec<Range<usize>> = std::iter::once(0..total).collect();
@@ -485,11 +577,26 @@ fn candidate_pages(metadata: &ParquetMetaData, leaf: usize, total: usize, wanted
     pages
 }
 
-fn read_footer(path: &Path, input: &Input) -> Result<Footer, BlockError> {
-    let mut magic = [0; 4];
-    if input.file.len() < 12 || input.file.read_exact_at(&mut magic, 0).is_err() || magic != *b"PAR1" {
-        let (path, found) = (path.to_owned(), magic);
+/// The checksums of a Parquet file, if there is an index and it is about this file.
+fn checksums(disk: &Disk, path: &Path) -> Option<Arc<Sums>> {
+    let index = path.with_file_name(INDEX_FILE);
+    match IndexFile::open(disk, &index) {
+        Ok((_, sums)) => Some(Arc::new(sums)),
+        Err(error) => {
+            tracing::debug!(index = %index.display(), %error, "spans are read without checking them");
+            None
+        }
+    }
+}
+
+fn read_footer(path: &Path, input: &Input, sums: Option<Arc<Sums>>) -> Result<Footer, BlockError> {
+    let found = input.magic();
+    if found != *b"PAR1" {
+        let path = path.to_owned();
         return Err(BlockError::Foreign { path, found });
+    }
+    if sums.as_ref().is_some_and(|sums| sums.file_bytes() != input.len()) {
+        return Err(corrupt(path, "its length is not what its index says"));
     }
     let metadata = guarded(path, || {
         ParquetMetaDataReader::new()
@@ -518,7 +625,16 @@ fn read_footer(path: &Path, input: &Input) -> Result<Footer, BlockError> {
     let usage = value(KEY_ATTRIBUTES)
         .map(|text| Usage::from_text(&text))
         .unwrap_or_default();
-    let schema = arrow_schema(path, &metadata)?;
+    let metadata = Arc::new(metadata);
+    let file = metadata.file_metadata();
+    let plain = guarded(path, || {
+        ArrowReaderMetadata::try_new(metadata.clone(), reader_options())
+    })?;
+    let schema = plain.schema().clone();
+    let coded = guarded(path, || {
+        let options = reader_options().with_schema(Arc::new(with_dictionaries(&schema)));
+        ArrowReaderMetadata::try_new(metadata.clone(), options)
+    })?;
     let descr = file.schema_descr();
     let mut leaves: Vec<usize> = (0..schema.fields().len())
         .map(|root| {
@@ -553,9 +669,13 @@ fn read_footer(path: &Path, input: &Input) -> Result<Footer, BlockError> {
     }
     let names: usize = roots.keys().map(|k| k.len() + 48).sum();
     let account: usize = usage.iter().map(|(_, key, _)| key.len() + 80).sum();
-    let bytes = metadata.memory_size() + names + account;
+    let checks = sums.as_ref().map_or(0, |sums| sums.memory());
+    let bytes = metadata.memory_size() + 3 * names + account + checks;
     Ok(Footer {
-        metadata: Arc::new(metadata),
+        plain,
+        coded,
+        sums,
+        metadata: metadata.clone(),
         roots,
         leaves,
         trace_leaf,
@@ -566,11 +686,16 @@ fn read_footer(path: &Path, input: &Input) -> Result<Footer, BlockError> {
     })
 }
 
-fn arrow_schema(path: &Path, metadata: &ParquetMetaData) -> Result<SchemaRef, BlockError> {
-    guarded(path, || {
-        let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata.clone()), reader_options())?;
-        Ok(metadata.schema().clone())
-    })
+/// Texts as numbers of a dictionary.
+fn with_dictionaries(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Utf8 if !field.name().ends_with("attribute_types") => {
+            let coded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+            Arc::new(field.as_ref().clone().with_data_type(coded))
+        }
+        _ => field.clone(),
+    });
+    Schema::new(fields.collect::<Vec<_>>())
 }
 
 fn reader_options() -> ArrowReaderOptions {
@@ -583,11 +708,18 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, ParquetError>) -> Re
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(ParquetError::External(e))) => {
-            let source = match e.downcast::<io::Error>() {
-                Ok(e) => *e,
-                Err(e) => io::Error::other(e),
-            };
             let path = path.to_owned();
+            let e = match e.downcast::<Damage>() {
+                Ok(damage) => {
+                    return Err(BlockError::Corrupt {
+                        path,
+                        offset: damage.offset,
+                        what: damage.to_string(),
+                    });
+                }
+                Err(e) => e,
+            };
+            let source = e.downcast::<io::Error>().map_or_else(io::Error::other, |e| *e);
             Err(BlockError::Io { path, source })
         }
         Ok(Err(e)) => Err(corrupt(path, e.to_string())),
@@ -600,72 +732,5 @@ fn corrupt(path: &Path, what: impl Into<String>) -> BlockError {
         path: path.to_owned(),
         offset: 0,
         what: what.into(),
-    }
-}
-
-/// The file as the Parquet reader wants it.
-#[derive(Clone)]
-struct Input {
-    file: ReadFile,
-    read: Arc<AtomicU64>,
-}
-
-impl Length for Input {
-    fn len(&self) -> u64 {
-        self.file.len()
-    }
-}
-
-impl ChunkReader for Input {
-    type T = Stream;
-
-    fn get_read(&self, start: u64) -> Result<Stream, ParquetError> {
-        Ok(Stream {
-            input: self.clone(),
-            at: start,
-            buffer: Vec::new(),
-            used: 0,
-        })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let end = start.checked_add(length as u64).filter(|end| *end <= self.file.len());
-        if end.is_none() {
-            return Err(ParquetError::EOF(format!(
-                "{length} bytes at {start} reach beyond the end of the file"
-            )));
-        }
-        let mut bytes = vec![0; length];
-        self.file
-            .read_exact_at(&mut bytes, start)
-            .map_err(|e| ParquetError::External(Box::new(e)))?;
-        self.read.fetch_add(length as u64, Ordering::Relaxed);
-        Ok(bytes.into())
-    }
-}
-
-/// Reads on from a place in the file, through a small buffer.
-struct Stream {
-    input: Input,
-    at: u64,
-    buffer: Vec<u8>,
-    used: usize,
-}
-
-impl io::Read for Stream {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.buffer.len() {
-            let left = self.input.file.len().saturating_sub(self.at);
-            let len = left.min(STREAM_BYTES.max(out.len()) as u64) as usize;
-            self.buffer.resize(len, 0);
-            self.used = 0;
-            self.input.file.read_exact_at(&mut self.buffer, self.at)?;
-            self.input.read.fetch_add(len as u64, Ordering::Relaxed);
-            self.at += len as u64;
-        }
-        let n = out.len().min(self.buffer.len() - self.used);
-        out[..n].copy_from_slice(&self.buffer[self.used..self.used + n]);
-        self.used += n;
-        Ok(n)
     }
 }

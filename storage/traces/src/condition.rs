@@ -12,7 +12,7 @@ use crate::BlockError;
 use crate::block_file::BlockFile;
 use crate::columns::{Dedicated, Kind};
 use crate::request::{AttributeScope, Condition, Field, Test};
-use crate::rows::{TextMap, Values};
+use crate::rows::{Coded, TextMap, Values};
 use crate::value_text::each_from_text;
 
 const REGEX_BYTES_MAX: usize = 1 << 20;
@@ -316,10 +316,8 @@ impl Ready {
         };
         match &self.field {
             Field::Name => {
-                let names = column("name")?
-                    .as_string_opt::<i32>()
-                    .ok_or("column name is not text")?;
-                self.texts(names, out);
+                let names = Values::of(column("name")?, Kind::Str).ok_or("column name is not text")?;
+                self.values(&names, out);
             }
             Field::Duration => {
                 let ns = column("duration_ns")?
@@ -341,8 +339,10 @@ impl Ready {
             Field::Attribute(scope, key) => {
                 for scope in scopes(*scope) {
                     let (own, outside) = self.places(file, *scope, key);
-                    if let Some(own) = own {
-                        let values = column(&own.column())?;
+                    // One that is not there has no value in this row group.
+                    if let Some(own) = own
+                        && let Some(values) = batch.column_by_name(&own.column())
+                    {
                         let values = Values::of(values, own.kind).ok_or("a column of another type")?;
                         self.values(&values, out);
                     }
@@ -362,9 +362,7 @@ impl Ready {
             return Ok(());
         };
         let map = TextMap::optional(batch.column_by_name(map), batch.column_by_name(types), map)?;
-        let Some(map) = map else {
-            return Err("a map of attributes is missing".to_owned());
-        };
+        let Some(map) = map else { return Ok(()) };
         for (row, pass) in out.iter_mut().enumerate() {
             if *pass {
                 continue;
@@ -387,6 +385,7 @@ impl Ready {
     fn values(&self, values: &Values<'_>, out: &mut [bool]) {
         match values {
             Values::Str(column) => self.texts(column, out),
+            Values::Coded(column) => self.coded(column, out),
             Values::Int(column) => {
                 for (row, pass) in out.iter_mut().enumerate() {
                     *pass |= column.is_valid(row) && self.test.passes(Value::Number(Number::Int(column.value(row))));
@@ -401,6 +400,25 @@ impl Ready {
                 for (row, pass) in out.iter_mut().enumerate() {
                     *pass |= column.is_valid(row) && self.test.passes(Value::Bool(column.value(row)));
                 }
+            }
+        }
+    }
+
+    /// Tests each text of the dictionary once, then looks rows up.
+    fn coded(&self, column: &Coded<'_>, out: &mut [bool]) {
+        let texts = column.texts;
+        let passes = |n: usize| texts.is_valid(n) && self.test.passes(Value::Str(texts.value(n)));
+        let passing: Vec<bool> = (0..texts.len()).map(passes).collect();
+        let passes = |n: i32| usize::try_from(n).is_ok_and(|n| passing.get(n) == Some(&true));
+        match column.numbers.nulls() {
+            None => {
+                let numbers = column.numbers.values().iter();
+                out.iter_mut().zip(numbers).for_each(|(pass, n)| *pass |= passes(*n));
+            }
+            Some(nulls) => {
+                let numbers = column.numbers.values().iter().zip(nulls.iter());
+                let rows = out.iter_mut().zip(numbers);
+                rows.for_each(|(pass, (n, there))| *pass |= there && passes(*n));
             }
         }
     }

@@ -145,6 +145,35 @@ impl Model {
         sorted(self.spans.values().filter(|s| self.counts(s)).map(canonical).collect())
     }
 
+    /// The newest come first, each once and whole, at least those with a span that `passes`.
+    fn check_newest(&self, snapshot: &Snapshot, request: &ScanRequest, passes: impl Fn(&model::Span) -> bool) {
+        let mut want: BTreeMap<TraceId, usize> = BTreeMap::new();
+        let mut sure: BTreeSet<TraceId> = BTreeSet::new();
+        for s in self.spans.values() {
+            *want.entry(s.trace_id).or_default() += 1;
+            if passes(s) && self.counts(s) && snapshot.range.overlaps(s.start, s.end.max(s.start)) {
+                sure.insert(s.trace_id);
+            }
+        }
+        for at_once in [1, 1000] {
+            let mut got: Vec<(std::cmp::Reverse<i64>, TraceId)> = Vec::new();
+            let spread = |n: usize, work: &(dyn Fn(usize) + Sync)| (0..n).rev().for_each(work);
+            let visited = snapshot.newest(request, at_once, &spread, &mut |id, spans| {
+                let start = spans.iter().map(|s| s.start.0).min().unwrap();
+                got.push((std::cmp::Reverse(start), id));
+                if self.horizon.is_none() {
+                    assert!(spans.len() <= want[&id]);
+                }
+                std::ops::ControlFlow::Continue(())
+            });
+            visited.unwrap();
+            assert!(got.is_sorted_by(|a, b| a < b), "{got:?}");
+            let ids: BTreeSet<TraceId> = got.iter().map(|g| g.1).collect();
+            assert_eq!(ids.len(), got.len());
+            assert!(sure.is_subset(&ids), "{sure:?} of {ids:?}");
+        }
+    }
+
     fn check(&self, traces: &Traces) {
         let all = traces.snapshot(TimeRangeNs::ALL);
         for shards in [1, 3] {
@@ -165,6 +194,7 @@ impl Model {
                 .collect();
             assert_eq!(sorted(got), self.spans(), "scan in {shards} shards");
         }
+        self.check_newest(&all, &ScanRequest::default(), |_| true);
         for trace in 0..7u8 {
             let id = TraceId((u128::from(trace) << 120) | 5);
             let got = all.trace(id).unwrap();
@@ -257,6 +287,7 @@ impl Model {
                     attributes: Projection::Only(vec![(Span, "k".to_owned())]),
                     ..ScanRequest::default()
                 };
+                self.check_newest(&snapshot, &request, passes);
                 let got = scan(&snapshot, &request, 2);
                 let mut of_trace: BTreeMap<TraceId, Vec<&model::Span>> = BTreeMap::new();
                 for s in self.spans.values().filter(|s| self.counts(s)) {

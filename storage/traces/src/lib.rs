@@ -15,6 +15,7 @@
 mod arbitrary;
 mod block;
 mod block_file;
+mod block_index;
 mod columns;
 mod compact;
 mod condition;
@@ -23,7 +24,10 @@ mod cut;
 #[cfg(test)]
 mod engine_test;
 mod head;
+mod input;
+mod kept;
 mod nested_set;
+mod newest;
 mod record;
 mod request;
 mod rows;
@@ -45,6 +49,7 @@ use storage_catalogue::{BlockRef, Catalogue};
 use storage_disk::Disk;
 use storage_wal::{Lsn, Wal};
 
+pub use newest::Spread;
 pub use request::{AttributeScope, Condition, Field, Projection, ScanRequest, ScanStats, Test};
 pub use scan::Snapshot;
 

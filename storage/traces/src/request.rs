@@ -70,6 +70,9 @@ pub struct ScanRequest {
     pub events: bool,
     /// Whether links are wanted.
     pub links: bool,
+    /// Leave out what few ask for: status message, trace state, flags, schema URLs, counts of what senders left out, and
+    /// the instrumentation scope.
+    pub lean: bool,
 }
 
 /// Which attributes a scan decodes; the others are absent from the spans it brings.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int8Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
+use arrow_array::types::{
+    Float64Type, Int8Type, Int32Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type,
+};
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, BooleanArray, FixedSizeBinaryArray, ListArray, MapArray, PrimitiveArray,
     RecordBatch, StringArray,
@@ -35,6 +37,7 @@ pub(crate) struct Wants {
     pub events: bool,
     /// Whether links are wanted.
     pub links: bool,
+    lean: bool,
 }
 
 impl Wants {
@@ -44,6 +47,7 @@ impl Wants {
             only: None,
             events: true,
             links: true,
+            lean: false,
         }
     }
 
@@ -53,6 +57,7 @@ impl Wants {
             only: None,
             events: request.events,
             links: request.links,
+            lean: request.lean,
         };
         if let Projection::Only(attributes) = &request.attributes {
             let mut only: [RapidHashSet<String>; 5] = Default::default();
@@ -88,13 +93,17 @@ impl Wants {
     /// Columns to read.
     pub(crate) fn columns(&self, file: &BlockFile) -> Vec<String> {
         let mut columns: Vec<&str> = ALWAYS.to_vec();
+        if !self.lean {
+            columns.extend(DETAILS);
+        }
         if self.map(file, AttributeScope::Span) {
             columns.extend(["attributes", "attribute_types"]);
         }
         if self.map(file, AttributeScope::Resource) {
             columns.extend(["resource_attributes", "resource_attribute_types"]);
         }
-        if self.map(file, AttributeScope::Instrumentation) {
+        let scopes = !self.lean || self.only.as_ref().is_some_and(|only| !only[4].is_empty());
+        if scopes && self.map(file, AttributeScope::Instrumentation) {
             columns.extend(["scope_attributes", "scope_attribute_types"]);
         }
         if self.events {
@@ -158,7 +167,7 @@ pub(crate) struct Trimmed {
     resources: RapidHashMap<usize, (Arc<Resource>, Arc<Resource>)>,
 }
 
-const ALWAYS: [&str; 23] = [
+const ALWAYS: [&str; 10] = [
     "trace_id",
     "span_id",
     "parent_span_id",
@@ -167,11 +176,15 @@ const ALWAYS: [&str; 23] = [
     "name",
     "kind",
     "status",
+    "resource_id",
+    "revision",
+];
+
+const DETAILS: [&str; 13] = [
     "status_message",
     "dropped_attributes",
     "dropped_events",
     "dropped_links",
-    "resource_id",
     "resource_dropped_attributes",
     "resource_schema_url",
     "scope_id",
@@ -181,7 +194,6 @@ const ALWAYS: [&str; 23] = [
     "scope_schema_url",
     "trace_state",
     "flags",
-    "revision",
 ];
 
 fn place(scope: AttributeScope) -> usize {
@@ -200,6 +212,8 @@ pub(crate) struct Decoder {
     dedicated: Arc<[Dedicated]>,
     resources: RapidHashMap<u32, Arc<Resource>>,
     scopes: RapidHashMap<u32, Arc<Scope>>,
+    /// Of spans whose scope was not read.
+    no_scope: Arc<Scope>,
 }
 
 impl Decoder {
@@ -210,6 +224,7 @@ impl Decoder {
             wants,
             resources: RapidHashMap::default(),
             scopes: RapidHashMap::default(),
+            no_scope: Arc::default(),
         }
     }
 
@@ -227,7 +242,6 @@ impl Decoder {
 
     fn span(&mut self, c: &Columns<'_>, row: usize) -> Result<Span, String> {
         let start = c.start.value(row);
-        let parent = c.parent_span_id;
         let mut attributes = match &c.attributes {
             None => Vec::new(),
             Some(map) => map.row(row, |key| self.wants.attribute(AttributeScope::Span, key))?,
@@ -244,11 +258,12 @@ impl Decoder {
         Ok(Span {
             trace_id: TraceId(u128::from_be_bytes(id(c.trace_id, row))),
             span_id: SpanId(u64::from_be_bytes(id(c.span_id, row))),
-            parent_span_id: parent
-                .is_valid(row)
-                .then(|| SpanId(u64::from_be_bytes(id(parent, row)))),
+            parent_span_id: c
+                .parent_span_id
+                .filter(|parent| parent.is_valid(row))
+                .map(|parent| SpanId(u64::from_be_bytes(id(parent, row)))),
             trace_state: text(c.trace_state, row),
-            flags: c.flags.value(row),
+            flags: number(c.flags, row),
             name: c.name.value(row).to_owned(),
             kind: SpanKind::from_number(i32::from(c.kind.value(row))),
             start: TimestampNs(start),
@@ -256,11 +271,11 @@ impl Decoder {
             status: StatusCode::from_number(i32::from(c.status.value(row))),
             status_message: text(c.status_message, row),
             attributes,
-            dropped_attributes: c.dropped_attributes.value(row),
+            dropped_attributes: number(c.dropped_attributes, row),
             events,
-            dropped_events: c.dropped_events.value(row),
+            dropped_events: number(c.dropped_events, row),
             links,
-            dropped_links: c.dropped_links.value(row),
+            dropped_links: number(c.dropped_links, row),
             resource: self.resource(c, row)?,
             scope: self.scope(c, row)?,
         })
@@ -278,7 +293,7 @@ impl Decoder {
         put_dedicated(&c.dedicated, AttributeScope::Resource, row, &mut attributes);
         let resource = Arc::new(Resource {
             attributes,
-            dropped_attributes: c.resource_dropped.value(row),
+            dropped_attributes: number(c.resource_dropped, row),
             schema_url: text(c.resource_schema_url, row),
         });
         self.resources.insert(id, resource.clone());
@@ -286,7 +301,10 @@ impl Decoder {
     }
 
     fn scope(&mut self, c: &Columns<'_>, row: usize) -> Result<Arc<Scope>, String> {
-        let id = c.scope_id.value(row);
+        let Some(ids) = c.scope_id else {
+            return Ok(self.no_scope.clone());
+        };
+        let id = ids.value(row);
         if let Some(known) = self.scopes.get(&id) {
             return Ok(known.clone());
         }
@@ -298,7 +316,7 @@ impl Decoder {
             name: text(c.scope_name, row),
             version: text(c.scope_version, row),
             attributes,
-            dropped_attributes: c.scope_dropped.value(row),
+            dropped_attributes: number(c.scope_dropped, row),
             schema_url: text(c.scope_schema_url, row),
         });
         self.scopes.insert(id, scope.clone());
@@ -324,38 +342,40 @@ fn id<const N: usize>(column: &FixedSizeBinaryArray, row: usize) -> [u8; N] {
     column.value(row).try_into().unwrap_or([0; N])
 }
 
-fn text(column: &StringArray, row: usize) -> String {
-    if column.is_valid(row) {
-        column.value(row).to_owned()
-    } else {
-        String::new()
-    }
+fn text(column: Option<&StringArray>, row: usize) -> String {
+    let there = column.filter(|column| column.is_valid(row));
+    there.map_or_else(String::new, |column| column.value(row).to_owned())
 }
 
-/// The columns of a batch by their names.
+/// A number that is zero where its column was not read.
+fn number(column: Option<&PrimitiveArray<UInt32Type>>, row: usize) -> u32 {
+    column.map_or(0, |column| column.value(row))
+}
+
+/// The columns of a batch by their names. Those that may be absent are empty in their row group, or not wanted.
 struct Columns<'a> {
     trace_id: &'a FixedSizeBinaryArray,
     span_id: &'a FixedSizeBinaryArray,
-    parent_span_id: &'a FixedSizeBinaryArray,
+    parent_span_id: Option<&'a FixedSizeBinaryArray>,
     start: &'a PrimitiveArray<TimestampNanosecondType>,
     duration: &'a PrimitiveArray<Int64Type>,
     name: &'a StringArray,
     kind: &'a PrimitiveArray<Int8Type>,
     status: &'a PrimitiveArray<Int8Type>,
-    status_message: &'a StringArray,
-    trace_state: &'a StringArray,
-    flags: &'a PrimitiveArray<UInt32Type>,
-    dropped_attributes: &'a PrimitiveArray<UInt32Type>,
-    dropped_events: &'a PrimitiveArray<UInt32Type>,
-    dropped_links: &'a PrimitiveArray<UInt32Type>,
+    status_message: Option<&'a StringArray>,
+    trace_state: Option<&'a StringArray>,
+    flags: Option<&'a PrimitiveArray<UInt32Type>>,
+    dropped_attributes: Option<&'a PrimitiveArray<UInt32Type>>,
+    dropped_events: Option<&'a PrimitiveArray<UInt32Type>>,
+    dropped_links: Option<&'a PrimitiveArray<UInt32Type>>,
     resource_id: &'a PrimitiveArray<UInt32Type>,
-    resource_dropped: &'a PrimitiveArray<UInt32Type>,
-    resource_schema_url: &'a StringArray,
-    scope_id: &'a PrimitiveArray<UInt32Type>,
-    scope_name: &'a StringArray,
-    scope_version: &'a StringArray,
-    scope_dropped: &'a PrimitiveArray<UInt32Type>,
-    scope_schema_url: &'a StringArray,
+    resource_dropped: Option<&'a PrimitiveArray<UInt32Type>>,
+    resource_schema_url: Option<&'a StringArray>,
+    scope_id: Option<&'a PrimitiveArray<UInt32Type>>,
+    scope_name: Option<&'a StringArray>,
+    scope_version: Option<&'a StringArray>,
+    scope_dropped: Option<&'a PrimitiveArray<UInt32Type>>,
+    scope_schema_url: Option<&'a StringArray>,
     revision: &'a PrimitiveArray<UInt64Type>,
     dedicated: Vec<(&'a Dedicated, Values<'a>)>,
     attributes: Option<TextMap<'a>>,
@@ -384,26 +404,32 @@ impl<'a> Columns<'a> {
         Ok(Columns {
             trace_id: fixed(get("trace_id"), 16).ok_or_else(|| wrong("trace_id"))?,
             span_id: fixed(get("span_id"), 8).ok_or_else(|| wrong("span_id"))?,
-            parent_span_id: fixed(get("parent_span_id"), 8).ok_or_else(|| wrong("parent_span_id"))?,
+            parent_span_id: optional(get("parent_span_id"), "parent_span_id", |column, name| {
+                fixed(column, 8).ok_or_else(|| wrong(name))
+            })?,
             start: numbers(get("start_time"), "start_time")?,
             duration: numbers(get("duration_ns"), "duration_ns")?,
             name: strings(get("name"), "name")?,
             kind: numbers(get("kind"), "kind")?,
             status: numbers(get("status"), "status")?,
-            status_message: strings(get("status_message"), "status_message")?,
-            trace_state: strings(get("trace_state"), "trace_state")?,
-            flags: numbers(get("flags"), "flags")?,
-            dropped_attributes: numbers(get("dropped_attributes"), "dropped_attributes")?,
-            dropped_events: numbers(get("dropped_events"), "dropped_events")?,
-            dropped_links: numbers(get("dropped_links"), "dropped_links")?,
+            status_message: optional(get("status_message"), "status_message", strings)?,
+            trace_state: optional(get("trace_state"), "trace_state", strings)?,
+            flags: optional(get("flags"), "flags", numbers)?,
+            dropped_attributes: optional(get("dropped_attributes"), "dropped_attributes", numbers)?,
+            dropped_events: optional(get("dropped_events"), "dropped_events", numbers)?,
+            dropped_links: optional(get("dropped_links"), "dropped_links", numbers)?,
             resource_id: numbers(get("resource_id"), "resource_id")?,
-            resource_dropped: numbers(get("resource_dropped_attributes"), "resource_dropped_attributes")?,
-            resource_schema_url: strings(get("resource_schema_url"), "resource_schema_url")?,
-            scope_id: numbers(get("scope_id"), "scope_id")?,
-            scope_name: strings(get("scope_name"), "scope_name")?,
-            scope_version: strings(get("scope_version"), "scope_version")?,
-            scope_dropped: numbers(get("scope_dropped_attributes"), "scope_dropped_attributes")?,
-            scope_schema_url: strings(get("scope_schema_url"), "scope_schema_url")?,
+            resource_dropped: optional(
+                get("resource_dropped_attributes"),
+                "resource_dropped_attributes",
+                numbers,
+            )?,
+            resource_schema_url: optional(get("resource_schema_url"), "resource_schema_url", strings)?,
+            scope_id: optional(get("scope_id"), "scope_id", numbers)?,
+            scope_name: optional(get("scope_name"), "scope_name", strings)?,
+            scope_version: optional(get("scope_version"), "scope_version", strings)?,
+            scope_dropped: optional(get("scope_dropped_attributes"), "scope_dropped_attributes", numbers)?,
+            scope_schema_url: optional(get("scope_schema_url"), "scope_schema_url", strings)?,
             revision: numbers(get("revision"), "revision")?,
             dedicated: own,
             attributes: TextMap::optional(get("attributes"), get("attribute_types"), "attributes")?,
@@ -440,6 +466,15 @@ fn numbers<'a, T: ArrowPrimitiveType>(
         .ok_or_else(|| wrong(name))
 }
 
+/// A column that may be absent.
+fn optional<'a, T>(
+    column: Option<&'a ArrayRef>,
+    name: &str,
+    see: impl FnOnce(Option<&'a ArrayRef>, &str) -> Result<&'a T, String>,
+) -> Result<Option<&'a T>, String> {
+    column.map(|column| see(Some(column), name)).transpose()
+}
+
 fn strings<'a>(column: Option<&'a ArrayRef>, name: &str) -> Result<&'a StringArray, String> {
     column.and_then(|c| c.as_string_opt::<i32>()).ok_or_else(|| wrong(name))
 }
@@ -447,6 +482,8 @@ fn strings<'a>(column: Option<&'a ArrayRef>, name: &str) -> Result<&'a StringArr
 /// An attribute's own column.
 pub(crate) enum Values<'a> {
     Str(&'a StringArray),
+    /// Text as numbers of a dictionary.
+    Coded(Coded<'a>),
     Int(&'a PrimitiveArray<Int64Type>),
     Double(&'a PrimitiveArray<Float64Type>),
     Bool(&'a BooleanArray),
@@ -456,7 +493,10 @@ impl<'a> Values<'a> {
     /// Sees a column as one of a type.
     pub(crate) fn of(column: &'a ArrayRef, kind: Kind) -> Option<Values<'a>> {
         Some(match kind {
-            Kind::Str => Values::Str(column.as_string_opt::<i32>()?),
+            Kind::Str => match column.as_string_opt::<i32>() {
+                Some(texts) => Values::Str(texts),
+                None => Values::Coded(Coded::of(column)?),
+            },
             Kind::Int => Values::Int(column.as_primitive_opt()?),
             Kind::Double => Values::Double(column.as_primitive_opt()?),
             Kind::Bool => Values::Bool(column.as_boolean_opt()?),
@@ -467,10 +507,37 @@ impl<'a> Values<'a> {
     pub(crate) fn value(&self, row: usize) -> Option<AttributeValue> {
         match self {
             Values::Str(c) => c.is_valid(row).then(|| AttributeValue::Str(c.value(row).to_owned())),
+            Values::Coded(c) => c.text(row).map(|text| AttributeValue::Str(text.to_owned())),
             Values::Int(c) => c.is_valid(row).then(|| AttributeValue::Int(c.value(row))),
             Values::Double(c) => c.is_valid(row).then(|| AttributeValue::Double(c.value(row))),
             Values::Bool(c) => c.is_valid(row).then(|| AttributeValue::Bool(c.value(row))),
         }
+    }
+}
+
+/// Texts as numbers of a dictionary.
+#[derive(Clone, Copy)]
+pub(crate) struct Coded<'a> {
+    /// Which text each row has.
+    pub numbers: &'a PrimitiveArray<Int32Type>,
+    /// The texts.
+    pub texts: &'a StringArray,
+}
+
+impl<'a> Coded<'a> {
+    /// Sees a column as one.
+    pub(crate) fn of(column: &'a ArrayRef) -> Option<Coded<'a>> {
+        let column = column.as_dictionary_opt::<Int32Type>()?;
+        Some(Coded {
+            numbers: column.keys(),
+            texts: column.values().as_string_opt()?,
+        })
+    }
+
+    fn text(&self, row: usize) -> Option<&'a str> {
+        let number = self.numbers.is_valid(row).then(|| self.numbers.value(row))?;
+        let number = usize::try_from(number).ok().filter(|n| *n < self.texts.len())?;
+        self.texts.is_valid(number).then(|| self.texts.value(number))
     }
 }
 
@@ -479,35 +546,38 @@ pub(crate) struct TextMap<'a> {
     offsets: &'a [i32],
     keys: &'a StringArray,
     values: &'a StringArray,
-    types: &'a StringArray,
+    /// `None`: all are text.
+    types: Option<&'a StringArray>,
 }
 
 impl<'a> TextMap<'a> {
-    fn of(map: &'a MapArray, types: &'a ArrayRef) -> Option<TextMap<'a>> {
+    fn of(map: &'a MapArray, types: Option<&'a ArrayRef>) -> Option<TextMap<'a>> {
+        let types = match types {
+            None => None,
+            Some(types) => Some(types.as_string_opt()?),
+        };
         Some(TextMap {
             offsets: map.value_offsets(),
             keys: map.keys().as_string_opt()?,
             values: map.values().as_string_opt()?,
-            types: types.as_string_opt()?,
+            types,
         })
     }
 
-    /// From two columns of a batch; neither is there when it was not read.
+    /// From two columns of a batch; either is absent when it is empty or was not read.
     pub(crate) fn optional(
         map: Option<&'a ArrayRef>,
         types: Option<&'a ArrayRef>,
         name: &str,
     ) -> Result<Option<TextMap<'a>>, String> {
-        let (Some(map), Some(types)) = (map, types) else {
-            return Ok(None);
-        };
+        let Some(map) = map else { return Ok(None) };
         let map = map.as_map_opt().and_then(|map| TextMap::of(map, types));
         map.map(Some).ok_or_else(|| wrong(name))
     }
 
     /// The entries of a row as (key, type, text).
     pub(crate) fn entries(&self, row: usize) -> impl Iterator<Item = (&'a str, char, &'a str)> {
-        let types = self.types.is_valid(row).then(|| self.types.value(row));
+        let types = self.types.filter(|t| t.is_valid(row)).map(|types| types.value(row));
         let (start, end) = (self.offsets[row] as usize, self.offsets[row + 1] as usize);
         (start..end).enumerate().map(move |(n, at)| {
             let kind = types.map_or('s', |types| types.as_bytes().get(n).map_or('?', |b| *b as char));
@@ -544,7 +614,7 @@ impl<'a> Events<'a> {
             name: items.column_by_name("name")?.as_string_opt()?,
             attributes: TextMap::of(
                 items.column_by_name("attributes")?.as_map_opt()?,
-                items.column_by_name("attribute_types")?,
+                Some(items.column_by_name("attribute_types")?),
             )?,
             dropped: items.column_by_name("dropped_attributes")?.as_primitive_opt()?,
         })
@@ -585,7 +655,7 @@ impl<'a> Links<'a> {
             trace_state: items.column_by_name("trace_state")?.as_string_opt()?,
             attributes: TextMap::of(
                 items.column_by_name("attributes")?.as_map_opt()?,
-                items.column_by_name("attribute_types")?,
+                Some(items.column_by_name("attribute_types")?),
             )?,
             dropped: items.column_by_name("dropped_attributes")?.as_primitive_opt()?,
             flags: items.column_by_name("flags")?.as_primitive_opt()?,
@@ -598,7 +668,7 @@ impl<'a> Links<'a> {
                 Ok(Link {
                     trace_id: TraceId(u128::from_be_bytes(id(self.trace_id, at))),
                     span_id: SpanId(u64::from_be_bytes(id(self.span_id, at))),
-                    trace_state: text(self.trace_state, at),
+                    trace_state: text(Some(self.trace_state), at),
                     attributes: self.attributes.row(at, &wanted)?,
                     dropped_attributes: self.dropped.value(at),
                     flags: self.flags.value(at),

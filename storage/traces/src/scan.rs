@@ -165,7 +165,7 @@ pub(crate) fn take_next(
 }
 
 /// Heads hold later copies than blocks, the second head later ones than the first.
-fn head_revision(n: usize) -> u64 {
+pub(crate) fn head_revision(n: usize) -> u64 {
     u64::MAX - 2 + n as u64
 }
 

@@ -4,14 +4,12 @@
 //! are conditions, those among them that have a span that *passes*, in whichever block: only columns that the conditions
 //! look at are read, of row groups whose bounds do not exclude a match, and of rows of touching traces.
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampNanosecondType};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use model::{TimeRangeNs, TimestampNs, TraceId};
 use storage_catalogue::BlockRef;
 
 use crate::BlockError;
-use crate::block_file::{BlockFile, Wanted, trace_ids};
+use crate::block_file::{BATCH_ROWS, BlockFile, Wanted, spans_times, trace_ids};
 use crate::condition::Conditions;
 use crate::head::Head;
 use crate::request::ScanRequest;
@@ -124,7 +122,7 @@ fn touching_in_group(
             push_runs(out, &ids, |_| true);
             continue;
         };
-        let (starts, durations) = times(&batch).ok_or_else(|| file.corrupt("columns of time are missing"))?;
+        let (starts, durations) = spans_times(&batch).ok_or_else(|| file.corrupt("columns of time are missing"))?;
         push_runs(out, &ids, |row| {
             let end = starts[row].wrapping_add(durations[row]);
             touches(TimestampNs(starts[row]), TimestampNs(end), range)
@@ -146,7 +144,11 @@ fn passing_in_group(
     if rows.as_ref().is_some_and(Vec::is_empty) {
         return Ok(());
     }
-    for batch in file.read(group, columns, rows.as_deref())? {
+    let batches = match rows.as_deref() {
+        None => file.read_coded(group, columns, BATCH_ROWS)?,
+        rows => file.read(group, columns, rows)?,
+    };
+    for batch in batches {
         let batch = batch?;
         let passes = conditions.rows(file, &batch)?;
         push_runs(out, &ids_of(file, &batch)?, |row| passes[row]);
@@ -157,13 +159,6 @@ fn passing_in_group(
 fn ids_of(file: &BlockFile, batch: &RecordBatch) -> Result<Vec<TraceId>, BlockError> {
     let ids = trace_ids(batch).ok_or_else(|| file.corrupt("column trace_id is not 16 bytes"))?;
     Ok(ids.collect())
-}
-
-fn times(batch: &RecordBatch) -> Option<(&[i64], &[i64])> {
-    let starts = batch.column_by_name("start_time")?;
-    let starts = starts.as_primitive_opt::<TimestampNanosecondType>()?;
-    let durations = batch.column_by_name("duration_ns")?.as_primitive_opt::<Int64Type>()?;
-    (starts.null_count() + durations.null_count() == 0).then(|| (&starts.values()[..], &durations.values()[..]))
 }
 
 /// Appends ids of rows that are `good`, a run of equal ones once.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use arrow_array::Array;
 use model::{AttributeValue, KeyValue, TraceId};
 use rapidhash::RapidHashSet;
 
@@ -12,13 +13,15 @@ use crate::columns::{Dedicated, Kind};
 use crate::condition::map_columns;
 use crate::head::Head;
 use crate::request::{AttributeScope, Projection, ScanRequest};
-use crate::rows::{Copied, Decoder, TextMap, Values, Wants};
+use crate::rows::{Coded, Copied, Decoder, TextMap, Values, Wants};
 use crate::scan::Snapshot;
 use crate::span_bytes::{Place, put_value};
 use crate::value_text::each_from_text;
 
 /// Spans of the heads that are looked at for values.
 const HEAD_SPANS_MAX: usize = 1 << 18;
+/// Rows of a column that are looked at together.
+const COLUMN_ROWS: usize = 8 << 10;
 
 impl Snapshot {
     /// Names of attributes in use, by scope (never [`AttributeScope::Any`]), sorted. Of a block with thousands of names, not
@@ -176,16 +179,23 @@ impl Distinct {
 
     fn column(&mut self, file: &BlockFile, group: usize, own: &Dedicated) -> Result<(), BlockError> {
         let column = own.column();
-        for batch in file.read(group, &[&column], None)? {
+        for batch in file.read_coded(group, &[&column], COLUMN_ROWS)? {
             let batch = batch?;
-            let values = batch.column_by_name(&column).and_then(|c| Values::of(c, own.kind));
-            let values = values.ok_or_else(|| file.corrupt(format!("column {column} is of another type")))?;
-            let mut last = None;
-            for row in 0..batch.num_rows() {
-                let value = values.value(row);
-                if value.is_some() && value != last {
-                    value.iter().for_each(|v| self.add(v));
-                    last = value;
+            let Some(values) = batch.column_by_name(&column) else {
+                return Ok(());
+            };
+            let values = Values::of(values, own.kind);
+            match values.ok_or_else(|| file.corrupt(format!("column {column} is of another type")))? {
+                Values::Coded(coded) => self.coded(&coded),
+                values => {
+                    let mut last = None;
+                    for row in 0..batch.num_rows() {
+                        let value = values.value(row);
+                        if value.is_some() && value != last {
+                            value.iter().for_each(|v| self.add(v));
+                            last = value;
+                        }
+                    }
                 }
             }
             if self.is_full() || (own.kind == Kind::Bool && self.values.len() >= 2) {
@@ -193,6 +203,18 @@ impl Distinct {
             }
         }
         Ok(())
+    }
+
+    /// The texts of a dictionary that rows have, in the order in which rows show them.
+    fn coded(&mut self, column: &Coded<'_>) {
+        let mut shown = vec![false; column.texts.len()];
+        for number in column.numbers.iter().flatten() {
+            let Some(number) = usize::try_from(number).ok().filter(|n| shown.get(*n) == Some(&false)) else {
+                continue;
+            };
+            shown[number] = true;
+            self.add(&AttributeValue::Str(column.texts.value(number).to_owned()));
+        }
     }
 
     fn map(
@@ -206,7 +228,7 @@ impl Distinct {
             let batch = batch?;
             let map = TextMap::optional(batch.column_by_name(map), batch.column_by_name(types), map);
             let map = map.map_err(|what| file.corrupt(what))?;
-            let map = map.ok_or_else(|| file.corrupt("a map of attributes is missing"))?;
+            let Some(map) = map else { return Ok(()) };
             for row in 0..batch.num_rows() {
                 for (_, kind, text) in map.entries(row).filter(|(key, ..)| *key == name) {
                     each_from_text(kind, text, |value| self.add(&value));
