@@ -58,7 +58,7 @@ pub(crate) fn search(
     let mut found: Vec<FoundTrace> = Vec::new();
     let mut stopped: Option<ExecError> = None;
     let look = |id: TraceId, spans: &[Span]| -> Result<Option<FoundTrace>, ExecError> {
-        context.check("a search of traces")?;
+        context.check("a scan of traces")?;
         let view = View::new(id, spans, question.needs_tree());
         let long = options.min_duration_ns.is_none_or(|min| view.duration >= min);
         let short = options.max_duration_ns.is_none_or(|max| view.duration <= max);
@@ -85,7 +85,7 @@ pub(crate) fn search(
     match stopped {
         Some(e) => return Err(e.into()),
         // Parts of the work that were not begun in time are missing without a word.
-        None => context.check("a search of traces")?,
+        None => context.check("a scan of traces")?,
     }
     context.add_bytes(stats.bytes)?;
     Ok(SearchOutput {
@@ -102,7 +102,7 @@ fn spread(context: &Context) -> impl Fn(usize, &(dyn Fn(usize) + Sync)) + Sync {
     move |parts, work| {
         context.add_parts(parts as u64);
         (0..parts).into_par_iter().for_each(|part| {
-            if context.check("a search of traces").is_ok() {
+            if context.check("a scan of traces").is_ok() {
                 work(part);
             }
             context.part_done();
