@@ -17,5 +17,6 @@ mod provisioning;
 mod recovery;
 mod senders;
 mod snapshot;
+mod sql_over_blocks;
 mod streaming;
 mod zipkin_and_jaeger;
