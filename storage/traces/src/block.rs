@@ -38,7 +38,7 @@
 //! A key that occurs twice on a span, as OTLP forbids, keeps its last value in the column and the others in the map; maps
 //! have each key once all the same (`value_text.rs`), or DuckDB would refuse the file. Row groups hold 32 Ki
 //! rows (what a lookup pays is the dictionaries of one row group), pages 2 Ki. Columns and their order may differ from
-//! block to block; readers go by name. `SCHEMA.md` shows all of this to users of SQL. Golden file:
+//! block to block; readers go by name. What else there is to know of a block lies beside it (`block_index.rs`). `SCHEMA.md` shows all of this to users of SQL. Golden file:
 //! `testdata/spans_v1.parquet`.
 
 use std::io;
@@ -1109,6 +1109,17 @@ mod tests {
             assert_eq!(read(&disk, &path, Wanted::Ids(&[id])).unwrap(), want);
             assert_eq!(read(&disk, &path, Wanted::Between(id, id)).unwrap(), want);
         }
+        // A bit that Parquet would not miss: the row group is left out, the others are read.
+        let mut bytes = disk.read(&path).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        disk.write_atomic(&path, &bytes).unwrap();
+        let left = read(&disk, &path, all()).unwrap();
+        assert!(!left.is_empty() && left.len() < spans.len(), "{}", left.len());
+        let whole = kept(&spans);
+        assert!(left.iter().all(|span| whole.binary_search(span).is_ok()));
+        bytes[at] ^= 1;
+        disk.write_atomic(&path, &bytes).unwrap();
         let absent = [TraceId(2), TraceId(5 << 100)];
         assert!(read(&disk, &path, Wanted::Ids(&absent)).unwrap().is_empty());
         let file = BlockFile::open(&disk, path, None).unwrap();

@@ -26,7 +26,14 @@ fn duckdb_counts_spans_by_service() {
     let server = Trilobite::start(dir.path(), &["--enable-admin-api"]).unwrap();
     let now = senders::now_ns() - 60_000_000_000;
     // Three traces of one service, two of another, one of them sent twice and in a block of its own the second time.
-    for (n, service) in [(0, "cart"), (1, "cart"), (2, "cart"), (3, "shop"), (4, "shop"), (4, "shop")] {
+    for (n, service) in [
+        (0, "cart"),
+        (1, "cart"),
+        (2, "cart"),
+        (3, "shop"),
+        (4, "shop"),
+        (4, "shop"),
+    ] {
         let mut batch = senders::spans(RUN, n, now);
         let group = &mut batch.resource_spans[0];
         group.resource.as_mut().unwrap().attributes = vec![text("service.name", service)];
