@@ -212,7 +212,11 @@ async fn one_resource_times_many_records_meets_the_bound() {
         attributes: vec![text("own", "v")],
         ..record("x")
     };
-    let body = request(wide, None, [record("x"), shifted].repeat(500));
+    let body = request(
+        wide,
+        None,
+        (0..500).flat_map(|_| [record("x"), shifted.clone()]).collect(),
+    );
     let (router, shelf) = http();
     let (status, ..) = post(&router, "/v1/logs", &[PROTOBUF], body).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
