@@ -10,7 +10,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use trilobite_tests::{Answer, Trilobite, encoded, get, post, request};
 
-use crate::senders;
+use crate::senders::{self, field};
 
 /// A push as the protocol's client libraries make it: protobuf in a snappy block. Entries are time and line.
 fn push(server: &Trilobite, labels: &str, entries: &[(u64, String)], headers: &[(&str, &str)]) -> Answer {
@@ -32,12 +32,6 @@ fn push(server: &Trilobite, labels: &str, entries: &[(u64, String)], headers: &[
     let mut all = vec![("Content-Type", "application/x-protobuf")];
     all.extend(headers);
     request(server.loki(), "POST", "/loki/api/v1/push", &all, &body).unwrap()
-}
-
-fn field(out: &mut Vec<u8>, number: u64, payload: &[u8]) {
-    prost::encoding::encode_varint(number << 3 | 2, out);
-    prost::encoding::encode_varint(payload.len() as u64, out);
-    out.extend_from_slice(payload);
 }
 
 fn trace_id(n: u64) -> String {

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails, and one that measures says what
 
 mod acceptance_logs;
+mod acceptance_metrics;
 mod acceptance_operation;
+mod acceptance_traces;
 mod bad_input;
 mod command_line;
 mod container;

@@ -120,7 +120,38 @@ pub fn remote_write(n: u64, t_ms: i64) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request).unwrap()
 }
 
-fn field(out: &mut Vec<u8>, number: u64, payload: &[u8]) {
+/// A remote write request of any series: labels (sorted by name), and samples of time in ms and value.
+pub fn write_request(series: &[(Vec<(&str, &str)>, Vec<(i64, f64)>)]) -> Vec<u8> {
+    let mut request = Vec::new();
+    for (labels, samples) in series {
+        let mut of_series = Vec::new();
+        for (name, value) in labels {
+            let mut label = Vec::new();
+            field(&mut label, 1, name.as_bytes());
+            field(&mut label, 2, value.as_bytes());
+            field(&mut of_series, 1, &label);
+        }
+        for (t_ms, value) in samples {
+            let mut sample = vec![1 << 3 | 1];
+            sample.extend_from_slice(&value.to_le_bytes());
+            sample.push(2 << 3);
+            prost::encoding::encode_varint(*t_ms as u64, &mut sample);
+            field(&mut of_series, 2, &sample);
+        }
+        field(&mut request, 1, &of_series);
+    }
+    snap::raw::Encoder::new().compress_vec(&request).unwrap()
+}
+
+/// The headers of remote write 1.0.
+pub const WRITE_HEADERS: [(&str, &str); 3] = [
+    ("Content-Type", "application/x-protobuf"),
+    ("Content-Encoding", "snappy"),
+    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+];
+
+/// Appends a length-delimited protobuf field.
+pub fn field(out: &mut Vec<u8>, number: u64, payload: &[u8]) {
     prost::encoding::encode_varint(number << 3 | 2, out);
     prost::encoding::encode_varint(payload.len() as u64, out);
     out.extend_from_slice(payload);

@@ -29,14 +29,9 @@ fn saved(output: &Output) -> PathBuf {
 fn send(server: &Trilobite, n: u64) {
     let now = senders::now_ns();
     let path = "/api/v1/write";
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-    ];
     let body = senders::remote_write(n, (now / 1_000_000) as i64);
     assert_eq!(
-        request(server.prometheus(), "POST", path, &headers, &body)
+        request(server.prometheus(), "POST", path, &senders::WRITE_HEADERS, &body)
             .unwrap()
             .status,
         204
