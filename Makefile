@@ -10,7 +10,7 @@ ARGS ?=
 # To look for new ones: PROPTEST_RNG_SEED=$RANDOM make test
 export PROPTEST_RNG_SEED ?= 20261125
 
-.PHONY: run build static test check corpus bench setup clients
+.PHONY: run build static test check corpus bench setup clients agents
 
 ## run: install what is missing, build the release binary, serve on ./trilobite-data (ARGS="--flag ..." passes flags)
 run: build
@@ -30,8 +30,9 @@ static: setup
 	rm $(TARGET)/release/trilobite
 
 ## test: everything but the corpora; the same profile as the served binary, so that RocksDB compiles once
-test: static build clients
-	TRILOBITE_TEST_PYTHON=$(VENV)/bin/python TRILOBITE_STATIC_BIN=$(TARGET)/static/trilobite cargo test --release --locked --workspace
+test: static build clients agents
+	TRILOBITE_TEST_PYTHON=$(VENV)/bin/python TRILOBITE_TEST_AGENTS=$(TARGET)/agents \
+	    TRILOBITE_STATIC_BIN=$(TARGET)/static/trilobite cargo test --release --locked --workspace
 
 ## check: formatting and lints
 check: setup
@@ -57,3 +58,7 @@ clients: tests/clients/requirements.txt
 	    $(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt; \
 	    cp tests/clients/requirements.txt $(VENV)/installed.txt; \
 	fi
+
+## agents: programs of others that tests run, such as the OpenTelemetry Collector; a test says so where one cannot be had
+agents:
+	@tests/clients/agents.sh $(TARGET)/agents

@@ -7,5 +7,5 @@ mod process;
 mod questions;
 
 pub use http::{Answer, escaped, get, post, request};
-pub use process::{Trilobite, binary, python, repository};
+pub use process::{Trilobite, agent, binary, python, repository};
 pub use questions::{encoded, until};

@@ -36,6 +36,17 @@ pub fn python() -> Result<PathBuf> {
         .context("TRILOBITE_TEST_PYTHON is not set; run `make test`")
 }
 
+/// A program of others that a test runs, by its name in `TRILOBITE_TEST_AGENTS`, where `make agents` puts them. Without it
+/// the test says that it was not run.
+pub fn agent(name: &str) -> Option<PathBuf> {
+    let dir = std::env::var("TRILOBITE_TEST_AGENTS").map(PathBuf::from);
+    let found = dir.map(|dir| dir.join(name)).ok().filter(|path| path.exists());
+    if found.is_none() {
+        eprintln!("NOT RUN: no {name} here; `make agents` says why");
+    }
+    found
+}
+
 /// A running Trilobite; killed when dropped.
 pub struct Trilobite {
     child: Child,
