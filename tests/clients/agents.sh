@@ -11,7 +11,7 @@ export PATH=$PATH:/usr/local/go/bin
 make_once() {
     local name=$1 source=$2 sum
     shift 2
-    sum=$(cd "$source" && find . -type f -not -path './node_modules/*' -print0 | sort -z | xargs -0 cat | cksum)
+    sum=$(cd "$source" && find . -type f -print0 | sort -z | xargs -0 cat | cksum)
     [ -e "$dir/$name" ] && [ "$(cat "$dir/$name.sum" 2>/dev/null)" = "$sum" ] && return
     echo "building $name"
     rm -rf "${dir:?}/$name"
@@ -29,5 +29,46 @@ if command -v go >/dev/null; then
         make_once collector "$here/collector" go build -trimpath -ldflags='-s -w' -o "$dir/collector" .
 else
     echo "no go: the Collector's tests will not run" >&2
+fi
+
+# A page with the OpenTelemetry SDK for browsers, from npm's packages.
+bundle() {
+    local work
+    work=$(mktemp -d) || return
+    cp package.json package-lock.json page.js "$work" || return
+    (
+        cd "$work" || exit
+        npm ci --no-audit --no-fund --ignore-scripts && mkdir "$dir/browser" &&
+            npm run --silent bundle >"$dir/browser/page.js" &&
+            printf '<!doctype html><meta charset=utf-8><title>page</title><script src=page.js></script>\n' >"$dir/browser/index.html"
+    )
+    local status=$?
+    rm -rf "$work"
+    return $status
+}
+if command -v npm >/dev/null; then
+    export -f bundle
+    export dir
+    make_once browser "$here/browser" bash -c bundle
+else
+    echo "no npm: the browser's test will not run" >&2
+fi
+
+# Debian's node_exporter, unpacked and not installed: nothing is started but by its test.
+unpack_node_exporter() {
+    local work
+    work=$(mktemp -d) || return
+    (cd "$work" && apt-get download prometheus-node-exporter && dpkg -x ./*.deb tree &&
+        cp tree/usr/bin/prometheus-node-exporter "$dir/node_exporter")
+    local status=$?
+    rm -rf "$work"
+    return $status
+}
+if command -v apt-get >/dev/null; then
+    export -f unpack_node_exporter
+    export dir
+    make_once node_exporter "$(mktemp -d)" bash -c unpack_node_exporter
+else
+    echo "no apt-get: node_exporter's test will not run" >&2
 fi
 exit 0

@@ -7,6 +7,7 @@ mod acceptance_metrics;
 mod acceptance_operation;
 mod acceptance_traces;
 mod bad_input;
+mod browser;
 mod collector;
 mod command_line;
 mod container;
