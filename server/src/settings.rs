@@ -139,9 +139,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "loki-merge-structured-metadata",
         "on|off",
-        "off",
+        "on",
         "Merge structured metadata into the stream labels of Loki results when the caller does not ask for it apart, as \
-         Loki 3 does; off: one result stream per stored stream",
+         Loki 3 does; off: one result stream per label set",
     ),
     setting("query-timeout", "TIME", "2m", "Longest run of a query"),
     setting(

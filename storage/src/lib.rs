@@ -24,7 +24,7 @@ pub use plan::{CompactionPolicy, CutPolicy, ExpiryPolicy, HeadFigures, plan_comp
 pub use snapshot::SnapshotError;
 pub use storage_budget::{Budget, OverBudget, Reservation};
 pub use storage_catalogue::BlockMeta;
-pub use storage_logs::Logs;
+pub use storage_logs::{DeleteLanguage, KeepStreams, LogPolicy, Logs};
 pub use storage_metrics::Metrics;
 pub use storage_traces::Traces;
 pub use storage_wal::{Stats as WalStats, SyncMode};

@@ -53,7 +53,7 @@ pub struct Ticked {
 #[derive(Debug, thiserror::Error)]
 #[error("{step} of {signal}: {message}", signal = .signal.as_str())]
 pub struct TickError {
-    /// `cut`, `compaction`, `retention`.
+    /// `cut`, `compaction`, `deletion`, `retention`.
     pub step: &'static str,
     /// Whose.
     pub signal: Signal,
@@ -94,6 +94,7 @@ impl Storage {
         let mut life = self.life.lock();
         let (mut done, mut errors) = (Ticked::default(), Vec::new());
         self.look_at_disk();
+        self.logs.let_pass(now);
         for signal in Signal::ALL {
             let since = &mut life.head_since[signal as usize];
             let head = self.head_figures(signal, now.0.saturating_sub(since.0));
@@ -130,13 +131,18 @@ impl Storage {
     pub fn tick_blocks(&self, now: TimestampNs) -> (Ticked, Vec<TickError>) {
         let mut since = self.blocks_since.lock();
         let (mut done, mut errors) = (Ticked::default(), Vec::new());
-        if has_passed(*since, now, SLOW_TICK_NS) {
+        let slow = has_passed(*since, now, SLOW_TICK_NS);
+        // The reserve is for cuts: writing blocks again needs room for both the old and the new.
+        let has_room = !self.disk_full.load(Ordering::Relaxed);
+        if slow {
             *since = Some(now);
             self.expire(now, &mut done, &mut errors);
-            // The reserve is for cuts: merging blocks needs room for both the old and the new.
-            if !self.disk_full.load(Ordering::Relaxed) {
+            if has_room {
                 self.compact(now, &mut done, &mut errors);
             }
+        }
+        if has_room && (slow || self.logs.deletes_due(now)) {
+            self.remove(now, slow, &mut done, &mut errors);
         }
         (done, errors)
     }
@@ -186,7 +192,7 @@ impl Storage {
                 let inputs: Vec<BlockRef> = blocks.iter().filter(|b| job.contains(&b.meta().id)).cloned().collect();
                 let result = contained(|| match signal {
                     Signal::Metrics => self.metrics.compact(&inputs).map_err(|e| e.to_string()),
-                    Signal::Logs => self.logs.compact(&inputs).map(Some).map_err(|e| e.to_string()),
+                    Signal::Logs => self.logs.compact(&inputs).map_err(|e| e.to_string()),
                     Signal::Traces => self.traces.compact(&inputs).map(Some).map_err(|e| e.to_string()),
                 });
                 match result {
@@ -202,6 +208,26 @@ impl Storage {
                     }),
                 }
             }
+        }
+    }
+
+    /// Takes out of the log blocks what was deleted, or is too old for its stream.
+    fn remove(&self, now: TimestampNs, expired: bool, done: &mut Ticked, errors: &mut Vec<TickError>) {
+        match contained(|| self.logs.remove(now, expired).map_err(|e| e.to_string())) {
+            Ok(blocks) => {
+                if !blocks.is_empty() {
+                    tracing::info!(
+                        blocks = blocks.len(),
+                        "log blocks written again without what is deleted or too old"
+                    );
+                }
+                done.compacted.extend(blocks);
+            }
+            Err(message) => errors.push(TickError {
+                step: "deletion",
+                signal: Signal::Logs,
+                message,
+            }),
         }
     }
 
@@ -301,7 +327,7 @@ impl Storage {
     fn expiry_policy(&self) -> ExpiryPolicy {
         ExpiryPolicy {
             metrics_ns: TimestampMs(self.options.retention_metrics_ms).to_ns().0,
-            logs_ns: self.options.retention_logs_ns,
+            logs_ns: self.logs.keeps_at_most(),
             traces_ns: self.options.retention_traces_ns,
             bytes_max: self.options.retention_size,
         }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use storage_budget::Budget;
 use storage_catalogue::{BlockMeta, Catalogue};
 use storage_disk::{DirLock, Disk, Space};
-use storage_logs::Logs;
+use storage_logs::{LogPolicy, Logs};
 use storage_metrics::Metrics;
 use storage_traces::Traces;
 use storage_wal::{Replay, SyncMode};
@@ -130,8 +130,14 @@ pub struct StorageStats {
 }
 
 impl Storage {
-    /// Opens or creates the directory, takes its lock, and replays what was not yet in blocks.
+    /// Opens or creates the directory, takes its lock, and replays what was not yet in blocks. All log streams are kept as
+    /// long, and nothing can be deleted from them.
     pub fn open(options: Options, clock: Clock) -> Result<(Storage, OpenReport), OpenError> {
+        Storage::open_with(options, LogPolicy::default(), clock)
+    }
+
+    /// Opens like [`Storage::open`], with a policy for logs.
+    pub fn open_with(options: Options, logs: LogPolicy, clock: Clock) -> Result<(Storage, OpenReport), OpenError> {
         let disk = Disk::real();
         let dir = options.data_dir.clone();
         let unusable = |source| OpenError::Unusable {
@@ -146,8 +152,9 @@ impl Storage {
         snapshot::remove_unfinished(&disk, &dir).map_err(unusable)?;
         let (catalogue, opened) = Catalogue::open(disk.clone(), &dir)?;
         let budget = Budget::new(options.memory_limit);
-        let (metrics, logs, traces, replays) = open_engines(&options, &disk, &catalogue, &budget)?;
+        let (metrics, logs, traces, replays) = open_engines(&options, logs, &disk, &catalogue, &budget)?;
         let now = clock();
+        logs.let_pass(now);
         let storage = Storage {
             life: Mutex::new(Life::begin(now)),
             blocks_since: Mutex::default(),
@@ -182,7 +189,7 @@ impl Storage {
     pub fn horizon(&self, signal: Signal) -> TimestampNs {
         let retention_ns = match signal {
             Signal::Metrics => self.options.retention_metrics_ms.saturating_mul(1_000_000),
-            Signal::Logs => self.options.retention_logs_ns,
+            Signal::Logs => self.logs.keeps_at_most(),
             Signal::Traces => self.options.retention_traces_ns,
         };
         TimestampNs(self.now().0.saturating_sub(retention_ns))
@@ -241,7 +248,13 @@ impl Storage {
 type Engines = (Metrics, Logs, Traces, Vec<(&'static str, Replay)>);
 
 /// Opens the engines on three threads: replay is CPU work, and a restart should be short.
-fn open_engines(options: &Options, disk: &Disk, catalogue: &Catalogue, budget: &Budget) -> Result<Engines, OpenError> {
+fn open_engines(
+    options: &Options,
+    policy: LogPolicy,
+    disk: &Disk,
+    catalogue: &Catalogue,
+    budget: &Budget,
+) -> Result<Engines, OpenError> {
     let wal = storage_wal::Options {
         sync: options.wal_sync,
         segment_bytes: SEGMENT_BYTES,
@@ -278,7 +291,7 @@ fn open_engines(options: &Options, disk: &Disk, catalogue: &Catalogue, budget: &
                 retention_ns: options.retention_logs_ns,
                 ahead_ns: AHEAD_NS,
             };
-            Logs::open(parts, how).map_err(|e| failed(Signal::Logs, e.to_string()))
+            Logs::open_with(parts, how, policy).map_err(|e| failed(Signal::Logs, e.to_string()))
         });
         let traces = scope.spawn(|| {
             let parts = storage_traces::Parts {

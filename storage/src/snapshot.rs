@@ -29,6 +29,9 @@ pub enum SnapshotError {
     /// The metrics engine's files could not be written.
     #[error(transparent)]
     Metrics(#[from] storage_metrics::BlockError),
+    /// The logs engine's files could not be written.
+    #[error(transparent)]
+    Logs(#[from] storage_logs::BlockError),
     /// A file could not be linked or written.
     #[error("{path}: {source}")]
     Io {
@@ -75,7 +78,8 @@ impl Storage {
             self.disk.create_dir_all(&blocks_dir).map_err(at(&blocks_dir))?;
             let blocks = match signal {
                 Signal::Metrics => self.metrics.save_beside(&of_signal)?,
-                Signal::Logs | Signal::Traces => self.catalogue.blocks(signal, TimeRangeNs::ALL),
+                Signal::Logs => self.logs.save_beside(&of_signal)?,
+                Signal::Traces => self.catalogue.blocks(signal, TimeRangeNs::ALL),
             };
             for block in &blocks {
                 self.link_block(block, &blocks_dir.join(block.meta().id.to_string()))?;

@@ -85,6 +85,21 @@ async fn a_datasource_connects_to_an_empty_database() {
     assert_eq!(limits["limits"]["volume_enabled"], true);
     let rules = get(&lab.loki, "/prometheus/api/v1/rules", &[]).await;
     assert_eq!(good(&rules)["data"]["groups"], json!([]));
+    let odd = get(&lab.loki, "/prometheus/api/v1/rules", &[("type", "x")]).await;
+    assert_eq!(odd.status, StatusCode::BAD_REQUEST);
+    assert!(
+        odd.text()
+            .contains(r#""errorType":"bad_data","error":"not supported value \"x\"""#)
+    );
+    let alerts = get(&lab.loki, "/prometheus/api/v1/alerts", &[]).await;
+    assert_eq!(good(&alerts)["data"]["alerts"], json!([]));
+    for path in ["/loki/api/v1/rules", "/api/prom/rules"] {
+        let none = get(&lab.loki, path, &[]).await;
+        assert_eq!(
+            (none.status, none.text()),
+            (StatusCode::NOT_FOUND, "no rule groups found\n")
+        );
+    }
     let probe = get(&lab.loki, "/api/prom/rules/test/test", &[]).await;
     assert_eq!(probe.status, StatusCode::NOT_FOUND);
     assert!(probe.text().contains("page not found"));

@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 use model::{BlockId, Day, LabelSet, LogBatch, Matcher, Signal, StreamIx, TimeRangeNs, TimestampNs};
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 use storage_budget::{Budget, Reservation};
 use storage_catalogue::{BlockMeta, BlockRef, CatalogueError, IndexKind, NewBlock};
+use storage_disk::Disk;
 use storage_wal::{Lsn, Replay, Wal};
 
 use crate::block::{BlockWriter, corrupt};
@@ -25,9 +26,11 @@ use crate::chunk::{LEVEL_HEAD, Sealed};
 use crate::compact;
 use crate::entries::Entries;
 use crate::head::{Head, Part, Place, SealJob, StreamView};
+use crate::masks::{Keeping, LogPolicy, remove_deleted};
 use crate::record::{BatchWriter, KIND_BATCH, KIND_DEFINE, RECORD_PLAIN_BYTES, get_batch, get_define, put_define};
 use crate::scan::{Shared, Snapshot};
 use crate::tail::{Listeners, Subscription};
+use crate::tombstones::{Tombstone, Tombstones};
 use crate::{AppendError, Appended, BlockError, Options, Parts, Stats};
 
 /// Refused entries that are named to the client.
@@ -63,10 +66,24 @@ struct Heads {
 }
 
 impl Logs {
-    /// Opens or creates the engine and replays its WAL.
+    /// Opens or creates the engine and replays its WAL. All streams are kept as long, and nothing can be deleted.
     pub fn open(parts: Parts, options: Options) -> Result<(Logs, Replay), BlockError> {
+        Logs::open_with(parts, options, LogPolicy::default())
+    }
+
+    /// Opens or creates the engine and replays its WAL.
+    pub fn open_with(parts: Parts, options: Options, policy: LogPolicy) -> Result<(Logs, Replay), BlockError> {
         let labels = parts.catalogue.labels(IndexKind::Streams);
-        let shared = Arc::new(Shared::new(parts.disk.clone(), parts.catalogue, labels));
+        let tombstones = Tombstones::open(&parts.disk, &parts.dir, |text| policy.understand(text))?;
+        let keeping = Keeping::new(options.retention_ns, policy.keep.clone());
+        let shared = Arc::new(Shared::new(
+            parts.disk.clone(),
+            parts.catalogue,
+            labels,
+            policy,
+            keeping,
+            tombstones,
+        ));
         let head = Arc::new(Head::new());
         let checkpoint = Lsn(shared.catalogue.checkpoint(Signal::Logs).unwrap_or_default());
         let mut replayer = Replayer {
@@ -136,11 +153,12 @@ impl Logs {
     pub fn snapshot(&self, range: TimeRangeNs) -> Snapshot {
         // First the heads, then the blocks: a head that becomes blocks in between is seen twice rather than never, and
         // then left out.
+        let masks = self.shared.masks(range);
         let heads = self.heads.load_full();
         let blocks = self.shared.catalogue.blocks(Signal::Logs, range);
         let frozen = heads.frozen.as_ref().map(|(head, _)| head.clone());
         let heads = frozen.into_iter().chain([heads.current.clone()]).collect();
-        Snapshot::new(self.shared.clone(), range, heads, blocks)
+        Snapshot::new(self.shared.clone(), range, masks, heads, blocks)
     }
 
     /// Freezes the head into blocks (one per day), then lets its WAL segments go. Empty: there was nothing to freeze.
@@ -156,12 +174,73 @@ impl Logs {
         Ok(blocks)
     }
 
-    /// Merges blocks of one day into one; duplicates are resolved. Readers keep the old blocks.
-    pub fn compact(&self, blocks: &[BlockRef]) -> Result<BlockId, BlockError> {
+    /// Merges blocks of one day into one; duplicates are resolved, and what is deleted for good or too old is left out.
+    /// Readers keep the old blocks. A block that is damaged stays as it is, with a warning. `None`: nothing was left to
+    /// merge, or nothing of it.
+    pub fn compact(&self, blocks: &[BlockRef]) -> Result<Option<BlockId>, BlockError> {
         let _one = self.compacting.lock();
         let id = compact::compact(&self.shared, blocks)?;
-        self.compactions.fetch_add(1, Relaxed);
+        self.compactions.fetch_add(u64::from(id.is_some()), Relaxed);
         Ok(id)
+    }
+
+    /// Writes blocks again without what is deleted for good (`deletes_due`) and, with `expired`, without streams that are
+    /// too old as a whole. Blocks the thread while it works. Says which blocks were made.
+    pub fn remove(&self, now: TimestampNs, expired: bool) -> Result<Vec<BlockId>, BlockError> {
+        self.let_pass(now);
+        let _one = self.compacting.lock();
+        let due = compact::deletes_due(&self.shared, now);
+        if due.iter().any(|t| self.is_in_head(t)) {
+            self.cut()?;
+        }
+        let made = compact::remove(&self.shared, &due, now, expired)?;
+        self.compactions.fetch_add(made.len() as u64, Relaxed);
+        Ok(made)
+    }
+
+    /// Whether a delete request can no longer be cancelled and waits for [`Logs::remove`].
+    pub fn deletes_due(&self, now: TimestampNs) -> bool {
+        !compact::deletes_due(&self.shared, now).is_empty()
+    }
+
+    /// How long a delete request can be cancelled, ns.
+    pub fn cancel_ns(&self) -> i64 {
+        self.shared.policy.cancel_ns
+    }
+
+    /// The longest that any stream is kept, ns.
+    pub fn keeps_at_most(&self) -> i64 {
+        self.shared.keeping.longest()
+    }
+
+    /// Tells the engine the time: by it, entries become too old for their stream.
+    pub fn let_pass(&self, now: TimestampNs) {
+        self.shared.now.fetch_max(now.0, Relaxed);
+    }
+
+    pub(crate) fn policy(&self) -> &LogPolicy {
+        &self.shared.policy
+    }
+
+    pub(crate) fn tombstones(&self) -> &Tombstones {
+        &self.shared.tombstones
+    }
+
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.shared.disk
+    }
+
+    pub(crate) fn blocks(&self) -> Vec<BlockRef> {
+        self.shared.catalogue.blocks(Signal::Logs, TimeRangeNs::ALL)
+    }
+
+    fn is_in_head(&self, tombstone: &Tombstone) -> bool {
+        let heads = self.heads.load();
+        let frozen = heads.frozen.as_ref().map(|(head, _)| head);
+        frozen.into_iter().chain([&heads.current]).any(|head| {
+            let views = head.streams(tombstone.first, tombstone.last, |_, _| true);
+            views.iter().any(|view| tombstone.means(&view.labels))
+        })
     }
 
     /// Drops from the label index and the head what ended before `before`. (Blocks are retired by `storage`.)
@@ -202,6 +281,8 @@ impl Logs {
             corrupt_chunks: self.shared.corrupt.load(Relaxed),
             cuts: self.cuts.load(Relaxed),
             compactions: self.compactions.load(Relaxed),
+            damaged_blocks: self.shared.damaged.lock().len() as u64,
+            deletes_pending: self.tombstones().all().iter().filter(|t| t.is_pending()).count() as u64,
         }
     }
 
@@ -279,7 +360,9 @@ impl Logs {
                     }
                     appended.stored += 1;
                     bytes += line.len() + metadata.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>();
-                    if let Some(wanted) = &wanted {
+                    if let Some(wanted) = &wanted
+                        && !self.is_deleted(&labels, t.0, line, &metadata)
+                    {
                         wanted.send(&labels, t.0, line, &metadata);
                     }
                 }
@@ -299,8 +382,16 @@ impl Logs {
         scratch: &mut Scratch,
         appended: &mut Appended,
     ) -> Result<(), AppendError> {
-        let oldest = now.0.saturating_sub(self.options.retention_ns);
+        self.let_pass(now);
+        let keeping = &self.shared.keeping;
+        let oldest = now.0.saturating_sub(keeping.longest());
         let newest = now.0.saturating_add(self.options.ahead_ns);
+        // Where streams are kept for different times, what each of the batch may have at most.
+        let mut oldest_of = Vec::new();
+        if !keeping.is_uniform() {
+            let labels = |i| LabelSet::from_encoded(batch.labels(StreamIx(i as u32)).0).unwrap_or_default();
+            oldest_of.extend((0..batch.stream_count()).map(|i| now.0.saturating_sub(keeping.of(&labels(i)))));
+        }
         let Scratch {
             rows,
             groups,
@@ -315,6 +406,7 @@ impl Logs {
         record.shrink(SCRATCH_BYTES_KEPT);
         for row in 0..batch.len() {
             let (stream, t, _) = batch.row(row);
+            let oldest = oldest_of.get(stream.0 as usize).copied().unwrap_or(oldest);
             if t.0 < oldest || t.0 > newest {
                 let too_new = t.0 > newest;
                 *(if too_new {
@@ -352,6 +444,20 @@ impl Logs {
             }
         }
         Ok(())
+    }
+
+    /// Whether an entry is hidden by a delete request already when it arrives.
+    fn is_deleted(&self, labels: &LabelSet, t: i64, line: &str, metadata: &[(&str, &str)]) -> bool {
+        let all = self.tombstones().all();
+        let mut deletes = all
+            .iter()
+            .filter(|d| d.is_pending() && d.touches(t, t) && d.means(labels));
+        let Some(first) = deletes.next() else { return false };
+        let mut entry = Entries::default();
+        entry.push_interned(&mut HashTable::new(), t, line, metadata.iter().copied());
+        let deletes: Vec<Arc<Tombstone>> = [first].into_iter().chain(deletes).cloned().collect();
+        remove_deleted(&deletes, labels, &mut entry);
+        entry.is_empty()
     }
 
     /// Gets a stream's id and writes its definition to the WAL.

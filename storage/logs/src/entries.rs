@@ -152,6 +152,12 @@ impl Entries {
         self.ends.extend(1..=self.times.len() as u32);
     }
 
+    /// Bytes of all lines, and of the names and values of all metadata.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = |i: usize| self.line_at(i).len() + self.metadata_bytes(i);
+        self.view.clone().map(|i| bytes(i) as u64).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.times.clear();
         self.ends.clear();
@@ -170,6 +176,20 @@ impl Entries {
         let start = self.times.partition_point(|&t| t < min);
         let end = self.times.partition_point(|&t| t <= max).max(start);
         self.view = start..end;
+    }
+
+    /// Takes entries out: those whose number in the view has `true` in `gone`. Only what was in the view is left.
+    pub(crate) fn remove(&mut self, gone: &[bool]) {
+        let mut left = Entries::default();
+        for (i, _) in gone.iter().enumerate().filter(|(_, gone)| !**gone) {
+            let i = self.view.start + i;
+            left.push(self.times[i], self.line_at(i));
+            for &(n, v) in &self.metadata.pairs[self.metadata.pair_range(i)] {
+                left.push_pair(n, v);
+            }
+        }
+        left.metadata.strings = std::mem::take(&mut self.metadata.strings);
+        *self = left;
     }
 
     /// Adds an entry without metadata; [`Entries::push_pair`] may follow.

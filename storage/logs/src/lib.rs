@@ -2,7 +2,8 @@
 //!
 //! A batch becomes durable in the WAL, then joins its streams' open chunks in the *head*. [`Logs::cut`] freezes the head
 //! into *blocks*, one per UTC day: chunks in columns, many to a file, each with a needle filter. Late lines land in a
-//! later block; [`Logs::compact`] joins blocks of one day. A reader holds a [`Snapshot`] and never makes an append wait.
+//! later block; [`Logs::compact`] joins blocks of one day. What is deleted, or older than its stream is kept, is hidden at
+//! once and taken out of the blocks later ([`Logs::remove`]). A reader holds a [`Snapshot`] and never makes an append wait.
 //!
 //! Not here: LogQL (`query-logql`), push protocols (`ingest`), when to cut (`storage::tick`).
 
@@ -16,10 +17,12 @@ mod golden;
 mod head;
 mod id_table;
 mod ids;
+mod masks;
 mod needle_filter;
 mod record;
 mod scan;
 mod tail;
+mod tombstones;
 
 use std::path::PathBuf;
 
@@ -30,8 +33,12 @@ use storage_disk::Disk;
 
 pub use engine::Logs;
 pub use entries::{Columns, Entries};
+pub use masks::{KeepStreams, LogPolicy};
 pub use scan::{Needles, Run, Snapshot, Tally, Volume};
 pub use tail::Subscription;
+pub use tombstones::{
+    DELETES_PENDING_MAX, DeleteError, DeleteLanguage, DeleteRequest, DeleteState, EntryFilter, Meant,
+};
 
 /// What an engine is built from.
 pub struct Parts {
@@ -163,4 +170,8 @@ pub struct Stats {
     pub cuts: u64,
     /// Compactions done since start.
     pub compactions: u64,
+    /// Blocks that compaction leaves alone because some of it is damaged.
+    pub damaged_blocks: u64,
+    /// Delete requests that wait to be carried out.
+    pub deletes_pending: u64,
 }

@@ -3,12 +3,12 @@
 //! A [`Snapshot`] holds heads and blocks by reference. [`Snapshot::runs`] asks the label index for streams, walks the
 //! group directories of the blocks, rules groups out by time, stream and needle filter, and plans the chunks that are
 //! left into [`Run`]s: chunks of one stream that overlap in time are read together. Nothing is opened before
-//! [`Run::read`].
+//! [`Run::read`]. What is deleted or too old for its stream (`masks.rs`) is left out everywhere.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
 use model::{BlockId, Day, LabelSet, Matcher, TimeRangeNs, TimestampNs};
@@ -23,7 +23,9 @@ use crate::block::{OpenBlock, corrupt};
 use crate::chunk::{self, ChunkMeta, LEVEL_VALUES, Levels, Sealed};
 use crate::entries::{Columns, Entries};
 use crate::head::{Head, Part};
+use crate::masks::{Keeping, LogPolicy, Mask, Masks, remove_deleted};
 use crate::needle_filter::Question;
+use crate::tombstones::{Tombstone, Tombstones};
 
 /// A run that has this many raw bytes ends as soon as little of it reaches beyond the next chunk's start.
 const RUN_RAW_BYTES: u64 = 1 << 20;
@@ -38,8 +40,17 @@ pub(crate) struct Shared {
     pub disk: Disk,
     pub catalogue: Catalogue,
     pub labels: LabelIndex,
+    pub policy: LogPolicy,
+    pub keeping: Arc<Keeping>,
+    pub tombstones: Tombstones,
+    /// The latest time that the engine was told.
+    pub now: AtomicI64,
     /// Chunks that failed their checksum.
     pub corrupt: AtomicU64,
+    /// Blocks in which compaction met damage; it leaves them alone.
+    pub damaged: Mutex<BTreeSet<BlockId>>,
+    /// Blocks that were looked at for streams kept so long (ns), when all of the block was older.
+    pub swept: Mutex<BTreeSet<(BlockId, i64)>>,
     open: Mutex<HashMap<BlockId, (Arc<OpenBlock>, u64)>>,
     opened: AtomicU64,
 }
@@ -48,6 +59,7 @@ pub(crate) struct Shared {
 pub struct Snapshot {
     shared: Arc<Shared>,
     range: TimeRangeNs,
+    masks: Masks,
     heads: Vec<Arc<Head>>,
     blocks: Vec<BlockRef>,
 }
@@ -68,6 +80,8 @@ pub struct Run {
     min: i64,
     max: i64,
     chunks: Vec<Chunk>,
+    /// Requests that may delete some of it.
+    deletes: Vec<Arc<Tombstone>>,
 }
 
 /// How much of a stream lies in a range.
@@ -135,12 +149,25 @@ struct HeldBlock {
 }
 
 impl Shared {
-    pub fn new(disk: Disk, catalogue: Catalogue, labels: LabelIndex) -> Shared {
+    pub fn new(
+        disk: Disk,
+        catalogue: Catalogue,
+        labels: LabelIndex,
+        policy: LogPolicy,
+        keeping: Keeping,
+        tombstones: Tombstones,
+    ) -> Shared {
         Shared {
             disk,
             catalogue,
             labels,
+            policy,
+            keeping: Arc::new(keeping),
+            tombstones,
+            now: AtomicI64::new(i64::MIN),
             corrupt: AtomicU64::new(0),
+            damaged: Mutex::default(),
+            swept: Mutex::default(),
             open: Mutex::default(),
             opened: AtomicU64::new(0),
         }
@@ -168,10 +195,21 @@ impl Shared {
         Ok(file)
     }
 
+    /// What is hidden of `range` now. To be asked before heads and blocks are looked at: then what a compaction removes
+    /// meanwhile is either hidden or gone.
+    pub fn masks(&self, range: TimeRangeNs) -> Masks {
+        let span = (range.start.0, range.end.0.saturating_sub(1));
+        let now = TimestampNs(self.now.load(Relaxed));
+        Masks::new(&self.tombstones.all(), |_| true, &self.keeping, span, now)
+    }
+
     /// Closes files of blocks that are no more.
     pub fn close_retired(&self) {
         let live = self.catalogue.blocks(model::Signal::Logs, TimeRangeNs::ALL);
-        self.open.lock().retain(|id, _| live.iter().any(|b| b.meta().id == *id));
+        let is_live = |id: &BlockId| live.iter().any(|b| b.meta().id == *id);
+        self.open.lock().retain(|id, _| is_live(id));
+        self.damaged.lock().retain(is_live);
+        self.swept.lock().retain(|(id, _)| is_live(id));
     }
 
     /// Damage is said and counted, and the rest is read. Other errors go up.
@@ -192,6 +230,7 @@ impl Snapshot {
     pub(crate) fn new(
         shared: Arc<Shared>,
         range: TimeRangeNs,
+        masks: Masks,
         mut heads: Vec<Arc<Head>>,
         mut blocks: Vec<BlockRef>,
     ) -> Snapshot {
@@ -207,6 +246,7 @@ impl Snapshot {
         Snapshot {
             shared,
             range,
+            masks,
             heads,
             blocks,
         }
@@ -222,9 +262,11 @@ impl Snapshot {
         let question = Question::new(&needles.contains, &needles.metadata);
         let Gathered { streams, labels } = self.gather(&ids, range, &question)?;
         let mut runs = Vec::new();
-        for (id, chunks) in streams {
+        for (id, mut chunks) in streams {
             let Some(labels) = labels.get(&id) else { continue };
-            runs.extend(make_runs(&self.shared, labels, &chunks, min, max));
+            let mask = self.mask_of(labels, &mut chunks);
+            let min = mask.from.map_or(min, |from| from.max(min));
+            runs.extend(make_runs(&self.shared, labels, &chunks, min, max, &mask));
         }
         Ok(runs)
     }
@@ -274,24 +316,45 @@ impl Snapshot {
         let ids = self.shared.labels.postings(range.days(), matchers)?;
         let Gathered { streams, labels } = self.gather(&ids, range, &Question::default())?;
         let mut volumes = Vec::new();
-        for (id, chunks) in streams {
+        for (id, mut chunks) in streams {
             let Some(labels) = labels.get(&id) else { continue };
+            let mask = self.mask_of(labels, &mut chunks);
+            let min = mask.from.map_or(min, |from| from.max(min));
             let mut volume = Volume {
                 labels: labels.clone(),
                 chunks: chunks.len() as u64,
                 entries: 0,
                 bytes: 0,
             };
-            for chunk in &chunks {
+            let (deleted_from, rest): (Vec<Chunk>, Vec<Chunk>) = chunks
+                .into_iter()
+                .partition(|c| mask.deletes_touch(c.min.max(min), c.max.min(max)));
+            for chunk in &rest {
                 let (entries, bytes) = chunk.share(min, max);
                 volume.entries += entries;
                 volume.bytes += bytes;
+            }
+            let mut entries = Entries::default();
+            for run in make_runs(&self.shared, labels, &deleted_from, min, max, &mask) {
+                run.read(&mut entries)?;
+                volume.entries += entries.len() as u64;
+                volume.bytes += entries.bytes();
             }
             if volume.entries > 0 {
                 volumes.push(volume);
             }
         }
         Ok(volumes)
+    }
+
+    /// What is hidden of a stream; leaves the chunks out that are hidden whole.
+    fn mask_of(&self, labels: &LabelSet, chunks: &mut Vec<Chunk>) -> Mask {
+        if self.masks.is_empty() {
+            return Mask::default();
+        }
+        let mask = self.masks.of(labels);
+        chunks.retain(|c| !mask.covers(c.min, c.max));
+        mask
     }
 
     /// What of `range` lies in the snapshot's, with its first and last instant.
@@ -443,7 +506,37 @@ impl Snapshot {
                 })?;
             }
         }
+        if self.masks.may_hide_streams() {
+            self.drop_hidden(&mut ids, range)?;
+        }
         Ok(Some(Selected { ids, days }))
+    }
+
+    /// Takes out of `ids` the streams of which nothing is left in `range`.
+    fn drop_hidden(&self, ids: &mut RoaringBitmap, range: TimeRangeNs) -> Result<(), BlockError> {
+        let mut suspects = RoaringBitmap::new();
+        match self.masks.hidden_selectors() {
+            None => suspects = ids.clone(),
+            Some(selectors) => {
+                for selector in selectors {
+                    suspects |= self.shared.labels.postings(range.days(), selector)? & &*ids;
+                }
+            }
+        }
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let Gathered { streams, labels } = self.gather(&suspects, range, &Question::default())?;
+        *ids -= suspects;
+        for (id, mut chunks) in streams {
+            if let Some(labels) = labels.get(&id) {
+                self.mask_of(labels, &mut chunks);
+            }
+            if !chunks.is_empty() {
+                ids.insert(id);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -476,7 +569,7 @@ impl Run {
     /// What the run holds, if that is known exactly: when it is one closed chunk that lies within the range asked for.
     pub fn tally(&self) -> Option<Tally> {
         let [chunk] = &self.chunks[..] else { return None };
-        if chunk.min < self.min || chunk.max > self.max {
+        if !self.deletes.is_empty() || chunk.min < self.min || chunk.max > self.max {
             return None;
         }
         let meta = match &chunk.source {
@@ -511,14 +604,27 @@ impl Run {
     /// duplicates. There may be more in `out` than was asked for.
     pub fn read_columns(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
         let shared = &self.shared;
-        read_chunks(&self.chunks, self.min, self.max, columns, out, |error| {
-            shared.skip_damage(error, 1)
-        })
+        self.read_with(columns, out, |error| shared.skip_damage(error, 1))
     }
 
     /// Reads like [`Run::read`], but damage is an error.
     pub(crate) fn read_undamaged(&self, out: &mut Entries) -> Result<u64, BlockError> {
-        read_chunks(&self.chunks, self.min, self.max, Columns::ALL, out, Err)
+        self.read_with(Columns::ALL, out, Err)
+    }
+
+    fn read_with(
+        &self,
+        columns: Columns<'_>,
+        out: &mut Entries,
+        damage: impl Fn(BlockError) -> Result<(), BlockError>,
+    ) -> Result<u64, BlockError> {
+        if self.deletes.is_empty() {
+            return read_chunks(&self.chunks, self.min, self.max, columns, out, damage);
+        }
+        // What is deleted may hang on any column.
+        let bytes = read_chunks(&self.chunks, self.min, self.max, Columns::ALL, out, damage)?;
+        remove_deleted(&self.deletes, &self.labels, out);
+        Ok(bytes)
     }
 }
 
@@ -704,6 +810,7 @@ pub(crate) fn runs_of_blocks(
     blocks: &[(Arc<OpenBlock>, BlockRef)],
     labels: &LabelSet,
     chunks: Vec<(usize, ChunkMeta, u64)>,
+    mask: &Mask,
 ) -> Vec<Run> {
     let held: Vec<Arc<HeldBlock>> = blocks
         .iter()
@@ -716,6 +823,7 @@ pub(crate) fn runs_of_blocks(
         .collect();
     let chunks: Vec<Chunk> = chunks
         .into_iter()
+        .filter(|(_, meta, _)| !mask.covers(meta.min, meta.max))
         .enumerate()
         .map(|(order, (block, meta, at))| Chunk {
             min: meta.min,
@@ -726,10 +834,11 @@ pub(crate) fn runs_of_blocks(
             source: Source::Block(held[block].clone(), Box::new(meta), at),
         })
         .collect();
-    make_runs(shared, labels, &chunks, i64::MIN, i64::MAX)
+    let min = mask.from.unwrap_or(i64::MIN);
+    make_runs(shared, labels, &chunks, min, i64::MAX, mask)
 }
 
-fn make_runs(shared: &Arc<Shared>, labels: &LabelSet, chunks: &[Chunk], min: i64, max: i64) -> Vec<Run> {
+fn make_runs(shared: &Arc<Shared>, labels: &LabelSet, chunks: &[Chunk], min: i64, max: i64, mask: &Mask) -> Vec<Run> {
     let spans: Vec<(i64, i64, u64)> = chunks
         .iter()
         .map(|c| (c.min.max(min), c.max.min(max), c.raw_bytes))
@@ -743,6 +852,7 @@ fn make_runs(shared: &Arc<Shared>, labels: &LabelSet, chunks: &[Chunk], min: i64
             min: planned.min,
             max: planned.max,
             chunks: members,
+            deletes: mask.deletes_of(planned.min, planned.max),
         }
     };
     plan_runs(&spans).into_iter().map(run).collect()

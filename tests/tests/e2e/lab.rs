@@ -63,7 +63,8 @@ fn lab_check(server: &Trilobite, service: &str, told: &serde_json::Value) {
 }
 
 fn check_lab(protocol: &str, service: &str, dir: &Path) {
-    let mut server = Trilobite::start(dir, &["--enable-admin-api"]).unwrap();
+    let args = ["--enable-admin-api", "--loki-merge-structured-metadata=off"];
+    let mut server = Trilobite::start(dir, &args).unwrap();
     let told = run_app(&server, protocol, service);
     lab_check(&server, service, &told);
     let flushed = request(server.prometheus(), "POST", "/api/v1/admin/flush", &[], b"").unwrap();

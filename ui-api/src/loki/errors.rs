@@ -23,6 +23,14 @@ impl ApiError {
         }
     }
 
+    /// Any other status.
+    pub fn with_status(status: StatusCode, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            message: message.into(),
+        }
+    }
+
     /// The message alone, for frames that carry it.
     pub fn message(&self) -> &str {
         &self.message

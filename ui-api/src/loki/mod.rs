@@ -7,6 +7,7 @@ mod encode;
 mod errors;
 mod params;
 mod routes;
+mod rules;
 mod status;
 mod tail;
 

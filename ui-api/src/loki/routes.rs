@@ -19,6 +19,7 @@ use storage_logs::{BlockError, Volume};
 use super::encode::{self, Labels, json, push_labels, push_list, strings};
 use super::errors::ApiError;
 use super::params;
+use super::rules;
 use super::status;
 use super::tail;
 use crate::About;
@@ -68,26 +69,15 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/tail", any(tail::tail))
         .route("/format_query", both(format_query))
         .route("/drilldown-limits", get(drilldown_limits))
-        .route(
-            "/rules",
-            get(|| async { (StatusCode::NOT_FOUND, "no rule groups found\n") }),
-        )
         .route("/status/buildinfo", get(build_info));
     Router::new()
         .nest("/loki/api/v1", v1)
         .merge(status::router())
-        .route("/prometheus/api/v1/rules", get(|| async { json(NO_RULES.to_owned()) }))
-        .route(
-            "/prometheus/api/v1/alerts",
-            get(|| async { json(NO_ALERTS.to_owned()) }),
-        )
+        .merge(rules::router())
         .with_state(api)
         .merge(crate::web::loki_pages(queries, about))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
-
-const NO_RULES: &str = r#"{"status":"success","data":{"groups":[]},"errorType":"","error":""}"#;
-const NO_ALERTS: &str = r#"{"status":"success","data":{"alerts":[]},"errorType":"","error":""}"#;
 
 fn both<H, T>(handler: H) -> MethodRouter<Api>
 where

@@ -4,7 +4,9 @@ use ::model::{Day, LabelSet, LogBatch, Matcher, Signal, TimeRangeNs, TimestampNs
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue};
 use storage_disk::FaultyDisk;
-use storage_logs::{Appended, Columns, Entries, Logs, Needles, Options, Parts, Run};
+use storage_logs::{
+    Appended, Columns, Entries, EntryFilter, KeepStreams, LogPolicy, Logs, Meant, Needles, Options, Parts, Run,
+};
 use storage_wal::SyncMode;
 
 pub const DAY: i64 = ::model::DAY_NS;
@@ -12,6 +14,8 @@ pub const DAY: i64 = ::model::DAY_NS;
 pub const NOON: i64 = 20_000 * DAY + DAY / 2;
 pub const RETENTION: i64 = 7 * DAY;
 pub const AHEAD: i64 = 600_000_000_000;
+/// How long a delete request can be cancelled.
+pub const CANCEL: i64 = DAY / 24;
 
 /// Time, line and metadata of one entry.
 pub type Row = (i64, String, Vec<(String, String)>);
@@ -22,16 +26,27 @@ pub struct Lab {
     pub logs: Logs,
     pub budget: Budget,
     runtime: tokio::runtime::Runtime,
+    policy: LogPolicy,
     _temporary: std::sync::Arc<tempfile::TempDir>,
 }
 
 impl Lab {
     pub fn new() -> Lab {
-        let temporary = std::sync::Arc::new(tempfile::tempdir().unwrap());
-        Lab::open(FaultyDisk::new(), temporary)
+        Lab::with(Vec::new())
     }
 
-    fn open(disk: FaultyDisk, temporary: std::sync::Arc<tempfile::TempDir>) -> Lab {
+    /// With streams that are kept for other times than the rest.
+    pub fn with(keep: Vec<KeepStreams>) -> Lab {
+        let temporary = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        let policy = LogPolicy {
+            keep,
+            deletes: Some(std::sync::Arc::new(understand)),
+            cancel_ns: CANCEL,
+        };
+        Lab::open(FaultyDisk::new(), temporary, policy)
+    }
+
+    fn open(disk: FaultyDisk, temporary: std::sync::Arc<tempfile::TempDir>, policy: LogPolicy) -> Lab {
         let dir = temporary.path().to_owned();
         let (catalogue, _) = Catalogue::open(disk.disk(), &dir).unwrap();
         let budget = Budget::new(1 << 30);
@@ -49,7 +64,7 @@ impl Lab {
             retention_ns: RETENTION,
             ahead_ns: AHEAD,
         };
-        let (logs, _) = Logs::open(parts, options).unwrap();
+        let (logs, _) = Logs::open_with(parts, options, policy.clone()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -60,6 +75,7 @@ impl Lab {
             logs,
             budget,
             runtime,
+            policy,
             _temporary: temporary,
         }
     }
@@ -67,20 +83,20 @@ impl Lab {
     /// As a crash leaves it, and up again; `forget` also loses the label index and the list of blocks.
     pub fn crash(self, forget: bool) -> Lab {
         let disk = self.disk.crash();
-        let temporary = self._temporary.clone();
+        let (temporary, policy) = (self._temporary.clone(), self.policy.clone());
         drop(self);
         if forget {
             std::fs::remove_dir_all(temporary.path().join("catalogue")).unwrap();
         }
-        Lab::open(disk, temporary)
+        Lab::open(disk, temporary, policy)
     }
 
     /// Stops, lets `work` do something to the data directory, crashes, and is up again.
     pub fn crash_after(self, work: impl FnOnce(&std::path::Path)) -> Lab {
-        let (disk, temporary) = (self.disk.clone(), self._temporary.clone());
+        let (disk, temporary, policy) = (self.disk.clone(), self._temporary.clone(), self.policy.clone());
         drop(self);
         work(temporary.path());
-        Lab::open(disk.crash(), temporary)
+        Lab::open(disk.crash(), temporary, policy)
     }
 
     pub fn append(&self, batch: &LogBatch, now: i64) -> Appended {
@@ -212,4 +228,28 @@ pub fn batch(streams: &[(&str, Vec<Row>)]) -> LogBatch {
         }
     }
     batch
+}
+
+/// The language of delete requests here: an app, and after a space what the lines of it contain.
+fn understand(text: &str) -> Result<Meant, String> {
+    let (app, needle) = text.split_once(' ').unwrap_or((text, ""));
+    if app.is_empty() {
+        return Err("no app".to_owned());
+    }
+    let filter = (!needle.is_empty())
+        .then(|| -> std::sync::Arc<dyn EntryFilter> { std::sync::Arc::new(Contains(needle.to_owned())) });
+    Ok(Meant {
+        matchers: vec![Matcher::equal("app", app)],
+        filter,
+    })
+}
+
+struct Contains(String);
+
+impl EntryFilter for Contains {
+    fn find(&self, _: &LabelSet, entries: &Entries, found: &mut dyn FnMut(usize)) {
+        (0..entries.len())
+            .filter(|&i| entries.line(i).contains(&self.0))
+            .for_each(found);
+    }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod deletes;
 mod lab;
 mod model;
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::model::{LabelSet, LogBatch, Matcher, TimeRangeNs, TimestampNs};
-use lab::{AHEAD, DAY, Lab, NOON, RETENTION, batch, labels, range, row, with};
+use lab::{AHEAD, DAY, Lab, NOON, RETENTION, Row, batch, labels, range, row, with};
 use storage_logs::{AppendError, Logs, Needles, Run, Snapshot};
 
 const fn crosses_threads<T: Send + Sync>() {}
@@ -329,7 +330,40 @@ fn damaged_chunks_are_skipped_and_counted() {
     let lab = lab.crash(false);
     assert_eq!(lab.read_all(), [(labels("b"), vec![row(NOON, "two")])]);
     assert_eq!(lab.logs.stats().corrupt_chunks, 1);
-    assert!(lab.logs.compact(&lab.blocks()).is_err());
+}
+
+/// One damaged block must not keep a whole day in pieces. What can be read of it stays readable.
+#[test]
+fn a_damaged_block_is_left_out_of_compaction() {
+    let lab = Lab::new();
+    for (i, line) in ["one", "two", "three"].iter().enumerate() {
+        lab.append(&batch(&[("a", vec![row(NOON + i as i64, line)])]), NOON);
+        lab.append(&batch(&[("b", vec![row(NOON + i as i64, line)])]), NOON);
+        lab.logs.cut().unwrap();
+    }
+    let before = lab.blocks();
+    let path = before[1].dir().join("chunks");
+    let disk = lab.disk.disk();
+    let mut bytes = disk.read(&path).unwrap();
+    bytes[12] ^= 0xff;
+    disk.write_atomic(&path, &bytes).unwrap();
+    let made = lab.logs.compact(&before).unwrap().unwrap();
+    let after: Vec<_> = lab.blocks().iter().map(|b| b.meta().id).collect();
+    assert_eq!(after, [before[1].meta().id, made]);
+    assert_eq!(lab.logs.stats().damaged_blocks, 1);
+    let rows = |lines: &[(i64, &str)]| -> Vec<Row> { lines.iter().map(|(t, line)| row(NOON + t, line)).collect() };
+    assert_eq!(
+        lab.read_all(),
+        [
+            (labels("a"), rows(&[(0, "one"), (2, "three")])),
+            (labels("b"), rows(&[(0, "one"), (1, "two"), (2, "three")])),
+        ]
+    );
+    assert_eq!(
+        lab.logs.compact(&lab.blocks()).unwrap(),
+        None,
+        "one whole block is left"
+    );
 }
 
 #[test]

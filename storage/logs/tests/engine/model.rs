@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::lab::{DAY, Lab, NOON, RETENTION, Row, batch, labels, range};
+use crate::lab::{CANCEL, DAY, Lab, NOON, RETENTION, Row, batch, labels, range};
 use ::model::{LabelSet, Matcher, TimeRangeNs, TimestampNs};
 use proptest::prelude::*;
 use storage_logs::Needles;
@@ -17,6 +17,12 @@ enum Step {
     Compact,
     /// A day passes.
     Expire,
+    /// Entries of a stream: all, or those whose line contains something; from and to these ages.
+    Delete(u8, String, i64, i64),
+    /// The delete request that was made last is cancelled.
+    Cancel,
+    /// Delete requests that are old enough are carried out.
+    Remove,
     /// True: the label index and the list of blocks are lost as well.
     Crash(bool),
 }
@@ -31,15 +37,33 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Cut),
         1 => Just(Step::Compact),
         1 => Just(Step::Expire),
+        2 => (0u8..5, "[ab]{0,1}", 0i64..60, 0i64..60).prop_map(|(s, needle, a, b)| Step::Delete(s, needle, a.max(b), a.min(b))),
+        1 => Just(Step::Cancel),
+        1 => Just(Step::Remove),
         1 => any::<bool>().prop_map(Step::Crash),
     ];
     proptest::collection::vec(step, 1..14)
 }
 
-/// What must be there: each stream's distinct entries.
+/// What must be there: each stream's distinct entries, less those that are deleted.
 #[derive(Default)]
 struct Model {
     streams: BTreeMap<LabelSet, Vec<Row>>,
+    deletes: Vec<Delete>,
+}
+
+struct Delete {
+    id: String,
+    created: i64,
+    labels: LabelSet,
+    needle: String,
+    range: std::ops::RangeInclusive<i64>,
+}
+
+impl Delete {
+    fn hides(&self, labels: &LabelSet, row: &Row) -> bool {
+        self.labels == *labels && self.range.contains(&row.0) && row.1.contains(&self.needle)
+    }
 }
 
 impl Model {
@@ -57,11 +81,23 @@ impl Model {
         }
     }
 
+    /// Those that can no longer be cancelled are carried out.
+    fn remove(&mut self, now: i64) {
+        let (due, pending) = std::mem::take(&mut self.deletes)
+            .into_iter()
+            .partition::<Vec<_>, _>(|d| d.created + CANCEL <= now);
+        self.deletes = pending;
+        for (labels, rows) in &mut self.streams {
+            rows.retain(|row| !due.iter().any(|d| d.hides(labels, row)));
+        }
+    }
+
     fn read(&self, matcher: Option<&Matcher>, range: TimeRangeNs) -> Vec<(LabelSet, Vec<Row>)> {
         let passes = |l: &LabelSet| matcher.is_none_or(|m| m.matches(l.get(m.name()).unwrap_or_default()));
         let streams = self.streams.iter().filter(|(l, _)| passes(l));
         let inside = streams.map(|(l, rows)| {
-            let rows = rows.iter().filter(|r| range.contains(TimestampNs(r.0)));
+            let hidden = |r: &Row| self.deletes.iter().any(|d| d.hides(l, r));
+            let rows = rows.iter().filter(|r| range.contains(TimestampNs(r.0)) && !hidden(r));
             (l.clone(), rows.cloned().collect())
         });
         sorted(inside.filter(|(_, rows): &(_, Vec<Row>)| !rows.is_empty()).collect())
@@ -150,6 +186,29 @@ fn run(steps: Vec<Step>) {
                 now += DAY;
                 lab.expire(now - RETENTION);
                 model.expire(now - RETENTION);
+            }
+            Step::Delete(s, needle, from, to) => {
+                let range = now - from..=now - to;
+                let (first, last) = (TimestampNs(*range.start()), TimestampNs(*range.end()));
+                let text = format!("s{s} {needle}");
+                let id = lab.logs.delete(&text, first, last, TimestampNs(now)).unwrap();
+                let labels = labels(&format!("s{s}"));
+                model.deletes.push(Delete {
+                    id,
+                    created: now,
+                    labels,
+                    needle,
+                    range,
+                });
+            }
+            Step::Cancel => {
+                if let Some(delete) = model.deletes.pop() {
+                    assert!(lab.logs.cancel_delete(&delete.id).unwrap());
+                }
+            }
+            Step::Remove => {
+                lab.logs.remove(TimestampNs(now), true).unwrap();
+                model.remove(now);
             }
             Step::Crash(forget) => {
                 lab = lab.crash(forget);
