@@ -84,7 +84,8 @@ async fn a_datasource_connects_to_an_empty_database() {
     assert_eq!(limits["pattern_ingester_enabled"], true);
     assert_eq!(limits["limits"]["volume_enabled"], true);
     let rules = get(&lab.loki, "/prometheus/api/v1/rules", &[]).await;
-    assert_eq!(good(&rules)["data"]["groups"], json!([]));
+    assert_eq!(rules.header("content-type"), "application/json");
+    assert_eq!(rules.json()["data"]["groups"], json!([]));
     let odd = get(&lab.loki, "/prometheus/api/v1/rules", &[("type", "x")]).await;
     assert_eq!(odd.status, StatusCode::BAD_REQUEST);
     assert!(
@@ -92,7 +93,7 @@ async fn a_datasource_connects_to_an_empty_database() {
             .contains(r#""errorType":"bad_data","error":"not supported value \"x\"""#)
     );
     let alerts = get(&lab.loki, "/prometheus/api/v1/alerts", &[]).await;
-    assert_eq!(good(&alerts)["data"]["alerts"], json!([]));
+    assert_eq!(alerts.json()["data"]["alerts"], json!([]));
     for path in ["/loki/api/v1/rules", "/api/prom/rules"] {
         let none = get(&lab.loki, path, &[]).await;
         assert_eq!(
