@@ -307,13 +307,15 @@ impl<'a> Metadata<'a> {
                 self.bytes = self.bytes - old.len() + value.len();
                 *old = value;
             }
-            None => {
-                self.count += 1;
-                self.bytes += name.len() + value.len();
-                if !self.is_over() {
-                    self.pairs.push((name, value));
-                }
-            }
+            None => self.put_new(name, value),
+        }
+    }
+
+    fn put_new(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
+        self.count += 1;
+        self.bytes += name.len() + value.len();
+        if !self.is_over() {
+            self.pairs.push((name, value));
         }
     }
 
@@ -359,7 +361,7 @@ impl<'a> Metadata<'a> {
                 return;
             }
             if !self.pairs.iter().any(|(n, _)| n == name) {
-                self.put(name.clone(), value.clone());
+                self.put_new(name.clone(), value.clone());
             }
         }
     }

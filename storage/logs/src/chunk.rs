@@ -452,22 +452,22 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &m
     // A dictionary joined of several has several codes for one name, so columns are found by code, else by text.
     let mut column_of: Vec<u32> = vec![u32::MAX; strings.len()];
     let mut by_name: HashTable<u32> = HashTable::new();
+    let mut level_column = u32::MAX;
     for i in 0..entries.times.len() {
         shape.clear();
         let mut level = 0;
         for &(name, value) in &entries.metadata.pairs[entries.metadata.pair_range(i)] {
-            let (name_text, value_text) = (strings.get(name), strings.get(value));
-            meta.metadata_bytes = meta
-                .metadata_bytes
-                .saturating_add((name_text.len() + value_text.len()) as u32);
-            if name_text == LEVEL_NAME {
-                level = level_index(value_text);
-            }
+            let bytes = strings.bytes(name).len() + strings.bytes(value).len();
+            meta.metadata_bytes = meta.metadata_bytes.saturating_add(bytes as u32);
             let mut column = column_of[name as usize];
             if column == u32::MAX {
+                let name_text = strings.get(name);
                 let h = rapidhash_v3(name_text.as_bytes());
                 let known = by_name.find(h, |&c| strings.get(columns[c as usize].name) == name_text);
                 column = known.copied().unwrap_or(columns.len() as u32);
+                if name_text == LEVEL_NAME {
+                    level_column = column;
+                }
                 if known.is_none() {
                     columns.push(Column::new(name));
                     by_name.insert_unique(h, column, |&c| {
@@ -477,7 +477,10 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &m
                 column_of[name as usize] = column;
             }
             shape.push(column);
-            columns[column as usize].put(value_text, value, |v| strings.get(v));
+            if column == level_column {
+                level = level_index(strings.get(value));
+            }
+            columns[column as usize].put(value, |v| strings.get(v));
         }
         meta.levels.0[level] += 1;
         let h = shape_hash(&shape);
@@ -532,11 +535,12 @@ impl Column {
         }
     }
 
-    fn put<'a>(&mut self, text: &str, value: u32, get: impl Fn(u32) -> &'a str) {
+    fn put<'a>(&mut self, value: u32, get: impl Fn(u32) -> &'a str) {
         if self.values.get(self.last as usize) == Some(&value) {
             self.codes.push(0);
             return;
         }
+        let text = get(value);
         let h = rapidhash_v3(text.as_bytes());
         let values = &self.values;
         let known = self

@@ -234,7 +234,7 @@ impl Entries {
             raw += s.len();
             // Names, and many values, are what they were in the entry before.
             if let Some(code) = before
-                && strings.get(code) == s
+                && strings.bytes(code) == s.as_bytes()
             {
                 return code;
             }
@@ -273,7 +273,12 @@ impl Entries {
 
     /// Bytes of the metadata of the entry at column position `i`.
     pub(crate) fn metadata_bytes(&self, i: usize) -> usize {
-        self.pairs(i).map(|(n, v)| n.len() + v.len()).sum()
+        let strings = &self.metadata.strings;
+        let pairs = &self.metadata.pairs[self.metadata.pair_range(i)];
+        pairs
+            .iter()
+            .map(|&(n, v)| strings.bytes(n).len() + strings.bytes(v).len())
+            .sum()
     }
 
     /// Bytes of all lines, and of each metadata string once.
@@ -460,6 +465,13 @@ impl Strings {
         let i = code as usize;
         let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
         &self.text[start..self.ends[i] as usize]
+    }
+
+    /// The bytes of a string.
+    pub(crate) fn bytes(&self, code: u32) -> &[u8] {
+        let i = code as usize;
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.text.as_bytes()[start..self.ends[i] as usize]
     }
 
     pub(crate) fn push(&mut self, s: &str) -> u32 {

