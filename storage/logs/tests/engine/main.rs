@@ -5,6 +5,7 @@
 mod deletes;
 mod lab;
 mod model;
+mod needles;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
