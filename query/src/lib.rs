@@ -3,7 +3,8 @@
 //! A question waits for one of a few places, then runs under a [`Context`] (deadline, cancellation, limits) on threads
 //! apart from the network runtime, so that queries cannot starve ingest. Dropping the future cancels it.
 //!
-//! Not here: the languages (`query-promql`, `query-logql`, `query-traceql`), HTTP (`ui-api`).
+//! Not here: the languages (`query-promql`, `query-logql`, `query-traceql`), HTTP (`ui-api`). What `server` needs of a
+//! language when it opens the storage it gets here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +53,16 @@ impl Language {
             Language::TraceQl => "traceql",
         }
     }
+}
+
+/// How the logs engine understands delete requests: as log queries.
+pub fn log_delete_language() -> storage::DeleteLanguage {
+    Arc::new(|text| query_logql::meant_by_delete(text).map_err(|e| e.to_string()))
+}
+
+/// Reads a stream selector, such as `{app="x"}`; the error says what is wrong with it.
+pub fn log_selector(text: &str) -> Result<Vec<model::Matcher>, String> {
+    query_logql::parse_matchers(text).map_err(|e| e.to_string())
 }
 
 /// Why a query did not run to its end, beside what its language says.

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use ui_api::{About, LogLevel, Targets};
 
 use crate::listeners::{self, Door, FACES, Face};
-use crate::settings::Settings;
+use crate::settings::{DeletionMode, Settings};
 use crate::targets::Itself;
 use crate::telemetry::Telemetry;
 use crate::{machine, routes};
@@ -55,7 +55,8 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     }
 
     let options = storage_options(&settings);
-    let open = move || Storage::open(options, Arc::new(|| TimestampNs(machine::now_ns())));
+    let policy = log_policy(&settings);
+    let open = move || Storage::open_with(options, policy, Arc::new(|| TimestampNs(machine::now_ns())));
     let (storage, report) = tokio::task::spawn_blocking(open).await??;
     let storage = Arc::new(storage);
     tell(&report);
@@ -150,6 +151,20 @@ pub fn storage_options(settings: &Settings) -> storage::Options {
     }
 }
 
+/// How long log streams are kept, and how entries are deleted from them.
+pub fn log_policy(settings: &Settings) -> storage::LogPolicy {
+    storage::LogPolicy {
+        keep: settings.retention_stream.clone(),
+        deletes: Some(query::log_delete_language()),
+        cancel_ns: match settings.deletion_mode {
+            DeletionMode::FilterOnly => i64::MAX,
+            DeletionMode::Disabled | DeletionMode::FilterAndDelete => {
+                settings.delete_request_cancel_period.as_nanos().min(i64::MAX as u128) as i64
+            }
+        },
+    }
+}
+
 /// 1 GiB or 5% of the disk that holds the data directory (or will: then of its nearest parent), the smaller.
 fn default_reserve(settings: &Settings) -> u64 {
     let dir = std::path::absolute(&settings.data_dir).unwrap_or_else(|_| settings.data_dir.clone());
@@ -193,6 +208,7 @@ fn about(
         start_seconds,
         promql: settings.promql,
         merge_structured_metadata: settings.loki_merge_structured_metadata,
+        log_deletes: settings.deletion_mode != DeletionMode::Disabled,
         admin_api: settings.enable_admin_api,
         hostname: machine::hostname(),
         working_dir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),

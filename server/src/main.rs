@@ -11,6 +11,7 @@ mod life;
 mod listeners;
 mod local_request;
 mod log_level;
+mod log_retention;
 mod machine;
 mod routes;
 mod settings;

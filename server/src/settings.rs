@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ingest::{DerivedMetrics, OtlpMetrics};
-use storage::SyncMode;
+use storage::{KeepStreams, SyncMode};
 use ui_api::PromqlOptions;
 
-use crate::unknown_names;
+use crate::{log_retention, unknown_names};
 
 /// One setting: its flag without dashes, default as text, and help.
 pub struct Setting {
@@ -77,6 +77,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("retention-metrics", "AGE", "15d", "How long metrics are kept"),
     setting("retention-logs", "AGE", "7d", "How long logs are kept"),
+    setting(
+        "retention-stream",
+        "SELECTOR=AGE[@PRIORITY];...",
+        "",
+        "How long log streams are kept that a selector picks, such as {env=\"dev\"}=24h; the highest priority wins, then the \
+         shortest age. In the config file also a list as in Loki",
+    ),
     setting("retention-traces", "AGE", "48h", "How long traces are kept"),
     setting(
         "retention-size",
@@ -142,6 +149,19 @@ pub const SETTINGS: &[Setting] = &[
         "on",
         "Merge structured metadata into the stream labels of Loki results when the caller does not ask for it apart, as \
          Loki 3 does; off: one result stream per label set",
+    ),
+    setting(
+        "deletion-mode",
+        "MODE",
+        "filter-and-delete",
+        "What Loki's delete API does: filter-and-delete hides entries at once and removes them later, filter-only hides them, \
+         disabled refuses requests",
+    ),
+    setting(
+        "delete-request-cancel-period",
+        "TIME",
+        "24h",
+        "How long a delete request can be cancelled; then the entries are removed from disk",
     ),
     setting("query-timeout", "TIME", "2m", "Longest run of a query"),
     setting(
@@ -301,6 +321,9 @@ pub struct Settings {
     pub prometheus_config: Option<PathBuf>,
     pub retention_metrics: Duration,
     pub retention_logs: Duration,
+    pub retention_stream: Vec<KeepStreams>,
+    pub deletion_mode: DeletionMode,
+    pub delete_request_cancel_period: Duration,
     pub retention_traces: Duration,
     pub retention_size: Option<u64>,
     pub memory_limit: Share,
@@ -331,6 +354,17 @@ pub enum Share {
     Bytes(u64),
     /// So many hundredths.
     Percent(f64),
+}
+
+/// What the delete API of logs does, as Loki names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletionMode {
+    /// It refuses.
+    Disabled,
+    /// Entries are hidden.
+    FilterOnly,
+    /// Entries are hidden, and removed when the request can no longer be cancelled.
+    FilterAndDelete,
 }
 
 /// How log lines look.
@@ -445,6 +479,9 @@ impl Settings {
             prometheus_config: path("prometheus-config"),
             retention_metrics: one(&values, "retention-metrics", age)?,
             retention_logs: one(&values, "retention-logs", age)?,
+            retention_stream: one(&values, "retention-stream", log_retention::parse)?,
+            deletion_mode: one(&values, "deletion-mode", deletion_mode)?,
+            delete_request_cancel_period: one(&values, "delete-request-cancel-period", age_or_none)?,
             retention_traces: one(&values, "retention-traces", age)?,
             retention_size: optional(&values, "retention-size", bytes)?,
             memory_limit: one(&values, "memory-limit", share)?,
@@ -568,6 +605,11 @@ fn one_from_file(
     };
     let single = || SettingsError(format!("{path}:{line}: {key}: expected a single value"));
     let text = match value {
+        serde_json::Value::Array(list)
+            if s.name == "retention-stream" && list.iter().any(serde_json::Value::is_object) =>
+        {
+            log_retention::from_list(&list).map_err(|want| SettingsError(format!("{path}:{line}: {key}: {want}")))?
+        }
         serde_json::Value::Array(list) => {
             let words = list.iter().map(|v| v.as_str().ok_or_else(single));
             words.collect::<Result<Vec<_>, _>>()?.join(",")
@@ -639,7 +681,7 @@ fn admin_beside(at: &str) -> Listen {
 const JAEGER_ADMIN_PORT: u16 = 14269;
 
 /// `15d`, `1h30m`, `500ms`, `2w`, `1y` (365 days); as Prometheus writes durations.
-fn age(s: &str) -> Result<Duration, String> {
+pub(crate) fn age(s: &str) -> Result<Duration, String> {
     let want = || "a duration such as 15d, 48h, 1h30m".to_owned();
     let mut rest = s;
     let mut total_ms: u64 = 0;
@@ -695,6 +737,23 @@ fn share(s: &str) -> Result<Share, String> {
         },
         None => bytes(s).map(Share::Bytes),
     }
+}
+
+fn deletion_mode(s: &str) -> Result<DeletionMode, String> {
+    match s {
+        "disabled" => Ok(DeletionMode::Disabled),
+        "filter-only" => Ok(DeletionMode::FilterOnly),
+        "filter-and-delete" => Ok(DeletionMode::FilterAndDelete),
+        _ => Err("disabled, filter-only or filter-and-delete".to_owned()),
+    }
+}
+
+/// A time that may be 0.
+fn age_or_none(s: &str) -> Result<Duration, String> {
+    if s.trim_end_matches(char::is_alphabetic) == "0" {
+        return Ok(Duration::ZERO);
+    }
+    age(s)
 }
 
 fn sync_mode(s: &str) -> Result<SyncMode, String> {

@@ -60,7 +60,7 @@ fn of_closed_directory(settings: &Settings) -> Result<String, String> {
             options.data_dir.display()
         ));
     }
-    let (storage, _) = Storage::open(options, clock).map_err(|e| e.to_string())?;
+    let (storage, _) = Storage::open_with(options, life::log_policy(settings), clock).map_err(|e| e.to_string())?;
     storage.snapshot(false).map_err(|e| e.to_string())
 }
 

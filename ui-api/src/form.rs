@@ -2,7 +2,7 @@
 //! bytes that are no UTF-8 are an error instead of a guess.
 
 use axum::body::Body;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
 
 /// Largest form body, bytes.
@@ -44,6 +44,13 @@ impl Form {
             form.add(&bytes.to_bytes())?;
         }
         form.add(head.uri.query().unwrap_or("").as_bytes())?;
+        Ok(form)
+    }
+
+    /// Reads the query string of a URL alone.
+    pub fn of_url(uri: &Uri) -> Result<Form, BadForm> {
+        let mut form = Form::default();
+        form.add(uri.query().unwrap_or("").as_bytes())?;
         Ok(form)
     }
 

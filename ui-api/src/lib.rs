@@ -52,6 +52,8 @@ pub struct About {
     /// Whether structured metadata is merged into the stream labels of Loki results for callers that do not ask for
     /// categorized labels (as Loki 3 does).
     pub merge_structured_metadata: bool,
+    /// Whether log entries can be deleted.
+    pub log_deletes: bool,
     /// Whether `/api/v1/admin/*` answers.
     pub admin_api: bool,
     /// The machine's name.

@@ -165,6 +165,92 @@ async fn callers_may_ask_for_merged_labels_as_loki_gives_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deletes_are_made_listed_and_cancelled_as_in_loki() {
+    let lab = Lab::filled().await;
+    let ask_delete = async |method: &str, query: &[(&str, &str)]| {
+        let request = Request::builder()
+            .method(method)
+            .uri(target("/loki/api/v1/delete", query))
+            .body(Body::empty())
+            .unwrap();
+        ask(&lab.loki, request).await
+    };
+    let lines = async || {
+        let query = [("query", r#"{service_name="shop",env="lab"}"#)];
+        let body = good(&at(&lab, "/query_range", &query).await);
+        let streams = body["data"]["result"].as_array().cloned().unwrap_or_default();
+        let count = |s: &Value| s["values"].as_array().map_or(0, Vec::len);
+        streams.iter().map(count).sum::<usize>()
+    };
+    assert_eq!(ask_delete("GET", &[]).await.text(), "[]\n");
+    assert_eq!(lines().await, 10);
+    let (start, end) = ((NOW - 35).to_string(), (NOW - 15).to_string());
+    let query = ("query", r#"{service_name="shop"} | json | msg="Request completed""#);
+    let all = [query, ("start", start.as_str()), ("end", end.as_str())];
+    let made = ask_delete("POST", &all).await;
+    assert_eq!((made.status, made.text()), (StatusCode::NO_CONTENT, ""));
+    let id = made.header("x-delete-request-id").to_owned();
+    assert_eq!(id.len(), 8);
+    let hidden = 10 - lines().await;
+    assert!(hidden > 0);
+    assert_eq!(
+        ask_delete("GET", &[]).await.json(),
+        json!([{
+            "request_id": id, "start_time": NOW - 35, "end_time": NOW - 15, "query": query.1, "status": "received",
+            "created_at": NOW, "user_id": "",
+        }])
+    );
+    let elsewhere = [("start", "1600000000"), ("end", "1600000001")];
+    assert_eq!(ask_delete("GET", &elsewhere).await.json(), json!([]));
+    let gone = ask_delete("DELETE", &[("request_id", &id)]).await;
+    assert_eq!((gone.status, gone.text()), (StatusCode::NO_CONTENT, ""));
+    assert_eq!(lines().await, 10);
+    let again = ask_delete("DELETE", &[("request_id", &id)]).await;
+    assert_eq!(again.status, StatusCode::NOT_FOUND);
+    assert!(again.text().starts_with("could not find delete request with given id"));
+
+    let later = (NOW + 60).to_string();
+    let (q, s) = (query, ("start", start.as_str()));
+    for (parameters, words) in [
+        (&[][..], "query not set"),
+        (&[("query", "{app=")], "invalid query expression"),
+        (&[("query", r#"rate({a="b"}[1m])"#)], "invalid query expression"),
+        (&[q], "start time not set"),
+        (
+            &[q, ("start", "1700000000000")],
+            "invalid start time: require unix seconds or RFC3339 format",
+        ),
+        (
+            &[q, s, ("end", "x")],
+            "invalid end time: require unix seconds or RFC3339 format",
+        ),
+        (&[q, s, ("end", &later)], "deletes in the future are not allowed"),
+        (
+            &[q, s, ("end", &start)],
+            "start time can't be greater than or equal to end time",
+        ),
+        (
+            &[q, s, ("end", &end), ("max_interval", "1d")],
+            "invalid max_interval: valid time units are 's', 'm', 'h'",
+        ),
+        (
+            &[q, s, ("end", &end), ("max_interval", "25h")],
+            "max_interval can't be greater than 24h0m0s",
+        ),
+        (
+            &[q, s, ("end", &end), ("max_interval", "1m")],
+            "max_interval can't be greater than the interval to be deleted (20s)",
+        ),
+    ] {
+        check_error(&ask_delete("PUT", parameters).await, words);
+    }
+    let off = Lab::with(|about| about.log_deletes = false);
+    let refused = get(&off.loki, "/loki/api/v1/delete", &[]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.text().starts_with("deletion is not available for this tenant"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ranges_directions_and_limits() {
     let lab = Lab::filled().await;
     let times = |answer: &Answer| -> Vec<i64> {

@@ -7,6 +7,7 @@
 //! If you look for how a stage works, it has a file in `stage`; the labels it works on are in `labels`; `line_format` and
 //! `label_format` run templates (`template`).
 
+mod deletes;
 mod detect;
 mod labels;
 mod log;
@@ -30,6 +31,7 @@ use model::{Entry, LabelSet, Matcher, TimestampNs};
 use query_exec::{Context, ExecError, Grid};
 use storage_logs::Logs;
 
+pub use deletes::meant_by_delete;
 pub use patterns::{LinePattern, line_patterns};
 
 use pipeline::Scratch;

@@ -8,7 +8,7 @@ use super::errors::ApiError;
 use crate::form::Form;
 use crate::number::{prometheus_duration_ns, time_by_digits_ns};
 
-const SECOND_NS: i64 = 1_000_000_000;
+pub(crate) const SECOND_NS: i64 = 1_000_000_000;
 
 /// What `since` is when nothing says where a range starts.
 const SINCE_NS: i64 = 3_600 * SECOND_NS;

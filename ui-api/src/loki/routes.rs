@@ -16,6 +16,7 @@ use query_logql::{
 use storage::Storage;
 use storage_logs::{BlockError, Volume};
 
+use super::deletes;
 use super::encode::{self, Labels, json, push_labels, push_list, strings};
 use super::errors::ApiError;
 use super::params;
@@ -68,6 +69,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .route("/detected_field/{name}/values", both(detected_field_values))
         .route("/tail", any(tail::tail))
         .route("/format_query", both(format_query))
+        .route("/delete", deletes::methods())
         .route("/drilldown-limits", get(drilldown_limits))
         .route("/status/buildinfo", get(build_info));
     Router::new()

@@ -63,7 +63,12 @@ impl Lab {
             wal_sync: SyncMode::Never,
         };
         let clock = Arc::new(|| TimestampNs(NOW * SECOND_NS));
-        let (storage, _) = Storage::open(options, clock).unwrap();
+        let logs = storage::LogPolicy {
+            deletes: Some(query::log_delete_language()),
+            cancel_ns: 3_600 * SECOND_NS,
+            ..storage::LogPolicy::default()
+        };
+        let (storage, _) = Storage::open_with(options, logs, clock).unwrap();
         let storage = Arc::new(storage);
         let options = query::Options {
             timeout: Duration::from_secs(20),
@@ -84,6 +89,7 @@ impl Lab {
             start_seconds: NOW as f64 - 60.0,
             promql: ui_api::PromqlOptions::DEFAULT,
             merge_structured_metadata: false,
+            log_deletes: true,
             admin_api: false,
             hostname: "lab".to_owned(),
             working_dir: "/lab".to_owned(),
