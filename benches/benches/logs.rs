@@ -23,18 +23,18 @@ fn main() {
     let storage = open(dir.path());
     let batches: Vec<LogBatch> = (0..BATCHES).map(batch).collect();
     let raw: usize = batches.iter().map(LogBatch::text_bytes).sum();
-    let (first, rest) = batches.split_at(BATCHES / 2);
-    append(&storage, "append", first);
+    let quarter = BATCHES / 4;
+    append(&storage, "append", &batches[..quarter]);
+    append(&storage, "append, half of it again", &batches[quarter / 2..quarter]);
     questions(&storage, "head");
-    report(
-        "encode open chunks and write a block",
-        BATCHES / 2 * LINES,
-        "line",
-        || storage.flush().expect("cut"),
-    );
-    append(&storage, "append, half of it again", &batches[BATCHES / 4..BATCHES / 2]);
-    append(&storage, "append", rest);
-    storage.flush().expect("cut");
+    for (i, batches) in batches.chunks(quarter).enumerate() {
+        if i > 0 {
+            append(&storage, "append", batches);
+        }
+        report("encode open chunks and write a block", quarter * LINES, "line", || {
+            storage.flush().expect("cut")
+        });
+    }
     sizes("blocks as cut", dir.path(), raw);
     questions(&storage, "blocks");
     report("compact", BATCHES * LINES, "line", || {

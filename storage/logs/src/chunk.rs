@@ -444,6 +444,7 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &m
     let mut shapes_known: HashTable<u32> = HashTable::new();
     let mut rows: Vec<u8> = Vec::new();
     let mut shape: Vec<u32> = Vec::new();
+    let mut last_shape = u32::MAX;
     let shape_hash = |s: &[u32]| {
         s.iter().fold(s.len() as u64, |h, &c| {
             (h ^ u64::from(c)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
@@ -483,6 +484,11 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &m
             columns[column as usize].put(value, |v| strings.get(v));
         }
         meta.levels.0[level] += 1;
+        // Most entries carry what the one before carries.
+        if shapes.get(last_shape as usize) == Some(&shape) {
+            put_uv(&mut rows, u64::from(last_shape));
+            continue;
+        }
         let h = shape_hash(&shape);
         let known = shapes_known.find(h, |&s| shapes[s as usize] == shape).copied();
         let code = known.unwrap_or_else(|| {
@@ -491,6 +497,7 @@ fn put_metadata(out: &mut Vec<u8>, entries: &Entries, ids: &mut IdsOut, meta: &m
             shapes_known.insert_unique(h, code, |&s| shape_hash(&shapes[s as usize]));
             code
         });
+        last_shape = code;
         put_uv(&mut rows, u64::from(code));
     }
     let mut text = Vec::new();

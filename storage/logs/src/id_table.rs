@@ -29,18 +29,18 @@ const PAGE_BYTES: usize = PAGE_IDS * ID_BYTES + 4;
 /// Pages that are read at once; between two that are wanted, up to `PAGES_APART_MAX` are read in vain.
 const PAGES_AT_ONCE: u64 = 16;
 const PAGES_APART_MAX: u64 = 2;
-/// Ids that are remembered while a block is written (about 24 bytes each); then memory starts anew, and an id that comes
-/// again gets a second place.
-const REMEMBERED_MAX: usize = 512 << 10;
+/// Ids that are remembered while a block is written (about 24 bytes each). Of those beyond, each gets a place whenever it
+/// comes. The first are the ones to keep: every stream begins with the same hours.
+const REMEMBERED_MAX: usize = 2 << 20;
 
 /// Writes the table of a block.
 pub(crate) struct IdTableWriter {
     file: File,
-    /// Ids since memory started anew.
+    /// The ids that are remembered; each stands at its place.
     ids: Vec<u128>,
     known: HashTable<u32>,
-    /// Ids before.
-    first: u32,
+    /// Places so far.
+    places: u32,
     /// Those of the page that is being filled.
     page: Vec<u8>,
 }
@@ -53,7 +53,7 @@ impl IdTableWriter {
             file,
             ids: Vec::new(),
             known: HashTable::new(),
-            first: 0,
+            places: 0,
             page: Vec::new(),
         })
     }
@@ -63,25 +63,19 @@ impl IdTableWriter {
         let hash = hash(id);
         let ids = &self.ids;
         if let Some(&at) = self.known.find(hash, |&i| ids[i as usize] == id) {
-            return Ok(Some(self.first + at));
+            return Ok(Some(at));
         }
-        if self.ids.len() >= REMEMBERED_MAX {
-            self.first += self.ids.len() as u32;
-            self.ids.clear();
-            self.known.clear();
-        }
-        let at = self.ids.len() as u32;
-        let Some(place) = self
-            .first
-            .checked_add(at)
-            .filter(|&p| p < u32::MAX - REMEMBERED_MAX as u32)
-        else {
+        let place = self.places;
+        let Some(places) = place.checked_add(1) else {
             return Ok(None);
         };
-        self.ids.push(id);
-        let ids = &self.ids;
-        self.known
-            .insert_unique(hash, at, |&i| crate::ids::hash(ids[i as usize]));
+        self.places = places;
+        if self.ids.len() < REMEMBERED_MAX {
+            self.ids.push(id);
+            let ids = &self.ids;
+            self.known
+                .insert_unique(hash, place, |&i| crate::ids::hash(ids[i as usize]));
+        }
         self.page.extend_from_slice(&id.to_le_bytes());
         if self.page.len() == PAGE_IDS * ID_BYTES {
             self.close_page()?;
