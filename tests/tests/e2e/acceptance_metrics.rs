@@ -9,14 +9,14 @@ use crate::senders;
 /// Ten minutes of samples, 15 s apart: counters that grow by their last label's worth, histograms, gauges.
 fn send_the_labs_series(server: &Trilobite) {
     let now = (senders::now_ns() / 1_000_000) as i64;
-    let mut series: Vec<(Vec<(&str, &str)>, Vec<(i64, f64)>)> = Vec::new();
+    let mut series = Vec::new();
     let mut add = |labels: &[(&'static str, &'static str)], per_step: f64| {
         let mut labels = labels.to_vec();
         labels.sort_unstable();
         let samples = (0..=40)
             .map(|k| (now - 15_000 * (40 - k), 100.0 + per_step * k as f64))
             .collect();
-        series.push((labels, samples));
+        series.push(senders::Series { labels, samples });
     };
     let flask = [
         ("job", "flask-backend"),

@@ -1,27 +1,28 @@
 //! A lab with its Collector: the OpenTelemetry Python SDK sends to the OpenTelemetry Collector 0.96, that to us as it did to
 //! Tempo, Loki and Prometheus. The Collector is built by `make agents`; where that cannot be, the test says so.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use trilobite_tests::{Trilobite, agent, get, python, repository, until};
 
+use crate::lab_apps::free_addr;
+
 /// A running Collector; killed when dropped.
-struct Collector {
+pub struct Collector {
     child: Child,
     otlp_http: SocketAddr,
     /// Where it exposes what it received, as for a Prometheus.
-    exporter: SocketAddr,
+    pub exporter: SocketAddr,
     /// Its own metrics.
     own: SocketAddr,
 }
 
 impl Collector {
-    fn start(binary: PathBuf, server: &Trilobite) -> Collector {
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (otlp_grpc, otlp_http, exporter, own) = (free(), free(), free(), free());
+    pub fn start(binary: PathBuf, server: &Trilobite) -> Collector {
+        let [otlp_grpc, otlp_http, exporter, own] = [(); 4].map(|()| free_addr());
         let child = Command::new(binary)
             .arg("--config")
             .arg(repository().join("tests/clients/collector/config.yaml"))
@@ -67,7 +68,7 @@ impl Drop for Collector {
 }
 
 /// The lab's application, which sends to the Collector; what it says a check should find.
-fn run_app(collector: &Collector) -> Value {
+pub fn run_app(collector: &Collector) -> Value {
     let output = Command::new(python().unwrap())
         .arg(repository().join("tests/clients/lab_app.py"))
         .arg("flask-backend")

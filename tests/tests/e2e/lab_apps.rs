@@ -5,6 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use trilobite_tests::{Answer, Trilobite, get, python, repository, until};
 
+/// An address that nobody listens at. Whoever takes it before it is used makes the test fail, not lie.
+pub fn free_addr() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 /// A running service; killed when dropped.
 pub struct App {
     child: Child,
@@ -15,8 +20,11 @@ pub struct App {
 impl App {
     /// Starts `service`; with a backend it asks that one.
     pub fn start(server: &Trilobite, service: &str, backend: Option<&App>) -> App {
-        // The port is free again when this is read; whoever takes it in between makes the test fail, not lie.
-        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        App::start_at(free_addr(), server, service, backend)
+    }
+
+    /// The same at an address chosen before.
+    pub fn start_at(addr: SocketAddr, server: &Trilobite, service: &str, backend: Option<&App>) -> App {
         let backend = backend.map_or_else(String::new, |b| format!("http://{}", b.addr));
         let child = Command::new(python().unwrap())
             .arg(repository().join("deploy/lab/app/app.py"))

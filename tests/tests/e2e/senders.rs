@@ -120,10 +120,16 @@ pub fn remote_write(n: u64, t_ms: i64) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request).unwrap()
 }
 
-/// A remote write request of any series: labels (sorted by name), and samples of time in ms and value.
-pub fn write_request(series: &[(Vec<(&str, &str)>, Vec<(i64, f64)>)]) -> Vec<u8> {
+/// A series as remote write sends it: labels sorted by name, samples of time in ms and value.
+pub struct Series<'a> {
+    pub labels: Vec<(&'a str, &'a str)>,
+    pub samples: Vec<(i64, f64)>,
+}
+
+/// A remote write request of any series.
+pub fn write_request(series: &[Series]) -> Vec<u8> {
     let mut request = Vec::new();
-    for (labels, samples) in series {
+    for Series { labels, samples } in series {
         let mut of_series = Vec::new();
         for (name, value) in labels {
             let mut label = Vec::new();
