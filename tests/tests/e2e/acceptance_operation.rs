@@ -49,6 +49,7 @@ fn the_command_lines_of_a_prometheus_start_it() {
             .arg(format!("--web.listen-address={addr}"))
             .args(flags.split_whitespace())
             .envs(["LOKI", "TEMPO", "OTLP_HTTP", "OTLP_GRPC"].map(|name| (format!("TRILOBITE_{name}_ADDR"), "off")))
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
