@@ -165,6 +165,29 @@ async fn callers_may_ask_for_merged_labels_as_loki_gives_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn old_clients_get_answers_in_the_old_form() {
+    let lab = Lab::filled().await;
+    let old = async |path: &str, query: &[(&str, &str)]| get(&lab.loki, &format!("/api/prom/{path}"), query).await;
+    let query = [("query", r#"{service_name="shop",env="lab"}"#), ("limit", "1")];
+    let body = good(&old("query", &query).await);
+    let entry = &body["streams"][0]["entries"][0];
+    assert_eq!(entry["line"], r#"{"level":"info","msg":"Request completed","ms":90}"#);
+    assert!(entry["ts"].as_str().unwrap().ends_with('Z'), "{entry}");
+    let labels = body["streams"][0]["labels"].as_str().unwrap();
+    assert_eq!(labels, r#"{env="lab", service_name="shop"}"#);
+    assert_eq!(body["stats"]["summary"]["totalEntriesReturned"], 1);
+    let filtered = good(&old("query", &[query[0], ("regexp", "no such [a-z]+")]).await);
+    assert_eq!(filtered["streams"], json!([]));
+    let metric = old("query", &[("query", r#"rate({env="lab"}[1m])"#)]).await;
+    check_error(&metric, "legacy endpoints only support streams result type");
+    let values = good(&old("label/env/values", &[]).await);
+    assert!(values["data"].as_array().unwrap().contains(&json!("lab")));
+    assert!(good(&old("label", &[]).await)["data"].is_array());
+    let series = good(&old("series", &[("match", r#"{service_name="shop"}"#)]).await);
+    assert!(!series["data"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deletes_are_made_listed_and_cancelled_as_in_loki() {
     let lab = Lab::filled().await;
     let ask_delete = async |method: &str, query: &[(&str, &str)]| {

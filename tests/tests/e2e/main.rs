@@ -16,6 +16,7 @@ mod delta;
 mod derived_metrics;
 mod lab;
 mod lab_apps;
+mod loki_api;
 mod prometheus_api;
 mod provisioning;
 mod recovery;

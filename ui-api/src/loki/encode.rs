@@ -9,6 +9,7 @@ use http::header;
 use model::{LabelSet, LabelsBuilder};
 use query_logql::{Line, Output, Series, Stats, Stream, Value};
 
+use super::stats::push_stats;
 use crate::number::{push_json, push_value};
 
 /// How streams are shown.
@@ -90,7 +91,7 @@ pub(crate) fn push_streams(out: &mut String, streams: &[Stream], labels: Labels)
 }
 
 /// One label set for an entry: later sources win.
-fn all_labels(stream: &LabelSet, line: &Line, labels: Labels) -> LabelSet {
+pub(crate) fn all_labels(stream: &LabelSet, line: &Line, labels: Labels) -> LabelSet {
     let with_metadata = labels == Labels::Merged;
     if line.parsed.is_empty() && (!with_metadata || line.entry.metadata.is_empty()) {
         return stream.clone();
@@ -220,26 +221,22 @@ pub(crate) fn volumes(kind: &str, series: &[Series], names_only: bool) -> Respon
     json(out)
 }
 
-fn push_stats(out: &mut String, s: &Stats, seconds: f64) {
-    let per_second = |n: u64| if seconds > 0.0 { (n as f64 / seconds) as u64 } else { 0 };
-    let _ = write!(
-        out,
-        r#"{{"summary":{{"bytesProcessedPerSecond":{},"linesProcessedPerSecond":{},"totalBytesProcessed":{},"totalLinesProcessed":{},"execTime":{seconds},"queueTime":0,"subqueries":0,"totalEntriesReturned":{},"splits":1,"shards":1,"totalPostFilterLines":{},"totalStructuredMetadataBytesProcessed":0}},"#,
-        per_second(s.bytes),
-        per_second(s.lines),
-        s.bytes,
-        s.lines,
-        s.entries,
-        s.entries,
-    );
-    let store = format!(
-        r#""store":{{"totalChunksRef":{},"totalChunksDownloaded":{},"chunksDownloadTime":0,"chunk":{{"headChunkBytes":0,"headChunkLines":0,"decompressedBytes":{},"decompressedLines":{},"compressedBytes":0,"totalDuplicates":0,"postFilterLines":{}}}}}"#,
-        s.runs, s.runs, s.bytes, s.lines, s.entries
-    );
-    let _ = write!(
-        out,
-        r#""querier":{{{store}}},"ingester":{{"totalReached":1,"totalChunksMatched":0,"totalBatches":0,"totalLinesSent":0,"store":{{"totalChunksRef":0,"totalChunksDownloaded":0,"chunksDownloadTime":0,"chunk":{{"headChunkBytes":0,"headChunkLines":0,"decompressedBytes":0,"decompressedLines":0,"compressedBytes":0,"totalDuplicates":0,"postFilterLines":0}}}}}}}}"#
-    );
+/// A string as Go quotes it.
+pub(crate) fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
 }
 
 #[cfg(test)]
@@ -287,23 +284,5 @@ mod tests {
             Labels::Categorized,
             r#"[{"stream":{"app":"x"},"values":[["1","a",{"structuredMetadata":{"trace_id":"7"}}],["2","b",{"parsed":{"lvl":"e"}}],["3","c",{}]]}]"#,
         );
-    }
-
-    #[test]
-    fn statistics_are_json() {
-        let mut out = String::new();
-        push_stats(
-            &mut out,
-            &Stats {
-                bytes: 10,
-                lines: 2,
-                entries: 1,
-                runs: 1,
-            },
-            0.5,
-        );
-        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!(json["summary"]["bytesProcessedPerSecond"], 20);
-        assert_eq!(json["querier"]["store"]["totalChunksRef"], 1);
     }
 }

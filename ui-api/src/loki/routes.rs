@@ -19,6 +19,7 @@ use storage_logs::{BlockError, Volume};
 use super::deletes;
 use super::encode::{self, Labels, json, push_labels, push_list, strings};
 use super::errors::ApiError;
+use super::legacy;
 use super::params;
 use super::rules;
 use super::status;
@@ -76,12 +77,13 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .nest("/loki/api/v1", v1)
         .merge(status::router())
         .merge(rules::router())
+        .merge(legacy::router())
         .with_state(api)
         .merge(crate::web::loki_pages(queries, about))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
 }
 
-fn both<H, T>(handler: H) -> MethodRouter<Api>
+pub(crate) fn both<H, T>(handler: H) -> MethodRouter<Api>
 where
     H: axum::handler::Handler<T, Api>,
     T: 'static,
@@ -97,10 +99,19 @@ pub(crate) fn labels_asked(headers: &HeaderMap, about: &About) -> Labels {
         .filter_map(|v| v.to_str().ok())
         .flat_map(|v| v.split(','))
         .any(|flag| flag.trim() == "categorize-labels");
-    match (categorize, about.merge_structured_metadata) {
-        (true, _) => Labels::Categorized,
-        (false, true) => Labels::Merged,
-        (false, false) => Labels::StreamOnly,
+    if categorize {
+        Labels::Categorized
+    } else {
+        uncategorized(about)
+    }
+}
+
+/// How callers get labels that ask for nothing.
+pub(crate) fn uncategorized(about: &About) -> Labels {
+    if about.merge_structured_metadata {
+        Labels::Merged
+    } else {
+        Labels::StreamOnly
     }
 }
 
@@ -165,14 +176,14 @@ fn align(range: TimeRangeNs, step: i64) -> TimeRangeNs {
     }
 }
 
-fn options(form: &Form, is_metric: bool) -> Result<Options, ApiError> {
+pub(crate) fn options(form: &Form, is_metric: bool) -> Result<Options, ApiError> {
     Ok(Options {
         limit: params::entries_limit(form, is_metric)?,
         direction: params::direction(form)?,
     })
 }
 
-fn required_query(form: &Form) -> Result<String, ApiError> {
+pub(crate) fn required_query(form: &Form) -> Result<String, ApiError> {
     match form.get("query") {
         Some(text) => Ok(text.to_owned()),
         None => Err(ApiError::bad("parse error : syntax error: unexpected $end")),
@@ -234,7 +245,7 @@ fn thin_out(value: &mut Value, interval: i64, direction: Direction) {
     streams.retain(|s| !s.lines.is_empty());
 }
 
-async fn labels(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn labels(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let range = params::range(&form, api.queries.storage().now())?;
     let selectors = query_selector(&form)?;
@@ -245,7 +256,7 @@ async fn labels(State(api): State<Api>, request: Request) -> Result<Response, Ap
     Ok(strings(&found))
 }
 
-async fn label_values(
+pub(crate) async fn label_values(
     State(api): State<Api>,
     Path(name): Path<String>,
     request: Request,
@@ -257,7 +268,7 @@ async fn label_values(
     Ok(strings(&ask(&api, "label values", find).await?))
 }
 
-async fn series(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn series(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let range = params::range(&form, api.queries.storage().now())?;
     let texts: Vec<&str> = form

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::encode::{Labels, push_list, push_streams};
 use super::errors::ApiError;
+use super::legacy;
 use super::params;
 use super::routes::{Api, labels_asked};
 use crate::form::Form;
@@ -47,8 +48,34 @@ pub(crate) async fn tail(State(api): State<Api>, upgrade: WebSocketUpgrade, requ
         Labels::StreamOnly => Labels::Merged,
         asked => asked,
     };
+    begin(
+        api,
+        upgrade,
+        request,
+        Shape {
+            labels: how,
+            legacy: false,
+        },
+    )
+    .await
+}
+
+/// `GET /api/prom/tail`: the same in frames of the old form.
+pub(crate) async fn legacy_tail(State(api): State<Api>, upgrade: WebSocketUpgrade, request: Request) -> Response {
+    let labels = Labels::Merged;
+    begin(api, upgrade, request, Shape { labels, legacy: true }).await
+}
+
+/// What frames look like.
+#[derive(Clone, Copy)]
+struct Shape {
+    labels: Labels,
+    legacy: bool,
+}
+
+async fn begin(api: Api, upgrade: WebSocketUpgrade, request: Request, shape: Shape) -> Response {
     match prepare(&api, request).await {
-        Ok(asked) => upgrade.on_upgrade(move |socket| run(api, socket, asked, how)),
+        Ok(asked) => upgrade.on_upgrade(move |socket| run(api, socket, asked, shape)),
         Err(e) => e.into_response(),
     }
 }
@@ -89,14 +116,14 @@ async fn prepare(api: &Api, request: Request) -> Result<Asked, ApiError> {
     })
 }
 
-async fn run(api: Api, socket: WebSocket, asked: Asked, how: Labels) {
+async fn run(api: Api, socket: WebSocket, asked: Asked, shape: Shape) {
     let (mut sender, mut receiver) = socket.split();
     let work = async {
         // Listening starts before history is read, so that nothing falls between the two; what both bring is sent once.
         let mut live = api.queries.storage().logs().subscribe(asked.query.matchers().to_vec());
         let history = history(&api, &asked).await?;
         let mut seen: HashSet<Key> = history.iter().filter_map(key).collect();
-        if !send(&mut sender, &history, 0, how).await {
+        if !send(&mut sender, &history, 0, shape).await {
             return Ok(None);
         }
         drop(history);
@@ -115,7 +142,7 @@ async fn run(api: Api, socket: WebSocket, asked: Asked, how: Labels) {
                 },
                 () = waiting.due() => {
                     let Waiting { streams, lost, .. } = std::mem::take(&mut waiting);
-                    if !send(&mut sender, &streams, lost, how).await {
+                    if !send(&mut sender, &streams, lost, shape).await {
                         return Ok(None);
                     }
                 }
@@ -181,14 +208,14 @@ impl Waiting {
 }
 
 /// Sends entries in frames. False: the client is gone.
-async fn send(sender: &mut SplitSink<WebSocket, Message>, streams: &[Stream], lost: u64, how: Labels) -> bool {
+async fn send(sender: &mut SplitSink<WebSocket, Message>, streams: &[Stream], lost: u64, shape: Shape) -> bool {
     let frames = streams.len().div_ceil(FRAME_ENTRIES_MAX).max(usize::from(lost > 0));
     for i in 0..frames {
         let rest = streams.get(i * FRAME_ENTRIES_MAX..).unwrap_or_default();
         let text = frame(
             &rest[..rest.len().min(FRAME_ENTRIES_MAX)],
             if i == 0 { lost } else { 0 },
-            how,
+            shape,
         );
         let sent = tokio::time::timeout(SEND_TIMEOUT, sender.send(Message::text(text))).await;
         if !matches!(sent, Ok(Ok(()))) {
@@ -235,16 +262,23 @@ fn pass(asked: &Asked, labels: &LabelSet, entry: &Entry) -> Option<Stream> {
 }
 
 /// A text frame.
-fn frame(streams: &[Stream], lost: u64, how: Labels) -> String {
+fn frame(streams: &[Stream], lost: u64, shape: Shape) -> String {
     let mut out = String::from("{\"streams\":");
-    push_streams(&mut out, streams, how);
+    if shape.legacy {
+        legacy::push_streams(&mut out, streams, shape.labels);
+    } else {
+        push_streams(&mut out, streams, shape.labels);
+    }
     if lost > 0 {
+        let empty = if shape.legacy { r#""{}""# } else { "{}" };
         out.push_str(",\"dropped_entries\":");
         push_list(&mut out, 0..lost.min(1000), |out, _| {
-            out.push_str(r#"{"labels":{},"timestamp":"0"}"#)
+            out.push_str(&format!(r#"{{"labels":{empty},"timestamp":"0"}}"#));
         });
+    } else if shape.legacy {
+        out.push_str(",\"dropped_entries\":null");
     }
-    if how == Labels::Categorized {
+    if shape.labels == Labels::Categorized {
         out.push_str(r#","encodingFlags":["categorize-labels"]"#);
     }
     out.push('}');
