@@ -6,7 +6,7 @@ use model::{LabelSet, Matcher, TimeRangeNs, TimestampNs};
 use query_exec::Context;
 use storage_logs::Logs;
 
-use crate::labels::sanitise;
+use crate::labels::{Needed, sanitise};
 use crate::pipeline::{Pipeline, Scratch, Sorted};
 use crate::plan::Plan;
 use crate::stage::json::{self, Next};
@@ -153,7 +153,7 @@ fn look(
 /// The path of each field of a JSON line, by its label.
 fn json_paths(line: &str) -> BTreeMap<String, Vec<String>> {
     let mut paths = BTreeMap::new();
-    let _ = json::walk(line, &mut |path, _| {
+    let _ = json::walk(line, &Needed::all(), |path, _| {
         let mut label = String::new();
         let mut segments = Vec::new();
         for (i, raw) in path.iter().enumerate() {

@@ -32,26 +32,81 @@ pub(crate) struct Field {
 }
 
 /// Which labels a query looks at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Needed {
-    #[default]
-    All,
-    /// Only these; with none of them parsers need not run.
-    Only(Vec<String>),
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needed {
+    only: Option<Only>,
+}
+
+/// Only these; with none of them parsers need not run.
+#[derive(Clone, Debug)]
+struct Only {
+    names: Vec<String>,
+    /// Whether lines are parsed to their end, because a fault there counts.
+    whole: bool,
+    /// Which letters and digits the names end with, less what is appended to names that are taken.
+    last: [bool; 256],
 }
 
 impl Needed {
+    /// Every label.
+    pub fn all() -> Needed {
+        Needed::default()
+    }
+
+    /// Only labels of these names. If errors are among them, or `whole` says so, lines are parsed to their end.
+    pub fn only(mut names: Vec<String>, whole: bool) -> Needed {
+        names.sort_unstable();
+        names.dedup();
+        let mut last = [false; 256];
+        for name in &names {
+            for name in unsuffixed(name) {
+                last[usize::from(name.as_bytes().last().copied().unwrap_or_default())] = true;
+            }
+        }
+        let whole = whole || names.iter().any(|n| n == ERROR || n == ERROR_DETAILS);
+        Needed {
+            only: Some(Only { names, whole, last }),
+        }
+    }
+
+    /// The names, unless every label is needed.
+    pub fn names(&self) -> Option<&[String]> {
+        self.only.as_ref().map(|only| &only.names[..])
+    }
+
     /// Whether parsing is pointless.
     pub fn nothing(&self) -> bool {
-        matches!(self, Needed::Only(names) if names.is_empty())
+        self.only.as_ref().is_some_and(|only| only.names.is_empty())
+    }
+
+    /// Whether a label that ends with this key (raw, escapes and all) may be needed. A quick look; `false` is certain.
+    #[inline]
+    pub fn may_end_with(&self, key: &str) -> bool {
+        let Some(only) = &self.only else { return true };
+        let Some(&last) = key.as_bytes().last() else {
+            return true;
+        };
+        // Other characters become underscores or vanish; an escape may stand for any.
+        if !last.is_ascii_alphanumeric() || key.bytes().any(|b| b == b'\\') {
+            return true;
+        }
+        if !only.last[usize::from(last)] {
+            return false;
+        }
+        let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        !plain || only.names.iter().any(|n| unsuffixed(n).any(|n| n.ends_with(key)))
     }
 
     fn wants(&self, name: &str) -> bool {
-        match self {
-            Needed::All => true,
-            Needed::Only(names) => names.iter().any(|n| n == name),
-        }
+        self.only
+            .as_ref()
+            .is_none_or(|only| only.names.iter().any(|n| n == name))
     }
+}
+
+/// The name, and what it was before [`EXTRACTED`] was appended to it.
+pub(crate) fn unsuffixed(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| name.strip_suffix(EXTRACTED))
 }
 
 /// Labels of one entry.
@@ -65,6 +120,8 @@ pub(crate) struct Labels {
     details: String,
     /// Whether anything but the stream's own labels is there.
     changed: bool,
+    /// Lengths of text and fields, and `changed`, at the mark.
+    marked: (usize, usize, bool),
 }
 
 /// A parsed label whose value is being written.
@@ -98,6 +155,23 @@ impl Labels {
             self.details.clear();
             self.changed = false;
         }
+    }
+
+    /// Remembers the labels as they are, before any is parsed and while no error is noted.
+    pub fn mark(&mut self) {
+        self.marked = (self.text.len(), self.fields.len(), self.changed);
+    }
+
+    /// Goes back to what was there at the mark, if nothing was removed since but by labels that were parsed.
+    pub fn back_to_mark(&mut self) {
+        let (text, fields, changed) = self.marked;
+        self.text.truncate(text);
+        self.fields.truncate(fields);
+        // What a parsed label hid.
+        self.fields.iter_mut().for_each(|f| f.live = true);
+        self.error.clear();
+        self.details.clear();
+        self.changed = changed;
     }
 
     /// Whether the labels are exactly the stream's own.
@@ -266,13 +340,13 @@ impl Labels {
 
     /// How many parsed labels of those needed are there; all found: a parser may stop.
     pub fn has_all(&self, needed: &Needed) -> bool {
-        match needed {
-            Needed::All => false,
-            Needed::Only(names) => names.iter().all(|n| {
-                self.fields
-                    .iter()
-                    .any(|f| f.live && f.origin == Origin::Parsed && self.slice(f.name) == n)
-            }),
+        let parsed = |n: &String| {
+            let is = |f: &Field| f.live && f.origin == Origin::Parsed && self.slice(f.name) == n;
+            self.fields.iter().any(is)
+        };
+        match &needed.only {
+            Some(only) => !only.whole && only.names.iter().all(parsed),
+            None => false,
         }
     }
 
@@ -393,6 +467,10 @@ fn put(text: &str, out: &mut Vec<u8>) {
 
 /// Appends `name` as a label name: other characters become `_`, and a leading digit gets one in front where it `leads`.
 pub(crate) fn sanitise(name: &str, leads: bool, out: &mut String) {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    if name.bytes().all(plain) && !(leads && name.starts_with(|c: char| c.is_ascii_digit())) {
+        return out.push_str(name);
+    }
     let name = name.trim();
     if leads && name.starts_with(|c: char| c.is_ascii_digit()) {
         out.push('_');
@@ -419,7 +497,7 @@ mod tests {
         l.add_metadata("tri", "m");
         assert_eq!(all(&l), ["s=1", "tri=s", "m=2", "tri_extracted=m"]);
         for (n, v) in [("s", "p"), ("m", "p"), ("tri", "p"), ("new", "p"), ("new", "again")] {
-            l.extract(n, v, &Needed::All);
+            l.extract(n, v, &Needed::all());
         }
         assert_eq!(
             all(&l),
@@ -446,7 +524,7 @@ mod tests {
         l.rename("missing", "a");
         assert_eq!(all(&l), ["a=x", "c=2"]);
         l.remove("c");
-        l.extract("b", "3", &Needed::All);
+        l.extract("b", "3", &Needed::all());
         assert_eq!(l.get("b_extracted"), Some("3"));
         l.next_line();
         assert_eq!(all(&l), ["a=1", "b=2"]);

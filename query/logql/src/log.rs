@@ -1,7 +1,10 @@
 //! Log queries: the newest (or oldest) entries that survive a pipeline, exactly as many as asked for.
 //!
-//! Runs are taken in the order of time in waves, each in parallel. Once the limit is filled, a run that cannot beat the
-//! last entry kept ends the query. Entries of one instant are ordered by stream, then by arrival (or its reverse).
+//! Runs are taken in the order of time in waves: those that hold the next lines wanted are read in parallel, then looked
+//! at slice by slice of time, so that a stream full of hits spares the others a long look. Once the limit is filled, what
+//! cannot beat the last entry kept ends the query. Entries of one instant are ordered by stream, then by arrival (or its reverse).
+
+use std::ops::Range;
 
 use hashbrown::HashMap;
 use model::{Entry, LabelSet, TimeRangeNs, TimestampNs};
@@ -15,8 +18,12 @@ use crate::{Direction, EvalError, Line, Options, Stats, Stream};
 
 /// How often a loop over lines looks whether to stop.
 const CHECK_LINES: usize = 1024;
-/// Most runs of a wave per thread.
-const WAVE_RUNS_MAX: usize = 16;
+/// Most runs that are open at once, and most raw bytes of them, unless one alone has more.
+const WAVE_RUNS_MAX: usize = 64;
+const WAVE_BYTES_MAX: u64 = 32 << 20;
+/// Lines of the first slice, if the limit is lower, and how much larger each slice is than the one before.
+const SLICE_LINES_MIN: usize = 256;
+const SLICE_GROWTH: usize = 4;
 
 /// An entry that survived, and its place in the order.
 struct Found {
@@ -56,116 +63,234 @@ pub(crate) fn select(
     streams.dedup();
     let numbers: HashMap<&LabelSet, usize> = streams.iter().enumerate().map(|(i, l)| (*l, i)).collect();
 
+    let search = Search {
+        context,
+        plan,
+        options,
+        backward,
+        now,
+    };
     let mut kept: Vec<Found> = Vec::new();
-    let threads = rayon::current_num_threads().max(1);
-    let mut wave = threads;
-    let mut next = 0;
-    while next < runs.len() {
-        context.check("log scan")?;
-        // The last entry kept, once there are enough: what lies beyond it is not wanted.
-        let bar = (kept.len() == options.limit)
-            .then(|| kept.last().map(|f| f.t))
-            .flatten();
-        let reaches = |run: &Run| match bar {
-            None => true,
-            Some(bar) if backward => run.max().0 >= bar,
-            Some(bar) => run.min().0 <= bar,
-        };
-        if !reaches(&runs[next]) {
+    let mut buffers: Vec<Entries> = Vec::new();
+    let mut lines = options.limit.saturating_mul(2).max(SLICE_LINES_MIN);
+    let mut rest = &runs[..];
+    while let Some(first) = rest.first() {
+        if search
+            .bar(&kept)
+            .is_some_and(|bar| search.beyond(search.begin(first), bar))
+        {
             break;
         }
-        let end = (next + wave).min(runs.len());
-        let parts: Vec<Result<(Vec<Found>, Stats), EvalError>> = runs[next..end]
-            .par_iter()
-            .filter(|run| reaches(run))
-            .map_init(
-                || (Entries::default(), Scratch::default()),
-                |(entries, scratch), run| {
-                    let stream = numbers.get(run.labels()).copied().unwrap_or(0);
-                    scan(context, plan, run, stream, now, options, bar, entries, scratch)
-                },
-            )
-            .collect();
-        for part in parts {
-            let (found, part) = part?;
-            kept.extend(found);
-            stats.add(&part);
-        }
-        kept.sort_by(|a, b| match backward {
-            true => (b.t, a.stream, b.arrival).cmp(&(a.t, b.stream, a.arrival)),
-            false => (a.t, a.stream, a.arrival).cmp(&(b.t, b.stream, b.arrival)),
+        let (wave, later) = rest.split_at(search.wave_len(rest, lines));
+        rest = later;
+        buffers.resize_with(wave.len().max(buffers.len()), Entries::default);
+        let jobs: Vec<(&Run, Entries)> = wave.iter().zip(buffers.drain(..wave.len())).collect();
+        let opened = jobs.into_par_iter().map(|(run, entries)| {
+            let stream = numbers.get(run.labels()).copied().unwrap_or(0);
+            search.open(run, stream, entries)
         });
-        kept.truncate(options.limit);
-        next = end;
-        wave = (wave * 2).min(threads * WAVE_RUNS_MAX);
+        let mut opened = opened.collect::<Vec<_>>().into_iter().collect::<Result<Vec<_>, _>>()?;
+        stats.runs += opened.len() as u64;
+        while search.narrow(&mut opened, search.bar(&kept)) > 0 {
+            context.check("log scan")?;
+            let edge = search.edge(&opened, lines);
+            let parts: Vec<Result<(Vec<Found>, Stats), EvalError>> = opened
+                .par_iter_mut()
+                .map_init(Scratch::default, |scratch, open| search.scan(open, edge, scratch))
+                .collect();
+            for part in parts {
+                let (found, part) = part?;
+                kept.extend(found);
+                stats.add(&part);
+            }
+            kept.sort_by(|a, b| match backward {
+                true => (b.t, a.stream, b.arrival).cmp(&(a.t, b.stream, a.arrival)),
+                false => (a.t, a.stream, a.arrival).cmp(&(b.t, b.stream, b.arrival)),
+            });
+            kept.truncate(options.limit);
+            lines = lines.saturating_mul(SLICE_GROWTH);
+        }
+        buffers.extend(opened.into_iter().map(|open| open.entries));
     }
     stats.entries = kept.len() as u64;
     Ok((group(kept), stats))
 }
 
-#[allow(clippy::too_many_arguments)]
-fn scan(
-    context: &Context,
-    plan: &LogPlan,
-    run: &Run,
-    stream: usize,
-    now: TimestampNs,
+/// What a search does not change.
+struct Search<'a> {
+    context: &'a Context,
+    plan: &'a LogPlan,
     options: Options,
-    bar: Option<i64>,
-    entries: &mut Entries,
-    scratch: &mut Scratch,
-) -> Result<(Vec<Found>, Stats), EvalError> {
-    let backward = options.direction == Direction::Backward;
-    let mut stats = Stats {
-        runs: 1,
-        ..Stats::default()
-    };
-    let bytes = run.read(entries)?;
-    context.add_bytes(bytes)?;
-    scratch.begin_stream(run.labels());
-    let mut found: Vec<Found> = Vec::new();
-    // What lies beyond the bar is not wanted.
-    let (from, to) = match bar {
-        None => (0, entries.len()),
-        Some(bar) if backward => (entries.count_until(TimestampNs(bar.saturating_sub(1))), entries.len()),
-        Some(bar) => (0, entries.count_until(TimestampNs(bar))),
-    };
-    let picked = plan.pipeline.filter(entries, from..to);
-    if picked.is_some() {
-        stats.lines += (to - from) as u64;
-        stats.bytes += entries.line_bytes(from..to) as u64;
+    backward: bool,
+    now: TimestampNs,
+}
+
+/// A run that is read, and which of its entries are still to be looked at.
+struct Open<'a> {
+    run: &'a Run,
+    stream: usize,
+    entries: Entries,
+    left: Range<usize>,
+}
+
+impl Search<'_> {
+    /// The last entry kept, once there are enough: what lies beyond it is not wanted.
+    fn bar(&self, kept: &[Found]) -> Option<i64> {
+        kept.last().filter(|_| kept.len() == self.options.limit).map(|f| f.t)
     }
-    for n in 0..picked.as_ref().map_or(to - from, Vec::len) {
-        if n % CHECK_LINES == CHECK_LINES - 1 {
-            context.check("log scan")?;
+
+    fn beyond(&self, t: i64, bar: i64) -> bool {
+        if self.backward { t < bar } else { t > bar }
+    }
+
+    /// The time of a run that comes first.
+    fn begin(&self, run: &Run) -> i64 {
+        if self.backward { run.max().0 } else { run.min().0 }
+    }
+
+    /// How many of the next runs hold about as many `lines` before the first run that is not among them; no more than
+    /// may be open at once.
+    fn wave_len(&self, runs: &[Run], lines: usize) -> usize {
+        let mut bytes = 0;
+        let most = runs.len().min(WAVE_RUNS_MAX);
+        for n in 1..most {
+            bytes += runs[n - 1].bytes_max();
+            if bytes + runs[n].bytes_max() > WAVE_BYTES_MAX {
+                return n;
+            }
+            let edge = self.begin(&runs[n]);
+            let share = |run: &Run| {
+                let span = run.min().0.abs_diff(run.max().0) as f64 + 1.0;
+                let before = self.begin(run).abs_diff(edge) as f64;
+                run.entries_max() as f64 * (before / span).min(1.0)
+            };
+            if runs[..n].iter().map(share).sum::<f64>() >= lines as f64 {
+                return n;
+            }
         }
-        if found.len() == options.limit {
-            break;
+        most
+    }
+
+    fn open<'r>(&self, run: &'r Run, stream: usize, mut entries: Entries) -> Result<Open<'r>, EvalError> {
+        self.context.check("log scan")?;
+        let bytes = run.read(&mut entries)?;
+        self.context.add_bytes(bytes)?;
+        let left = 0..entries.len();
+        Ok(Open {
+            run,
+            stream,
+            entries,
+            left,
+        })
+    }
+
+    /// Leaves out what lies beyond the bar. Says how many entries are left.
+    fn narrow(&self, opened: &mut [Open<'_>], bar: Option<i64>) -> usize {
+        if let Some(bar) = bar {
+            for open in opened.iter_mut() {
+                open.left = self.split(open, bar).1;
+            }
         }
-        let i = match (&picked, backward) {
-            (None, false) => from + n,
-            (None, true) => to - 1 - n,
-            (Some(picked), false) => picked[n] as usize,
-            (Some(picked), true) => picked[picked.len() - 1 - n] as usize,
+        opened.iter().map(|open| open.left.len()).sum()
+    }
+
+    /// The entries left beyond an instant, and those up to it and at it.
+    fn split(&self, open: &Open<'_>, edge: i64) -> (Range<usize>, Range<usize>) {
+        let Range { start, end } = open.left;
+        if self.backward {
+            let before = edge
+                .checked_sub(1)
+                .map_or(0, |t| open.entries.count_until(TimestampNs(t)));
+            let at = before.clamp(start, end);
+            (start..at, at..end)
+        } else {
+            let at = open.entries.count_until(TimestampNs(edge)).clamp(start, end);
+            (at..end, start..at)
+        }
+    }
+
+    /// The instant up to which at least so many lines are left to look at; `None`: look at all.
+    fn edge(&self, opened: &[Open<'_>], lines: usize) -> Option<i64> {
+        let left: usize = opened.iter().map(|open| open.left.len()).sum();
+        if left / 2 <= lines {
+            return None;
+        }
+        let some = opened.iter().filter(|open| !open.left.is_empty());
+        let mut low = some.clone().map(|o| o.entries.t(o.left.start).0).min()?;
+        let mut high = some.map(|o| o.entries.t(o.left.end - 1).0).max()?;
+        while low < high {
+            let middle = low.wrapping_add((low.abs_diff(high) / 2) as i64);
+            // Rounded away from the newest when going back, so that the range shrinks.
+            let middle = if self.backward { middle + 1 } else { middle };
+            let enough = opened.iter().map(|o| self.split(o, middle).1.len()).sum::<usize>() >= lines;
+            match (self.backward, enough) {
+                (true, true) => low = middle,
+                (true, false) => high = middle - 1,
+                (false, true) => high = middle,
+                (false, false) => low = middle + 1,
+            }
+        }
+        Some(low)
+    }
+
+    /// Looks at the entries up to the edge.
+    fn scan(
+        &self,
+        open: &mut Open<'_>,
+        edge: Option<i64>,
+        scratch: &mut Scratch,
+    ) -> Result<(Vec<Found>, Stats), EvalError> {
+        let (later, now) = match edge {
+            None => (0..0, open.left.clone()),
+            Some(edge) => self.split(open, edge),
         };
-        let t = entries.t(i);
-        let line = entries.line(i);
-        if picked.is_none() {
-            stats.lines += 1;
-            stats.bytes += line.len() as u64;
+        open.left = later;
+        let Open {
+            run, stream, entries, ..
+        } = open;
+        let mut stats = Stats::default();
+        let mut found: Vec<Found> = Vec::new();
+        if now.is_empty() {
+            return Ok((found, stats));
         }
-        if plan.pipeline.run_filtered(line, t, now, entries.metadata(i), scratch) {
-            let (labels, line) = survivor(run.labels(), t, line, scratch);
-            found.push(Found {
-                t: t.0,
-                stream,
-                arrival: i,
-                labels,
-                line,
-            });
+        scratch.begin_stream(run.labels());
+        let pipeline = &self.plan.pipeline;
+        let picked = pipeline.filter(entries, now.clone());
+        if picked.is_some() {
+            stats.lines += now.len() as u64;
+            stats.bytes += entries.line_bytes(now.clone()) as u64;
         }
+        let count = picked.as_ref().map_or(now.len(), Vec::len);
+        for n in 0..count {
+            if n % CHECK_LINES == CHECK_LINES - 1 {
+                self.context.check("log scan")?;
+            }
+            if found.len() == self.options.limit {
+                break;
+            }
+            let place = if self.backward { count - 1 - n } else { n };
+            let i = picked
+                .as_ref()
+                .map_or(now.start + place, |picked| picked[place] as usize);
+            let t = entries.t(i);
+            let line = entries.line(i);
+            if picked.is_none() {
+                stats.lines += 1;
+                stats.bytes += line.len() as u64;
+            }
+            if pipeline.run_filtered(line, t, self.now, entries.metadata(i), scratch) {
+                let (labels, line) = survivor(run.labels(), t, line, scratch);
+                found.push(Found {
+                    t: t.0,
+                    stream: *stream,
+                    arrival: i,
+                    labels,
+                    line,
+                });
+            }
+        }
+        Ok((found, stats))
     }
-    Ok((found, stats))
 }
 
 /// An entry as the pipeline left it. `line` is the line that went in.

@@ -274,7 +274,7 @@ fn message_of(line: &str) -> Option<&str> {
         return None;
     }
     let mut best: Option<(usize, &str)> = None;
-    let _ = json::members(line, &mut |key, value| {
+    let _ = json::members(line, |key, value| {
         if let (Some(rank), Value::Text(text)) = (MESSAGE_KEYS.iter().position(|k| *k == key), value)
             && !text.is_empty()
             && best.is_none_or(|(known, _)| rank < known)

@@ -10,7 +10,7 @@ use model::{LabelSet, TimestampNs};
 use regex::{CaptureLocations, Regex};
 use storage_logs::Entries;
 
-use crate::labels::{ERROR, ERROR_DETAILS, EXTRACTED, Field, Labels, Needed, Origin, PRESERVE_ERROR};
+use crate::labels::{ERROR, ERROR_DETAILS, Field, Labels, Needed, Origin, PRESERVE_ERROR, unsuffixed};
 use crate::stage::decolorize::decolorize;
 use crate::stage::json::{self, Next, PathStep};
 use crate::stage::label_filter::LabelTest;
@@ -35,8 +35,21 @@ pub(crate) struct Pipeline {
     /// How many of the first steps look at the line alone.
     bare: usize,
     needed: Needed,
+    pretest: Option<Pretest>,
     unwrap: Option<Unwrapped>,
 }
+
+/// Where every label is needed in the end, entries are first tried on the labels that the filters behind the parsers look
+/// at; only those that pass, or whose line has a fault, are parsed in full.
+#[derive(Clone, Debug)]
+struct Pretest {
+    /// How many of the first steps it takes: filters and parsers, the last of them a filter on labels.
+    steps: usize,
+    needed: Needed,
+}
+
+/// Entries of a stream that are pretested whatever comes out; then most must fail for it to be worth while.
+const PRETESTS_MIN: u32 = 64;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -80,12 +93,66 @@ pub(crate) struct Scratch {
     frozen: Vec<Field>,
     prefix: String,
     captures: Option<CaptureLocations>,
+    pretests: Pretests,
+}
+
+/// How pretests of a stream's entries went.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pretests {
+    done: u32,
+    failed: u32,
+}
+
+impl Pretests {
+    fn pay_off(&self) -> bool {
+        self.done < PRETESTS_MIN || self.failed >= self.done / 2
+    }
+
+    fn add(&mut self, failed: bool) {
+        self.done += 1;
+        self.failed += u32::from(failed);
+    }
+}
+
+impl Pretest {
+    fn of(steps: &[Step]) -> Option<Pretest> {
+        let simple = |s: &Step| {
+            matches!(
+                s,
+                Step::Line(_)
+                    | Step::Json
+                    | Step::JsonPaths(_)
+                    | Step::Logfmt { .. }
+                    | Step::LogfmtKeys { .. }
+                    | Step::Regexp(..)
+                    | Step::Pattern(_)
+                    | Step::Labels(_)
+            )
+        };
+        let first = &steps[..steps.iter().take_while(|s| simple(s)).count()];
+        let end = first.iter().rposition(|s| matches!(s, Step::Labels(_)))? + 1;
+        let mut names = Vec::new();
+        let mut parses = false;
+        for step in &first[..end] {
+            match step {
+                Step::Labels(test) => test.names(&mut names),
+                Step::Line(_) => {}
+                _ => parses = true,
+            }
+        }
+        // Lines are parsed to their end, for a fault may decide.
+        parses.then(|| Pretest {
+            steps: end,
+            needed: Needed::only(names, true),
+        })
+    }
 }
 
 impl Scratch {
     /// Begins a stream.
     pub fn begin_stream(&mut self, labels: &LabelSet) {
         self.labels.begin_stream(labels.iter());
+        self.pretests = Pretests::default();
     }
 
     /// The line after the pipeline; `original` is what went in.
@@ -109,6 +176,7 @@ impl Pipeline {
             .iter()
             .take_while(|s| matches!(s, Step::Line(_) | Step::Decolorize))
             .count();
+        let pretest = Pretest::of(&steps);
         let unwrap = match unwrap {
             None => None,
             Some(u) => Some(Unwrapped {
@@ -126,7 +194,8 @@ impl Pipeline {
             steps,
             filters,
             bare,
-            needed: Needed::All,
+            needed: Needed::all(),
+            pretest,
             unwrap,
         })
     }
@@ -153,29 +222,20 @@ impl Pipeline {
             needed.push(unwrap.label.clone());
             unwrap.filters.iter().for_each(|f| f.names(&mut needed));
         }
-        needed.sort_unstable();
-        needed.dedup();
-        self.needed = Needed::Only(needed);
+        self.needed = Needed::only(needed, false);
+        self.pretest = None;
     }
 
     /// Names of the metadata that can matter; `None`: all may.
     pub fn metadata_names(&self) -> Option<Vec<String>> {
-        let Needed::Only(needed) = &self.needed else {
-            return None;
-        };
+        let needed = self.needed.names()?;
         let formats = |s: &Step| matches!(s, Step::LineFormat(_) | Step::LabelFormat(_));
         if self.steps.iter().any(formats) {
             return None;
         }
         let mut names = vec![ERROR.to_owned(), ERROR_DETAILS.to_owned()];
-        for name in needed {
-            // What is called `x_extracted` in the end may be the metadata `x`, or be called so because of it.
-            let mut rest = Some(name.as_str());
-            while let Some(name) = rest {
-                names.push(name.to_owned());
-                rest = name.strip_suffix(EXTRACTED);
-            }
-        }
+        // What is called `x_extracted` in the end may be the metadata `x`, or be called so because of it.
+        names.extend(needed.iter().flat_map(|n| unsuffixed(n)).map(str::to_owned));
         names.sort_unstable();
         names.dedup();
         Some(names)
@@ -251,12 +311,35 @@ impl Pipeline {
         for (name, value) in metadata {
             scratch.labels.add_metadata(name, value);
         }
+        let clean = scratch.labels.error().is_empty() && scratch.labels.details().is_empty();
+        let pays_off = clean && scratch.pretests.pay_off();
+        if let Some(pretest) = self.pretest.as_ref().filter(|_| pays_off) {
+            scratch.labels.mark();
+            let steps = &self.steps[self.bare..pretest.steps];
+            let passes = steps
+                .iter()
+                .all(|step| self.step(step, line, at, now, &pretest.needed, scratch));
+            let fails = !passes && scratch.labels.error().is_empty();
+            scratch.pretests.add(fails);
+            if fails {
+                return false;
+            }
+            scratch.labels.back_to_mark();
+        }
         self.steps[self.bare..]
             .iter()
-            .all(|step| self.step(step, line, at, now, scratch))
+            .all(|step| self.step(step, line, at, now, &self.needed, scratch))
     }
 
-    fn step(&self, step: &Step, line: &str, at: TimestampNs, now: TimestampNs, scratch: &mut Scratch) -> bool {
+    fn step(
+        &self,
+        step: &Step,
+        line: &str,
+        at: TimestampNs,
+        now: TimestampNs,
+        needed: &Needed,
+        scratch: &mut Scratch,
+    ) -> bool {
         match step {
             Step::Line(test) => return test.passes(scratch.line(line)),
             Step::Labels(test) => return test.passes(&mut scratch.labels),
@@ -290,9 +373,9 @@ impl Pipeline {
                 }
             }
             Step::LabelFormat(items) => self.label_format(items, line, at, now, scratch),
-            Step::Unpack => unpack(scratch, line, &self.needed),
+            Step::Unpack => unpack(scratch, line, needed),
             parser => {
-                if !self.needed.nothing() {
+                if !needed.nothing() {
                     let Scratch {
                         labels,
                         line: own,
@@ -302,7 +385,7 @@ impl Pipeline {
                         ..
                     } = scratch;
                     let line = if *rewritten { own.as_str() } else { line };
-                    parse(parser, line, labels, &self.needed, prefix, captures);
+                    parse(parser, line, labels, needed, prefix, captures);
                 }
             }
         }
@@ -404,7 +487,7 @@ fn parse(
     match step {
         Step::Json => {
             let mut keys = String::new();
-            let result = json::walk(line, &mut |path, value| {
+            let result = json::walk(line, needed, |path, value| {
                 if matches!(value, json::Value::Null | json::Value::Array(_)) {
                     return Next::Go;
                 }
@@ -471,6 +554,9 @@ fn parse(
                 };
                 let empty = value.as_ref().is_none_or(Value::is_empty);
                 if empty && !keep_empty {
+                    continue;
+                }
+                if !needed.may_end_with(key) {
                     continue;
                 }
                 if let Some(slot) = labels.open("", key, needed) {
@@ -549,7 +635,7 @@ fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
     }
     spare.clear();
     let mut entry = None;
-    let result = json::members(current, &mut |key, value| {
+    let result = json::members(current, |key, value| {
         if let (json::Value::Text(inside), "_entry") = (value, key) {
             entry = Some(inside);
         }
@@ -562,7 +648,7 @@ fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
     // Without the packed line it is some other object.
     let Some(entry) = entry else { return };
     if !needed.nothing() {
-        let _ = json::members(current, &mut |key, value| {
+        let _ = json::members(current, |key, value| {
             if let json::Value::Text(_) = value
                 && key != "_entry"
             {
@@ -711,5 +797,88 @@ impl Sorted {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax::Expr;
+    use proptest::prelude::*;
+
+    fn pipeline(query: &str) -> Pipeline {
+        match crate::syntax::parse(query) {
+            Ok(Expr::Log(log)) => Pipeline::new(&log, None).unwrap(),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+
+    /// What is left of a line of a stream with metadata: whether it survives, the line and the labels.
+    fn outcome(pipeline: &Pipeline, line: &str, scratch: &mut Scratch) -> Option<(String, Sorted)> {
+        let (t, metadata) = (TimestampNs(1), [("m", "1"), ("k", "x")]);
+        let survives = pipeline.run(line, t, t, metadata.into_iter(), scratch);
+        survives.then(|| (scratch.line(line).to_owned(), Sorted::of(&scratch.labels)))
+    }
+
+    /// Lines that are nearly JSON or logfmt, with names that collide, nest, need cleaning or are escaped.
+    fn lines() -> impl Strategy<Value = Vec<String>> {
+        let key = r#"[akm]|s|a-b|a_b| a|a |\\u0061|k_extracted|__error__|é|"#;
+        let value = r#"[0-9]{1,3}|"[xyé\\\\]{0,3}"|"\\\\u0078"|null|true|\[1\]|oops|\{"a":1\}|\{"b":\{"k":"x"\}\}"#;
+        let member = (key, value).prop_map(|(k, v)| format!("\"{k}\":{v}"));
+        let json = (proptest::collection::vec(member, 0..6), "\\}|\\}|\\}|,|").prop_map(|(m, end)| {
+            let members = m.join(",");
+            format!("{{{members}{end}")
+        });
+        let pair = (key, r#"=|="[x ]{0,2}"|=[xy0-9]{1,2}|"#).prop_map(|(k, v)| k + &v);
+        let logfmt = proptest::collection::vec(pair, 0..6).prop_map(|pairs| pairs.join(" "));
+        proptest::collection::vec(prop_oneof![3 => json, 2 => logfmt], 1..12)
+    }
+
+    proptest! {
+        /// Trying entries on some labels first must not change which survive, nor what is left of them.
+        #[test]
+        fn pretests_do_not_change_the_outcome(lines in lines()) {
+            for query in [
+                r#"{s="1"} | json | a > 5"#,
+                r#"{s="1"} | json | k="x" or a="1" | m="1""#,
+                r#"{s="1"} | json | a_b="x" | logfmt | k!="x""#,
+                r#"{s="1"} | json | k_extracted="x" | b_k="x""#,
+                r#"{s="1"} | logfmt --strict | s_extracted!="" | label_format z=a | z="1""#,
+                r#"{s="1"} | json | __error__="" | a_b_k!="x""#,
+                r#"{s="1"} | json x="a" | logfmt y="k" | x > 1 or y="x""#,
+            ] {
+                let with = pipeline(query);
+                prop_assert!(with.pretest.is_some(), "{}", query);
+                let without = Pipeline { pretest: None, ..with.clone() };
+                let stream = LabelSet::from_pairs([("s", "1"), ("a_extracted", "2")]);
+                let (mut a, mut b) = (Scratch::default(), Scratch::default());
+                a.begin_stream(&stream);
+                b.begin_stream(&stream);
+                for line in &lines {
+                    prop_assert_eq!(outcome(&with, line, &mut a), outcome(&without, line, &mut b), "{} {}", query, line);
+                }
+            }
+        }
+
+        /// Labels that are asked for must be the same whether others are parsed or not.
+        #[test]
+        fn what_is_needed_is_found(lines in lines(), names in proptest::collection::vec("[akms]|a_b|a_b_k|_a|k_extracted|m_extracted|s_extracted", 1..4)) {
+            for query in [r#"{s="1"} | json"#, r#"{s="1"} | logfmt"#, r#"{s="1"} | json | logfmt"#] {
+                let all = pipeline(query);
+                let some = Pipeline { needed: Needed::only(names.clone(), true), ..all.clone() };
+                let stream = LabelSet::from_pairs([("s", "1")]);
+                let (mut a, mut b) = (Scratch::default(), Scratch::default());
+                a.begin_stream(&stream);
+                b.begin_stream(&stream);
+                for line in &lines {
+                    outcome(&all, line, &mut a);
+                    outcome(&some, line, &mut b);
+                    for name in &names {
+                        prop_assert_eq!(a.labels.get(name), b.labels.get(name), "{} {} {}", query, line, name);
+                    }
+                    prop_assert_eq!(a.labels.error(), b.labels.error(), "{} {}", query, line);
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! JSON lines: a scanner that is as forgiving as Loki's (what was found before a fault counts, what follows the object is
 //! not looked at), and extraction paths such as `request.headers["X-Id"][0]`.
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2};
+
+use crate::labels::Needed;
 
 /// Deepest nesting of objects; more is a fault.
 const DEPTH_MAX: usize = 64;
@@ -38,28 +40,32 @@ pub(crate) enum Next {
 }
 
 /// Calls `leaf` with the path of keys (raw, escapes and all) and the value of everything in the object that is no object
-/// itself. The error is what is wrong with the line.
-pub(crate) fn walk<'a>(line: &'a str, leaf: &mut dyn FnMut(&[&'a str], Value<'a>) -> Next) -> Result<(), &'static str> {
-    let mut scanner = Scanner { text: line, at: 0 };
-    scanner.space();
-    if scanner.peek() != Some(b'{') {
-        return Err(NO_OBJECT);
-    }
-    let mut path = Vec::new();
-    scanner.object(&mut path, leaf).map(|_| ())
-}
-
-/// The members of the object that the line is.
-pub(crate) fn members<'a>(
+/// itself; keys that cannot end the name of a `needed` label may be passed over. The error is what is wrong with the line.
+pub(crate) fn walk<'a>(
     line: &'a str,
-    member: &mut dyn FnMut(&'a str, Value<'a>) -> Next,
+    needed: &Needed,
+    mut leaf: impl FnMut(&[&'a str], Value<'a>) -> Next,
 ) -> Result<(), &'static str> {
     let mut scanner = Scanner { text: line, at: 0 };
     scanner.space();
     if scanner.peek() != Some(b'{') {
         return Err(NO_OBJECT);
     }
-    scanner.each_member(&mut |scanner, key| {
+    let mut path = Vec::new();
+    scanner.object(&mut path, needed, &mut leaf).map(|_| ())
+}
+
+/// The members of the object that the line is.
+pub(crate) fn members<'a>(
+    line: &'a str,
+    mut member: impl FnMut(&'a str, Value<'a>) -> Next,
+) -> Result<(), &'static str> {
+    let mut scanner = Scanner { text: line, at: 0 };
+    scanner.space();
+    if scanner.peek() != Some(b'{') {
+        return Err(NO_OBJECT);
+    }
+    scanner.each_member(|scanner, key| {
         let value = scanner.value()?;
         Ok(member(key, value))
     })?;
@@ -75,16 +81,19 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
+    #[inline]
     fn take(&mut self, byte: u8) -> bool {
         self.space();
         let found = self.peek() == Some(byte);
@@ -95,19 +104,25 @@ impl<'a> Scanner<'a> {
     fn object(
         &mut self,
         path: &mut Vec<&'a str>,
-        leaf: &mut dyn FnMut(&[&'a str], Value<'a>) -> Next,
+        needed: &Needed,
+        leaf: &mut impl FnMut(&[&'a str], Value<'a>) -> Next,
     ) -> Result<Next, &'static str> {
         if path.len() >= DEPTH_MAX {
             return Err("Nested too deeply");
         }
-        self.each_member(&mut |scanner, key| {
+        self.each_member(|scanner, key| {
+            if scanner.peek() == Some(b'{') {
+                path.push(key);
+                let next = scanner.object(path, needed, leaf)?;
+                path.pop();
+                return Ok(next);
+            }
+            let value = scanner.value()?;
+            if !needed.may_end_with(key) {
+                return Ok(Next::Go);
+            }
             path.push(key);
-            let next = if scanner.peek() == Some(b'{') {
-                scanner.object(path, leaf)?
-            } else {
-                let value = scanner.value()?;
-                leaf(path, value)
-            };
+            let next = leaf(path, value);
             path.pop();
             Ok(next)
         })
@@ -116,7 +131,7 @@ impl<'a> Scanner<'a> {
     /// Calls `member` at each value of the object that begins here.
     fn each_member(
         &mut self,
-        member: &mut dyn FnMut(&mut Scanner<'a>, &'a str) -> Result<Next, &'static str>,
+        mut member: impl FnMut(&mut Scanner<'a>, &'a str) -> Result<Next, &'static str>,
     ) -> Result<Next, &'static str> {
         if !self.take(b'{') {
             return Err(NO_OBJECT);
@@ -156,7 +171,7 @@ impl<'a> Scanner<'a> {
         let bytes = self.text.as_bytes();
         let mut at = start;
         loop {
-            let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
+            let Some(found) = bytes.get(at..).and_then(quote_or_backslash) else {
                 return Err("Value is string, but can't find closing '\"' symbol");
             };
             at += found;
@@ -219,10 +234,34 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Where the first `"` or `\\` is. Most strings are short, so the first words are looked at without a call.
+#[inline]
+fn quote_or_backslash(rest: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    // The highest bit of each byte that is zero; a byte after such a one may be told wrongly, the first never is.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let mut at = 0;
+    for _ in 0..SHORT_WORDS {
+        let Some(word) = rest.get(at..).and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr2(b'"', b'\\', &rest[at..]).map(|found| at + found)
+}
+
+/// Words of eight bytes that are looked at one by one.
+const SHORT_WORDS: usize = 3;
+
 /// Appends the inside of a JSON string, unescaped. A malformed escape becomes U+FFFD.
 pub(crate) fn unescape(inside: &str, out: &mut String) {
     let mut rest = inside;
-    while let Some(at) = rest.find('\\') {
+    while let Some(at) = memchr(b'\\', rest.as_bytes()) {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
         let Some(escape) = rest.chars().next() else {
@@ -396,7 +435,7 @@ pub(crate) fn look_up<'a>(line: &'a str, path: &[PathStep]) -> Result<Option<Val
         match (step, value) {
             (PathStep::Key(key), Value::Object(text)) => {
                 let mut name = String::new();
-                members(text, &mut |raw, member| {
+                members(text, |raw, member| {
                     name.clear();
                     unescape(raw, &mut name);
                     if name != *key {
@@ -438,7 +477,7 @@ mod tests {
 
     fn check(line: &str, want: &[&str], error: Option<&str>) {
         let mut got = Vec::new();
-        let result = walk(line, &mut |path, value| {
+        let result = walk(line, &Needed::all(), |path, value| {
             let mut text = format!("{}=", path.join("/"));
             value.write(&mut text);
             got.push(text);
@@ -500,7 +539,7 @@ mod tests {
         /// Lines come from outside; the scanner takes any bytes and stays on character boundaries.
         #[test]
         fn any_line_is_scanned(line in r#"[{}\[\]",:\\u0-9a-e. é-]{0,40}"#, path in r#"[a\.\[\]"0]{0,10}"#) {
-            let _ = walk(&line, &mut |_, value| {
+            let _ = walk(&line, &Needed::all(), |_, value| {
                 value.write(&mut String::new());
                 Next::Go
             });
@@ -514,7 +553,7 @@ mod tests {
         fn strings_are_those_of_serde(text in "\\PC{0,20}|[\\x00-\\x1f\"\\\\é😀]{0,8}") {
             let line = serde_json::json!({ "k": text }).to_string();
             let mut got = String::new();
-            walk(&line, &mut |_, value| {
+            walk(&line, &Needed::all(), |_, value| {
                 value.write(&mut got);
                 Next::Go
             }).unwrap();
