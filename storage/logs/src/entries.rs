@@ -486,6 +486,12 @@ impl Strings {
         self.ends.extend(other.ends.iter().map(|e| base + e));
     }
 
+    /// Makes room for about as much as another holds.
+    pub(crate) fn reserve_like(&mut self, other: &Strings) {
+        self.text.reserve(other.text.len() + other.text.len() / 8);
+        self.ends.reserve(other.ends.len() + other.ends.len() / 8);
+    }
+
     pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();

@@ -467,9 +467,13 @@ impl Tail {
     /// Makes room for a chunk like the one that is made of `parts`, in place of growing to it step by step.
     fn expect_as_much(&mut self, parts: &[Arc<Entries>]) {
         if let (Some(entries), [like]) = (Arc::get_mut(&mut self.entries), parts) {
+            let room = |len: usize| len + len / 8;
             entries.text.reserve(like.text.len() + like.text.len() / 32);
-            entries.times.reserve(like.times.len() + like.times.len() / 8);
-            entries.ends.reserve(like.times.len() + like.times.len() / 8);
+            entries.times.reserve(room(like.times.len()));
+            entries.ends.reserve(room(like.times.len()));
+            entries.metadata.ends.reserve(room(like.metadata.ends.len()));
+            entries.metadata.pairs.reserve(room(like.metadata.pairs.len()));
+            entries.metadata.strings.reserve_like(&like.metadata.strings);
         }
     }
 
