@@ -341,6 +341,20 @@ impl Entries {
     /// instant, so that only their lines could tell whether they are one.
     pub(crate) fn merge_without_lines(&mut self, sources: &[&Entries], min: i64, max: i64) -> bool {
         self.clear();
+        if !sources.iter().any(|s| s.has_metadata()) {
+            for source in sources {
+                self.times
+                    .extend(source.times.iter().filter(|t| (min..=max).contains(*t)));
+            }
+            // Each source is in order, so this merges; whose an instant is matters only if it comes twice.
+            self.times.sort();
+            if self.times.is_sorted_by(|a, b| a < b) {
+                self.without_lines();
+                self.widen();
+                return true;
+            }
+            self.clear();
+        }
         let rows = rows_within(sources, min, max);
         let distinct = rows.is_sorted_by(|a, b| a.0 < b.0 || a.1 == b.1);
         let strings: usize = sources.iter().map(|s| s.metadata.strings.text.len()).sum();
