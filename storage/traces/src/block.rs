@@ -45,14 +45,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::builder::{BooleanBuilder, FixedSizeBinaryBuilder, Float64Builder, Int64Builder, StringBuilder};
-use arrow_array::{
-    ArrayRef, FixedSizeBinaryArray, Int8Array, Int32Array, Int64Array, ListArray, MapArray, RecordBatch, StructArray,
-    TimestampNanosecondArray, UInt32Array, UInt64Array,
-};
-use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use model::{AttributeValue, KeyValue, Resource, Scope, Span, TimestampNs};
+use model::{Resource, Scope, Span, TimestampNs, TraceId};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -60,16 +55,20 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue as FileKeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
-use rapidhash::{RapidHashMap, RapidHashSet};
+use rapidhash::RapidHashMap;
+use storage_codec::{Malformed, Reader};
 use storage_disk::{Disk, Writer};
 
 use crate::BlockError;
 use crate::block_index::{INDEX_FILE, IndexWriter, Sums, times_of};
-use crate::columns::{Dedicated, Kind, Usage};
-use crate::nested_set::{Nested, nested_set};
+use crate::columns::{Dedicated, Usage};
+use crate::head::HeadSpan;
+use crate::nested_set::{Node, nested_set};
 use crate::record::{resource_key, scope_key};
 use crate::request::AttributeScope;
-use crate::value_text::{put_repeated, put_text};
+use crate::row_columns::{Row, Rows, Table, kept_resource, kept_scope};
+use crate::span_bytes::{GetSymbols, Place, PutSymbols, parent, put_body};
+use crate::symbols::SymbolView;
 
 /// The file within a block's directory.
 pub(crate) const FILE: &str = "spans.parquet";
@@ -88,8 +87,8 @@ const PAGE_ROWS_MAX: usize = 2 << 10;
 const BATCH_ROWS_MAX: usize = 2 << 10;
 const BATCH_BYTES_MAX: usize = 16 << 20;
 const BLOOM_FALSE_HITS: f64 = 0.01;
-/// Addresses of resources and scopes that are remembered.
-const ALIASES_MAX: usize = 64 << 10;
+/// Names that are numbered while spans are written; further ones are looked up one by one.
+const NAMES_MAX: usize = 64 << 10;
 
 /// What a finished file holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +111,8 @@ pub(crate) struct BlockWriter {
     rows: Rows,
     resources: Table<Resource>,
     scopes: Table<Scope>,
+    names: Names,
+    body: Vec<u8>,
     usage: Usage,
     written: Written,
 }
@@ -159,6 +160,8 @@ impl BlockWriter {
             rows: Rows::new(dedicated),
             resources: Table::default(),
             scopes: Table::default(),
+            names: Names::default(),
+            body: Vec::new(),
             usage: Usage::default(),
             written: Written::default(),
         })
@@ -170,12 +173,63 @@ impl BlockWriter {
             return Ok(());
         };
         self.index.trace(spans.len() as u64, first_start, last_end);
-        let nested = nested_set(spans);
-        for ((span, nested), revision) in spans.iter().zip(&nested).zip(revisions) {
-            self.span(span, *nested, *revision);
-            if self.rows.len >= BATCH_ROWS_MAX || self.rows.bytes >= BATCH_BYTES_MAX {
-                self.flush()?;
-            }
+        let nodes: Vec<Node> = spans.iter().map(Node::of).collect();
+        let (mut body, mut names) = (std::mem::take(&mut self.body), std::mem::take(&mut self.names));
+        for ((span, nested), revision) in spans.iter().zip(nested_set(&nodes)).zip(revisions) {
+            body.clear();
+            put_body(&mut body, span, &mut names);
+            let row = Row {
+                trace_id: span.trace_id,
+                span_id: span.span_id,
+                kind: span.kind,
+                start: span.start,
+                end: span.end,
+                nested,
+                revision: *revision,
+                body: &body,
+            };
+            self.row(&row, &span.resource, &span.scope, &names)?;
+        }
+        (self.body, self.names) = (body, names);
+        self.written.traces += 1;
+        Ok(())
+    }
+
+    /// As [`BlockWriter::trace`], with spans as the head has them. One writer takes either those or others.
+    pub(crate) fn head_trace(
+        &mut self,
+        id: TraceId,
+        spans: &[HeadSpan],
+        symbols: &SymbolView,
+        revision: u64,
+    ) -> Result<(), BlockError> {
+        let first = spans.iter().map(|s| s.start).min();
+        let last = spans.iter().map(|s| s.end.max(s.start)).max();
+        let (Some(first), Some(last)) = (first, last) else {
+            return Ok(());
+        };
+        self.index.trace(spans.len() as u64, first, last);
+        let node = |span: &HeadSpan| {
+            Ok(Node {
+                id: span.span_id,
+                parent: parent(&mut Reader::new(span.body()))?,
+                kind: span.kind,
+            })
+        };
+        let nodes: Result<Vec<Node>, Malformed> = spans.iter().map(node).collect();
+        let nodes = nodes.map_err(|e| self.unreadable(&e))?;
+        for (span, nested) in spans.iter().zip(nested_set(&nodes)) {
+            let row = Row {
+                trace_id: id,
+                span_id: span.span_id,
+                kind: span.kind,
+                start: span.start,
+                end: span.end,
+                nested,
+                revision,
+                body: span.body(),
+            };
+            self.row(&row, span.resource(), span.scope(), symbols)?;
         }
         self.written.traces += 1;
         Ok(())
@@ -184,6 +238,7 @@ impl BlockWriter {
     /// Completes the file. It is synced when its directory is published.
     pub(crate) fn finish(mut self) -> Result<Written, BlockError> {
         self.flush()?;
+        self.rows.account(&mut self.usage);
         for (resource, rows) in self.resources.in_use() {
             for (kv, outside) in resource.value.attributes.iter().zip(&resource.outside) {
                 self.usage
@@ -212,22 +267,41 @@ impl BlockWriter {
         Ok(self.written)
     }
 
-    fn span(&mut self, span: &Span, nested: Nested, revision: u64) {
+    fn row(
+        &mut self,
+        row: &Row<'_>,
+        resource: &Arc<Resource>,
+        scope: &Arc<Scope>,
+        symbols: &impl GetSymbols,
+    ) -> Result<(), BlockError> {
         let dedicated = &self.rows.resource_columns;
         let resource = self
             .resources
-            .number(&span.resource, resource_key, |r| kept_resource(r, dedicated));
-        let scope = self.scopes.number(&span.scope, scope_key, kept_scope);
-        let rows = &mut self.rows;
-        rows.span(span, nested, revision, &mut self.usage);
-        rows.resource(resource, &self.resources.kept[resource as usize]);
-        rows.scope(scope, &self.scopes.kept[scope as usize]);
-        let end = span.end.max(span.start);
+            .number(resource, resource_key, |r| kept_resource(r, dedicated));
+        let scope = self.scopes.number(scope, scope_key, kept_scope);
+        let put = self.rows.span(row, symbols, &mut self.usage);
+        put.map_err(|e| self.unreadable(&e))?;
+        self.rows.resource(resource, self.resources.get(resource));
+        self.rows.scope(scope, self.scopes.get(scope));
+        let end = row.end.max(row.start);
         self.written.spans += 1;
         self.written.range = Some(match self.written.range {
-            None => (span.start, end),
-            Some((min, max)) => (min.min(span.start), max.max(end)),
+            None => (row.start, end),
+            Some((min, max)) => (min.min(row.start), max.max(end)),
         });
+        if self.rows.len >= BATCH_ROWS_MAX || self.rows.bytes >= BATCH_BYTES_MAX {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// A span's bytes, which this process made, are not what they should be.
+    fn unreadable(&self, error: &Malformed) -> BlockError {
+        BlockError::Corrupt {
+            path: self.path.clone(),
+            offset: 0,
+            what: format!("a span in memory is unreadable: {error}"),
+        }
     }
 
     fn flush(&mut self) -> Result<(), BlockError> {
@@ -238,6 +312,38 @@ impl BlockWriter {
         let batch = RecordBatch::try_new(self.schema.clone(), arrays);
         let written = batch.map_err(ParquetError::from).and_then(|b| self.writer.write(&b));
         written.map_err(|e| failed(&self.path, e))
+    }
+}
+
+/// Names of attributes and spans by number, for spans that do not come from a head.
+#[derive(Default)]
+struct Names {
+    numbers: RapidHashMap<Arc<str>, u64>,
+    list: Vec<Arc<str>>,
+}
+
+impl PutSymbols for Names {
+    fn number(&mut self, text: &str, place: Place) -> u64 {
+        if place != Place::SpanAttribute {
+            return 0;
+        }
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        if self.list.len() >= NAMES_MAX {
+            return 0;
+        }
+        let text: Arc<str> = text.into();
+        self.list.push(text.clone());
+        self.numbers.insert(text, self.list.len() as u64);
+        self.list.len() as u64
+    }
+}
+
+impl GetSymbols for Names {
+    fn text(&self, number: u64) -> Option<&str> {
+        let at = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.list.get(at).map(|name| &**name)
     }
 }
 
@@ -291,14 +397,14 @@ fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
-fn map_fields() -> Fields {
+pub(crate) fn map_fields() -> Fields {
     Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Utf8, false),
     ])
 }
 
-fn map_entries() -> Arc<Field> {
+pub(crate) fn map_entries() -> Arc<Field> {
     Arc::new(Field::new("key_value", DataType::Struct(map_fields()), false))
 }
 
@@ -306,11 +412,11 @@ fn map_type() -> DataType {
     DataType::Map(map_entries(), false)
 }
 
-fn element(fields: Fields) -> Arc<Field> {
+pub(crate) fn element(fields: Fields) -> Arc<Field> {
     Arc::new(Field::new("element", DataType::Struct(fields), false))
 }
 
-fn event_fields() -> Fields {
+pub(crate) fn event_fields() -> Fields {
     Fields::from(vec![
         Field::new("time", instant(), false),
         Field::new("name", DataType::Utf8, false),
@@ -320,7 +426,7 @@ fn event_fields() -> Fields {
     ])
 }
 
-fn link_fields() -> Fields {
+pub(crate) fn link_fields() -> Fields {
     Fields::from(vec![
         Field::new("trace_id", DataType::FixedSizeBinary(16), false),
         Field::new("span_id", DataType::FixedSizeBinary(8), false),
@@ -347,13 +453,16 @@ fn properties() -> Result<WriterProperties, BlockError> {
         .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
         .set_max_row_group_bytes(Some(GROUP_BYTES_MAX))
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
-        .set_write_batch_size(PAGE_ROWS_MAX / 2)
+        .set_write_batch_size(PAGE_ROWS_MAX)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_bloom_filter_enabled(trace_id.clone(), true)
         .set_column_bloom_filter_fpp(trace_id.clone(), BLOOM_FALSE_HITS)
         .set_column_bloom_filter_max_ndv(trace_id.clone(), GROUP_ROWS_MAX as u64)
         .set_column_statistics_enabled(trace_id, EnabledStatistics::Page)
+        // Who looks up a trace reads pages of ids, not a dictionary of all ids of the row group.
+        .set_column_dictionary_enabled(path(&["trace_id"]), false)
         .set_column_dictionary_enabled(path(&["span_id"]), false)
+        .set_column_dictionary_enabled(path(&["parent_span_id"]), false)
         .set_sorting_columns(Some(vec![by_trace_id]));
     for packed in [
         &["start_time"][..],
@@ -396,615 +505,6 @@ fn failed(path: &Path, error: ParquetError) -> BlockError {
         path: path.to_owned(),
         source,
     }
-}
-
-/// Resources or scopes of the file, numbered.
-struct Table<T> {
-    by_key: RapidHashMap<Box<[u8]>, u32>,
-    /// Numbers by address; the pointers are held so that no address is used twice.
-    by_address: RapidHashMap<usize, (Arc<T>, u32)>,
-    kept: Vec<Kept<T>>,
-    rows: Vec<u64>,
-    key: Vec<u8>,
-}
-
-/// A resource or scope as its rows show it.
-struct Kept<T> {
-    value: Arc<T>,
-    /// Values of the dedicated columns, in their order.
-    columns: Vec<Option<AttributeValue>>,
-    /// For each attribute whether it is in the map rather than in a column.
-    outside: Vec<bool>,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Table {
-            by_key: RapidHashMap::default(),
-            by_address: RapidHashMap::default(),
-            kept: Vec::new(),
-            rows: Vec::new(),
-            key: Vec::new(),
-        }
-    }
-}
-
-impl<T> Table<T> {
-    fn number(
-        &mut self,
-        item: &Arc<T>,
-        put_key: impl FnOnce(&mut Vec<u8>, &T),
-        keep: impl FnOnce(&Arc<T>) -> Kept<T>,
-    ) -> u32 {
-        let address = Arc::as_ptr(item) as usize;
-        let number = match self.by_address.get(&address) {
-            Some((_, number)) => *number,
-            None => {
-                put_key(&mut self.key, item);
-                let number = match self.by_key.get(self.key.as_slice()) {
-                    Some(number) => *number,
-                    None => {
-                        let number = self.kept.len() as u32;
-                        self.by_key.insert(self.key.as_slice().into(), number);
-                        self.kept.push(keep(item));
-                        self.rows.push(0);
-                        number
-                    }
-                };
-                if self.by_address.len() >= ALIASES_MAX {
-                    self.by_address.clear();
-                }
-                self.by_address.insert(address, (item.clone(), number));
-                number
-            }
-        };
-        self.rows[number as usize] += 1;
-        number
-    }
-
-    fn in_use(&self) -> impl Iterator<Item = (&Kept<T>, u64)> {
-        self.kept.iter().zip(self.rows.iter().copied())
-    }
-}
-
-fn kept_resource(resource: &Arc<Resource>, dedicated: &[Dedicated]) -> Kept<Resource> {
-    let mut outside = vec![true; resource.attributes.len()];
-    let columns = dedicated.iter().map(|d| {
-        let last = resource.attributes.iter().rposition(|kv| kv.key == d.key)?;
-        let value = &resource.attributes[last].value;
-        (Kind::of(value) == Some(d.kind)).then(|| {
-            outside[last] = false;
-            value.clone()
-        })
-    });
-    Kept {
-        columns: columns.collect(),
-        outside,
-        value: resource.clone(),
-    }
-}
-
-fn kept_scope(scope: &Arc<Scope>) -> Kept<Scope> {
-    Kept {
-        columns: Vec::new(),
-        outside: vec![true; scope.attributes.len()],
-        value: scope.clone(),
-    }
-}
-
-/// Rows on their way into the file, in columns.
-struct Rows {
-    len: usize,
-    bytes: usize,
-    span_columns: Vec<Dedicated>,
-    resource_columns: Vec<Dedicated>,
-    by_key: RapidHashMap<String, usize>,
-    /// Which attribute of the current span goes into each column.
-    slots: Vec<Option<usize>>,
-    trace_id: Vec<u8>,
-    span_id: Vec<u8>,
-    parent: FixedSizeBinaryBuilder,
-    start: Vec<i64>,
-    duration: Vec<i64>,
-    name: StringBuilder,
-    kind: Vec<i8>,
-    status: Vec<i8>,
-    status_message: StringBuilder,
-    /// Dedicated columns in the order of the file.
-    dedicated: Vec<(Source, ColumnBuilder)>,
-    attributes: TextMap,
-    dropped_attributes: Vec<u32>,
-    events: Events,
-    dropped_events: Vec<u32>,
-    links: Links,
-    dropped_links: Vec<u32>,
-    resource_id: Vec<u32>,
-    resource_attributes: TextMap,
-    resource_dropped: Vec<u32>,
-    resource_schema_url: StringBuilder,
-    scope_id: Vec<u32>,
-    scope_name: StringBuilder,
-    scope_version: StringBuilder,
-    scope_attributes: TextMap,
-    scope_dropped: Vec<u32>,
-    scope_schema_url: StringBuilder,
-    trace_state: StringBuilder,
-    flags: Vec<u32>,
-    nested: [Vec<i32>; 3],
-    revision: Vec<u64>,
-}
-
-/// Where a dedicated column takes its values: position among those of the span or of the resource.
-#[derive(Clone, Copy)]
-enum Source {
-    Span(usize),
-    Resource(usize),
-}
-
-impl Rows {
-    fn new(dedicated: Vec<Dedicated>) -> Rows {
-        let (mut span_columns, mut resource_columns, mut builders) = (Vec::new(), Vec::new(), Vec::new());
-        for d in dedicated {
-            let builder = ColumnBuilder::new(d.kind);
-            if d.scope == AttributeScope::Resource {
-                builders.push((Source::Resource(resource_columns.len()), builder));
-                resource_columns.push(d);
-            } else {
-                builders.push((Source::Span(span_columns.len()), builder));
-                span_columns.push(d);
-            }
-        }
-        Rows {
-            len: 0,
-            bytes: 0,
-            by_key: span_columns
-                .iter()
-                .enumerate()
-                .map(|(n, d)| (d.key.clone(), n))
-                .collect(),
-            slots: vec![None; span_columns.len()],
-            span_columns,
-            resource_columns,
-            trace_id: Vec::new(),
-            span_id: Vec::new(),
-            parent: FixedSizeBinaryBuilder::new(8),
-            start: Vec::new(),
-            duration: Vec::new(),
-            name: StringBuilder::new(),
-            kind: Vec::new(),
-            status: Vec::new(),
-            status_message: StringBuilder::new(),
-            dedicated: builders,
-            attributes: TextMap::default(),
-            dropped_attributes: Vec::new(),
-            events: Events::default(),
-            dropped_events: Vec::new(),
-            links: Links::default(),
-            dropped_links: Vec::new(),
-            resource_id: Vec::new(),
-            resource_attributes: TextMap::default(),
-            resource_dropped: Vec::new(),
-            resource_schema_url: StringBuilder::new(),
-            scope_id: Vec::new(),
-            scope_name: StringBuilder::new(),
-            scope_version: StringBuilder::new(),
-            scope_attributes: TextMap::default(),
-            scope_dropped: Vec::new(),
-            scope_schema_url: StringBuilder::new(),
-            trace_state: StringBuilder::new(),
-            flags: Vec::new(),
-            nested: Default::default(),
-            revision: Vec::new(),
-        }
-    }
-
-    fn span(&mut self, span: &Span, nested: Nested, revision: u64, usage: &mut Usage) {
-        self.len += 1;
-        self.trace_id.extend_from_slice(&span.trace_id.to_bytes());
-        self.span_id.extend_from_slice(&span.span_id.to_bytes());
-        match span.parent_span_id {
-            // Eight bytes are what the builder was made for.
-            Some(parent) => drop(self.parent.append_value(parent.to_bytes())),
-            None => self.parent.append_null(),
-        }
-        self.start.push(span.start.0);
-        self.duration.push(span.end.0.wrapping_sub(span.start.0));
-        self.name.append_value(&span.name);
-        self.kind.push(span.kind as i8);
-        self.status.push(span.status as i8);
-        put_optional(&mut self.status_message, &span.status_message);
-        self.span_attributes(&span.attributes, usage);
-        self.dropped_attributes.push(span.dropped_attributes);
-        for event in &span.events {
-            count_all(usage, AttributeScope::Event, &event.attributes);
-            self.bytes += self.events.put(event);
-        }
-        self.events.end_row();
-        self.dropped_events.push(span.dropped_events);
-        for link in &span.links {
-            count_all(usage, AttributeScope::Link, &link.attributes);
-            self.bytes += self.links.put(link);
-        }
-        self.links.end_row();
-        self.dropped_links.push(span.dropped_links);
-        put_optional(&mut self.trace_state, &span.trace_state);
-        self.flags.push(span.flags);
-        for (column, n) in self.nested.iter_mut().zip([nested.left, nested.right, nested.parent]) {
-            column.push(n);
-        }
-        self.revision.push(revision);
-        self.bytes += 128 + span.name.len() + span.status_message.len() + span.trace_state.len();
-    }
-
-    fn span_attributes(&mut self, attributes: &[KeyValue], usage: &mut Usage) {
-        self.slots.fill(None);
-        for (n, kv) in attributes.iter().enumerate() {
-            if let Some(column) = self.by_key.get(&kv.key) {
-                let fits = Kind::of(&kv.value) == Some(self.span_columns[*column].kind);
-                self.slots[*column] = fits.then_some(n);
-            }
-        }
-        let inside = |n: usize| {
-            let column = self.by_key.get(&attributes[n].key);
-            column.is_some_and(|c| self.slots[*c] == Some(n))
-        };
-        for (n, kv) in attributes.iter().enumerate() {
-            usage.count(AttributeScope::Span, &kv.key, &kv.value, 1, !inside(n));
-        }
-        self.bytes += self.attributes.row(attributes, |n| !inside(n));
-        for (source, builder) in &mut self.dedicated {
-            if let Source::Span(n) = source {
-                self.bytes += builder.append(self.slots[*n].map(|at| &attributes[at].value));
-            }
-        }
-    }
-
-    fn resource(&mut self, id: u32, kept: &Kept<Resource>) {
-        self.resource_id.push(id);
-        for (source, builder) in &mut self.dedicated {
-            if let Source::Resource(n) = source {
-                self.bytes += builder.append(kept.columns[*n].as_ref());
-            }
-        }
-        self.bytes += self
-            .resource_attributes
-            .row(&kept.value.attributes, |n| kept.outside[n]);
-        self.resource_dropped.push(kept.value.dropped_attributes);
-        put_optional(&mut self.resource_schema_url, &kept.value.schema_url);
-    }
-
-    fn scope(&mut self, id: u32, kept: &Kept<Scope>) {
-        let scope = &kept.value;
-        self.scope_id.push(id);
-        put_optional(&mut self.scope_name, &scope.name);
-        put_optional(&mut self.scope_version, &scope.version);
-        self.bytes += self.scope_attributes.row(&scope.attributes, |_| true);
-        self.scope_dropped.push(scope.dropped_attributes);
-        put_optional(&mut self.scope_schema_url, &scope.schema_url);
-        self.bytes += scope.name.len() + scope.version.len();
-    }
-
-    /// The columns in the order of [`schema`]; empties them.
-    fn take(&mut self) -> Vec<ArrayRef> {
-        (self.len, self.bytes) = (0, 0);
-        let (attributes, attribute_types) = self.attributes.take();
-        let (resource_attributes, resource_types) = self.resource_attributes.take();
-        let (scope_attributes, scope_types) = self.scope_attributes.take();
-        let mut columns: Vec<ArrayRef> = vec![
-            fixed(16, &mut self.trace_id),
-            fixed(8, &mut self.span_id),
-            Arc::new(self.parent.finish()),
-            instants(&mut self.start),
-            Arc::new(Int64Array::from(std::mem::take(&mut self.duration))),
-            Arc::new(self.name.finish()),
-            Arc::new(Int8Array::from(std::mem::take(&mut self.kind))),
-            Arc::new(Int8Array::from(std::mem::take(&mut self.status))),
-            Arc::new(self.status_message.finish()),
-        ];
-        columns.extend(self.dedicated.iter_mut().map(|(_, builder)| builder.take()));
-        columns.extend([
-            attributes,
-            attribute_types,
-            numbers(&mut self.dropped_attributes),
-            self.events.take(),
-            numbers(&mut self.dropped_events),
-            self.links.take(),
-            numbers(&mut self.dropped_links),
-            numbers(&mut self.resource_id),
-            resource_attributes,
-            resource_types,
-            numbers(&mut self.resource_dropped),
-            Arc::new(self.resource_schema_url.finish()),
-            numbers(&mut self.scope_id),
-            Arc::new(self.scope_name.finish()),
-            Arc::new(self.scope_version.finish()),
-            scope_attributes,
-            scope_types,
-            numbers(&mut self.scope_dropped),
-            Arc::new(self.scope_schema_url.finish()),
-            Arc::new(self.trace_state.finish()),
-            numbers(&mut self.flags),
-        ]);
-        for column in &mut self.nested {
-            columns.push(Arc::new(Int32Array::from(std::mem::take(column))));
-        }
-        columns.push(Arc::new(UInt64Array::from(std::mem::take(&mut self.revision))));
-        columns
-    }
-}
-
-fn count_all(usage: &mut Usage, scope: AttributeScope, attributes: &[KeyValue]) {
-    for kv in attributes {
-        usage.count(scope, &kv.key, &kv.value, 1, true);
-    }
-}
-
-fn put_optional(builder: &mut StringBuilder, text: &str) {
-    builder.append_option((!text.is_empty()).then_some(text));
-}
-
-fn fixed(width: i32, bytes: &mut Vec<u8>) -> ArrayRef {
-    let bytes = Buffer::from_vec(std::mem::take(bytes));
-    Arc::new(FixedSizeBinaryArray::new(width, bytes, None))
-}
-
-fn instants(times: &mut Vec<i64>) -> ArrayRef {
-    Arc::new(TimestampNanosecondArray::from(std::mem::take(times)).with_timezone("UTC"))
-}
-
-fn numbers(column: &mut Vec<u32>) -> ArrayRef {
-    Arc::new(UInt32Array::from(std::mem::take(column)))
-}
-
-enum ColumnBuilder {
-    Str(StringBuilder),
-    Int(Int64Builder),
-    Double(Float64Builder),
-    Bool(BooleanBuilder),
-}
-
-impl ColumnBuilder {
-    fn new(kind: Kind) -> ColumnBuilder {
-        match kind {
-            Kind::Str => ColumnBuilder::Str(StringBuilder::new()),
-            Kind::Int => ColumnBuilder::Int(Int64Builder::new()),
-            Kind::Double => ColumnBuilder::Double(Float64Builder::new()),
-            Kind::Bool => ColumnBuilder::Bool(BooleanBuilder::new()),
-        }
-    }
-
-    /// Appends a value of the column's type, or null. Returns about its bytes.
-    fn append(&mut self, value: Option<&AttributeValue>) -> usize {
-        match (self, value) {
-            (ColumnBuilder::Str(b), Some(AttributeValue::Str(s))) => {
-                b.append_value(s);
-                return s.len() + 4;
-            }
-            (ColumnBuilder::Int(b), Some(AttributeValue::Int(i))) => b.append_value(*i),
-            (ColumnBuilder::Double(b), Some(AttributeValue::Double(d))) => b.append_value(*d),
-            (ColumnBuilder::Bool(b), Some(AttributeValue::Bool(v))) => b.append_value(*v),
-            (ColumnBuilder::Str(b), _) => b.append_null(),
-            (ColumnBuilder::Int(b), _) => b.append_null(),
-            (ColumnBuilder::Double(b), _) => b.append_null(),
-            (ColumnBuilder::Bool(b), _) => b.append_null(),
-        }
-        8
-    }
-
-    fn take(&mut self) -> ArrayRef {
-        match self {
-            ColumnBuilder::Str(b) => Arc::new(b.finish()),
-            ColumnBuilder::Int(b) => Arc::new(b.finish()),
-            ColumnBuilder::Double(b) => Arc::new(b.finish()),
-            ColumnBuilder::Bool(b) => Arc::new(b.finish()),
-        }
-    }
-}
-
-/// Offsets of the lists of a column.
-#[derive(Default)]
-struct Offsets(Vec<i32>);
-
-impl Offsets {
-    fn end_row(&mut self, items: usize) {
-        if self.0.is_empty() {
-            self.0.push(0);
-        }
-        // A batch is flushed long before its items exceed an i32.
-        self.0.push(items as i32);
-    }
-
-    fn take(&mut self) -> OffsetBuffer<i32> {
-        let offsets = std::mem::take(&mut self.0);
-        if offsets.is_empty() {
-            return OffsetBuffer::new_empty();
-        }
-        OffsetBuffer::new(ScalarBuffer::from(offsets))
-    }
-}
-
-/// Whether two attributes have the same key. Looks at all pairs of a short list, which is faster than hashing.
-fn keys_repeat(attributes: &[KeyValue]) -> bool {
-    const PAIRS_UP_TO: usize = 24;
-    if attributes.len() <= PAIRS_UP_TO {
-        let mut rest = attributes;
-        while let [first, others @ ..] = rest {
-            if others.iter().any(|kv| kv.key == first.key) {
-                return true;
-            }
-            rest = others;
-        }
-        return false;
-    }
-    let mut seen = RapidHashSet::default();
-    !attributes.iter().all(|kv| seen.insert(kv.key.as_str()))
-}
-
-/// A map of texts and the column with the types of its entries.
-#[derive(Default)]
-struct TextMap {
-    offsets: Offsets,
-    keys: StringBuilder,
-    values: StringBuilder,
-    types: StringBuilder,
-    items: usize,
-    row_types: String,
-    text: String,
-}
-
-impl TextMap {
-    /// Appends a row: the attributes whose place is `wanted`. Returns about its bytes.
-    fn row(&mut self, attributes: &[KeyValue], wanted: impl Fn(usize) -> bool) -> usize {
-        let mut bytes = 0;
-        if keys_repeat(attributes) {
-            let places = (0..attributes.len()).filter(|n| wanted(*n));
-            bytes += self.put_repeating(&places.map(|n| &attributes[n]).collect::<Vec<_>>());
-        } else {
-            for (n, kv) in attributes.iter().enumerate() {
-                if wanted(n) {
-                    bytes += self.put(&kv.key, &kv.value);
-                }
-            }
-        }
-        self.end_row();
-        bytes
-    }
-
-    fn put_repeating(&mut self, attributes: &[&KeyValue]) -> usize {
-        let mut by_key: RapidHashMap<&str, Vec<&AttributeValue>> = RapidHashMap::default();
-        for kv in attributes {
-            by_key.entry(&kv.key).or_default().push(&kv.value);
-        }
-        let mut bytes = 0;
-        for kv in attributes {
-            // The first of a key brings all of them.
-            match by_key.remove(kv.key.as_str()).as_deref() {
-                None => {}
-                Some([one]) => bytes += self.put(&kv.key, one),
-                Some(several) => {
-                    self.keys.append_value(&kv.key);
-                    self.text.clear();
-                    let several = several.iter().map(|v| (*v).clone()).collect();
-                    self.row_types.push(put_repeated(&mut self.text, several));
-                    self.values.append_value(&self.text);
-                    self.items += 1;
-                    bytes += kv.key.len() + self.text.len() + 8;
-                }
-            }
-        }
-        bytes
-    }
-
-    fn put(&mut self, key: &str, value: &AttributeValue) -> usize {
-        self.keys.append_value(key);
-        if let AttributeValue::Str(s) = value {
-            self.row_types.push('s');
-            self.values.append_value(s);
-            self.items += 1;
-            return key.len() + s.len() + 8;
-        }
-        self.text.clear();
-        self.row_types.push(put_text(&mut self.text, value));
-        self.values.append_value(&self.text);
-        self.items += 1;
-        key.len() + self.text.len() + 8
-    }
-
-    fn end_row(&mut self) {
-        self.offsets.end_row(self.items);
-        let all_text = self.row_types.bytes().all(|t| t == b's');
-        self.types.append_option((!all_text).then_some(&self.row_types));
-        self.row_types.clear();
-    }
-
-    fn take(&mut self) -> (ArrayRef, ArrayRef) {
-        self.items = 0;
-        let pairs: Vec<ArrayRef> = vec![Arc::new(self.keys.finish()), Arc::new(self.values.finish())];
-        let entries = StructArray::new(map_fields(), pairs, None);
-        let map = MapArray::new(map_entries(), self.offsets.take(), entries, None, false);
-        (Arc::new(map), Arc::new(self.types.finish()))
-    }
-}
-
-#[derive(Default)]
-struct Events {
-    offsets: Offsets,
-    time: Vec<i64>,
-    name: StringBuilder,
-    attributes: TextMap,
-    dropped: Vec<u32>,
-}
-
-impl Events {
-    fn put(&mut self, event: &model::Event) -> usize {
-        self.time.push(event.t.0);
-        self.name.append_value(&event.name);
-        let bytes = self.attributes.row(&event.attributes, |_| true);
-        self.dropped.push(event.dropped_attributes);
-        bytes + event.name.len() + 32
-    }
-
-    fn end_row(&mut self) {
-        self.offsets.end_row(self.time.len());
-    }
-
-    fn take(&mut self) -> ArrayRef {
-        let (attributes, types) = self.attributes.take();
-        let columns = vec![
-            instants(&mut self.time),
-            Arc::new(self.name.finish()),
-            attributes,
-            types,
-            numbers(&mut self.dropped),
-        ];
-        list(event_fields(), self.offsets.take(), columns)
-    }
-}
-
-#[derive(Default)]
-struct Links {
-    offsets: Offsets,
-    trace_id: Vec<u8>,
-    span_id: Vec<u8>,
-    trace_state: StringBuilder,
-    attributes: TextMap,
-    dropped: Vec<u32>,
-    flags: Vec<u32>,
-}
-
-impl Links {
-    fn put(&mut self, link: &model::Link) -> usize {
-        self.trace_id.extend_from_slice(&link.trace_id.to_bytes());
-        self.span_id.extend_from_slice(&link.span_id.to_bytes());
-        put_optional(&mut self.trace_state, &link.trace_state);
-        let bytes = self.attributes.row(&link.attributes, |_| true);
-        self.dropped.push(link.dropped_attributes);
-        self.flags.push(link.flags);
-        bytes + link.trace_state.len() + 48
-    }
-
-    fn end_row(&mut self) {
-        self.offsets.end_row(self.flags.len());
-    }
-
-    fn take(&mut self) -> ArrayRef {
-        let (attributes, types) = self.attributes.take();
-        let columns = vec![
-            fixed(16, &mut self.trace_id),
-            fixed(8, &mut self.span_id),
-            Arc::new(self.trace_state.finish()),
-            attributes,
-            types,
-            numbers(&mut self.dropped),
-            numbers(&mut self.flags),
-        ];
-        list(link_fields(), self.offsets.take(), columns)
-    }
-}
-
-fn list(fields: Fields, offsets: OffsetBuffer<i32>, columns: Vec<ArrayRef>) -> ArrayRef {
-    let items = StructArray::new(fields.clone(), columns, None);
-    Arc::new(ListArray::new(element(fields), offsets, Arc::new(items), None))
 }
 
 #[cfg(test)]

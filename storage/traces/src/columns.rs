@@ -191,12 +191,20 @@ impl Usage {
     pub(crate) fn add(&mut self, other: &Usage) {
         self.partial |= other.partial;
         for (scope, key, theirs) in other.iter() {
-            let Some(ours) = self.entry(scope, key) else { continue };
-            for (a, b) in ours.by_kind.iter_mut().zip(theirs.by_kind) {
-                *a = a.saturating_add(b);
-            }
-            ours.outside = ours.outside.saturating_add(theirs.outside);
+            self.add_use(scope, key, theirs);
         }
+    }
+
+    /// Adds how an attribute was used elsewhere.
+    pub(crate) fn add_use(&mut self, scope: AttributeScope, key: &str, theirs: &Use) {
+        if *theirs == Use::default() {
+            return;
+        }
+        let Some(ours) = self.entry(scope, key) else { return };
+        for (a, b) in ours.by_kind.iter_mut().zip(theirs.by_kind) {
+            *a = a.saturating_add(b);
+        }
+        ours.outside = ours.outside.saturating_add(theirs.outside);
     }
 
     /// How an attribute is used. `None`: not at all, if [`Usage::is_complete`].

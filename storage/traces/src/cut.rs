@@ -1,17 +1,22 @@
 //! Head to blocks: one block per day, written beside the running engine.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use model::{BlockId, DAY_NS, Day, Signal, Span, TimestampNs, TraceId};
+use model::{BlockId, DAY_NS, Day, Resource, Signal, TimestampNs, TraceId};
+use rapidhash::RapidHashMap;
 use storage_catalogue::{BlockMeta, Catalogue, NewBlock};
+use storage_codec::Reader;
 use storage_disk::Disk;
 use storage_wal::Lsn;
 
 use crate::BlockError;
 use crate::block::BlockWriter;
-use crate::columns::{Usage, choose};
-use crate::head::Head;
+use crate::columns::{Usage, Use, choose};
+use crate::head::{Head, HeadSpan};
 use crate::request::AttributeScope;
+use crate::span_bytes::{GetSymbols, Skimmed, get_head, skim_attributes};
+use crate::symbols::SymbolView;
 
 /// The day under which a span is filed: that of its start, or for one that lasts longer than a day the day before its end.
 pub(crate) fn filed_day(start: TimestampNs, end: TimestampNs) -> Day {
@@ -27,29 +32,27 @@ pub(crate) fn write_head(
 ) -> Result<Vec<BlockId>, BlockError> {
     let ids = head.ids(TraceId(0), TraceId(u128::MAX));
     let symbols = head.symbols();
-    let mut days: BTreeMap<Day, (Usage, u64)> = BTreeMap::new();
+    let mut days: BTreeMap<Day, Census> = BTreeMap::new();
+    let mut skimmed = Vec::new();
     for id in &ids {
-        for span in head.trace(*id) {
-            let (usage, rows) = days.entry(filed_day(span.start, span.end)).or_default();
-            *rows += 1;
-            count(usage, &span.decode(*id, &symbols));
-        }
+        head.look(*id, |spans| {
+            for span in spans {
+                let census = days.entry(filed_day(span.start, span.end)).or_default();
+                census.count(span, &symbols, &mut skimmed);
+            }
+        });
     }
     let mut blocks = Vec::new();
-    for (day, (usage, rows)) in days {
+    for (day, census) in days {
+        let rows = census.rows;
+        let usage = census.into_usage(&symbols);
         let staged = catalogue.stage(Signal::Traces)?;
         let mut writer = BlockWriter::create(disk, staged.dir(), choose(&usage, rows))?;
-        let (mut spans, mut revisions) = (Vec::new(), Vec::new());
         for id in &ids {
-            spans.clear();
-            let of_day = head.trace(*id).into_iter().filter(|s| filed_day(s.start, s.end) == day);
-            spans.extend(of_day.map(|s| s.decode(*id, &symbols)));
-            if spans.is_empty() {
-                continue;
-            }
+            let mut spans = head.trace(*id);
+            spans.retain(|s| filed_day(s.start, s.end) == day);
             spans.sort_by_key(|s| (s.start, s.span_id, s.kind));
-            revisions.resize(spans.len(), staged.id().0);
-            writer.trace(&spans, &revisions)?;
+            writer.head_trace(*id, &spans, &symbols, staged.id().0)?;
         }
         let written = writer.finish()?;
         let (min, max) = written.range.unwrap_or((day.start_ns(), day.start_ns()));
@@ -72,12 +75,49 @@ pub(crate) fn write_head(
     Ok(published.iter().map(|b| b.meta().id).collect())
 }
 
-/// Counts what decides about columns.
-fn count(usage: &mut Usage, span: &Span) {
-    for kv in &span.attributes {
-        usage.count(AttributeScope::Span, &kv.key, &kv.value, 1, false);
+/// What decides about columns, counted by the numbers that the head gave to names.
+#[derive(Default)]
+struct Census {
+    rows: u64,
+    by_symbol: Vec<Use>,
+    /// Rows of each resource, found by its address.
+    resources: RapidHashMap<*const Resource, (Arc<Resource>, u64)>,
+}
+
+impl Census {
+    fn count(&mut self, span: &HeadSpan, symbols: &SymbolView, skimmed: &mut Vec<Skimmed>) {
+        self.rows += 1;
+        let resource = span.resource();
+        let known = self.resources.entry(Arc::as_ptr(resource));
+        known.or_insert_with(|| (resource.clone(), 0)).1 += 1;
+        let mut r = Reader::new(span.body());
+        // What cannot be read here is told when it is to be written.
+        let read = get_head(&mut r, symbols).and_then(|_| skim_attributes(&mut r, skimmed));
+        if read.is_err() {
+            return;
+        }
+        for attribute in skimmed.iter() {
+            let at = attribute.symbol as usize;
+            if at >= self.by_symbol.len() {
+                self.by_symbol.resize(at + 1, Use::default());
+            }
+            self.by_symbol[at].by_kind[attribute.kind] += 1;
+        }
     }
-    for kv in &span.resource.attributes {
-        usage.count(AttributeScope::Resource, &kv.key, &kv.value, 1, false);
+
+    fn into_usage(self, symbols: &SymbolView) -> Usage {
+        let mut usage = Usage::default();
+        // Names without a number are many and rare, or very long: none of them gets a column.
+        for (symbol, used) in self.by_symbol.iter().enumerate().skip(1) {
+            if let Some(key) = symbols.text(symbol as u64) {
+                usage.add_use(AttributeScope::Span, key, used);
+            }
+        }
+        for (resource, rows) in self.resources.values() {
+            for kv in &resource.attributes {
+                usage.count(AttributeScope::Resource, &kv.key, &kv.value, *rows, false);
+            }
+        }
+        usage
     }
 }

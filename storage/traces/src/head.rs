@@ -67,6 +67,21 @@ pub(crate) struct HeadSpan {
 }
 
 impl HeadSpan {
+    /// Who produced it.
+    pub(crate) fn resource(&self) -> &Arc<Resource> {
+        &self.resource
+    }
+
+    /// Which library produced it.
+    pub(crate) fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// The rest, as `span_bytes.rs` has it.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The span in full. A body was written by this process, so that it always decodes.
     pub(crate) fn decode(&self, trace_id: TraceId, symbols: &SymbolView) -> Span {
         let mut span = Span {
@@ -118,6 +133,12 @@ impl Head {
     pub(crate) fn trace(&self, id: TraceId) -> Vec<HeadSpan> {
         let shard = self.shard(id).lock();
         shard.get(&id.0).map(|t| t.spans.clone()).unwrap_or_default()
+    }
+
+    /// Looks at the spans of a trace, in no order, while nobody can add to it.
+    pub(crate) fn look(&self, id: TraceId, see: impl FnOnce(&[HeadSpan])) {
+        let shard = self.shard(id).lock();
+        see(shard.get(&id.0).map_or(&[], |t| &t.spans));
     }
 
     /// Ids from `first` to `last`, both inclusive, rising.

@@ -30,6 +30,7 @@ mod nested_set;
 mod newest;
 mod record;
 mod request;
+mod row_columns;
 mod rows;
 mod scan;
 mod span_bytes;

@@ -1,7 +1,28 @@
 //! Nested-set numbers: a span's descendants are those whose `left` lies between its `left` and `right`.
 
 use model::{Span, SpanId, SpanKind};
-use rapidhash::RapidHashMap;
+
+/// What a span's place depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    /// Its id.
+    pub id: SpanId,
+    /// Its parent's id.
+    pub parent: Option<SpanId>,
+    /// Its kind.
+    pub kind: SpanKind,
+}
+
+impl Node {
+    /// Of a span.
+    pub(crate) fn of(span: &Span) -> Node {
+        Node {
+            id: span.span_id,
+            parent: span.parent_span_id,
+            kind: span.kind,
+        }
+    }
+}
 
 /// A span's place in the tree of its trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,21 +36,27 @@ pub(crate) struct Nested {
 }
 
 /// Numbers the spans of one trace, in their order; roots and orphans first come, first numbered.
-pub(crate) fn nested_set(spans: &[Span]) -> Vec<Nested> {
-    let mut by_id: RapidHashMap<SpanId, (Option<usize>, Option<usize>)> = RapidHashMap::default();
-    for (n, span) in spans.iter().enumerate() {
-        let (server, other) = by_id.entry(span.span_id).or_default();
-        *(if span.kind == SpanKind::Server { server } else { other }) = Some(n);
-    }
+pub(crate) fn nested_set(spans: &[Node]) -> Vec<Nested> {
+    let mut by_id: Vec<(SpanId, usize)> = spans.iter().enumerate().map(|(n, span)| (span.id, n)).collect();
+    by_id.sort_unstable();
+    // The last server span with an id, and the last other one.
+    let find = |id: SpanId| {
+        let from = by_id.partition_point(|(other, _)| *other < id);
+        let same = by_id[from..].iter().take_while(|(other, _)| *other == id);
+        same.fold((None, None), |(server, other), (_, n)| match spans[*n].kind {
+            SpanKind::Server => (Some(*n), other),
+            _ => (server, Some(*n)),
+        })
+    };
     // Zipkin's client and server may share an id: the server's span hangs below the client's, children below the server's.
-    let parent = |span: &Span| -> Option<usize> {
+    let parent = |span: &Node| -> Option<usize> {
         if span.kind == SpanKind::Server
-            && let Some((_, Some(client))) = by_id.get(&span.span_id)
+            && let (_, Some(client)) = find(span.id)
         {
-            return Some(*client);
+            return Some(client);
         }
-        let (server, other) = by_id.get(&span.parent_span_id?)?;
-        server.or(*other)
+        let (server, other) = find(span.parent?);
+        server.or(other)
     };
     let parents: Vec<Option<usize>> = spans.iter().map(parent).collect();
     // Children as linked lists in two arrays, the later ones in front.
@@ -46,7 +73,7 @@ pub(crate) fn nested_set(spans: &[Span]) -> Vec<Nested> {
     for root in (0..spans.len()).filter(|n| parents[*n].is_none()) {
         number = number.saturating_add(1);
         out[root].left = number;
-        out[root].parent = if spans[root].parent_span_id.is_none() { -1 } else { 0 };
+        out[root].parent = if spans[root].parent.is_none() { -1 } else { 0 };
         path.push(root);
         while let Some(&at) = path.last() {
             number = number.saturating_add(1);
@@ -78,7 +105,8 @@ mod tests {
                 ..Span::default()
             })
             .collect();
-        let got: Vec<_> = nested_set(&spans).iter().map(|n| (n.left, n.right, n.parent)).collect();
+        let nodes: Vec<Node> = spans.iter().map(Node::of).collect();
+        let got: Vec<_> = nested_set(&nodes).iter().map(|n| (n.left, n.right, n.parent)).collect();
         assert_eq!(got, want);
     }
 

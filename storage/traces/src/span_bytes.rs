@@ -20,6 +20,8 @@
 //!
 //! Reading takes foreign bytes: counts are bounded by what is left, nesting by [`VALUE_DEPTH_MAX`].
 
+use std::ops::Range;
+
 use model::{AttributeValue, Event, KeyValue, Link, Resource, Scope, Span, SpanId, StatusCode, TimestampNs, TraceId};
 use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv};
 
@@ -105,17 +107,80 @@ pub(crate) fn put_body(out: &mut Vec<u8>, span: &Span, symbols: &mut impl PutSym
 
 /// Reads into `span` what [`put_body`] wrote; `span.start` must be set already.
 pub(crate) fn get_body(r: &mut Reader<'_>, span: &mut Span, symbols: &impl GetSymbols) -> Result<(), Malformed> {
-    span.parent_span_id = match r.u8()? {
-        0 => None,
-        1 => Some(span_id(r)?),
-        _ => return Err(malformed(r, "parent flag")),
-    };
-    span.trace_state = r.str()?.to_owned();
-    span.flags = u32_of(r)?;
-    span.name = symbol(r, symbols)?.to_owned();
-    span.status = StatusCode::from_number(i32::from(r.u8()?));
-    span.status_message = r.str()?.to_owned();
+    let head = get_head(r, symbols)?;
+    span.parent_span_id = head.parent;
+    span.trace_state = head.trace_state.to_owned();
+    span.flags = head.flags;
+    span.name = head.name.to_owned();
+    span.status = StatusCode::from_number(i32::from(head.status));
+    span.status_message = head.status_message.to_owned();
     span.attributes = get_attributes(r, symbols)?;
+    get_tail(r, span, symbols)
+}
+
+/// The start of a body, read in place. What follows are the attributes, see [`skim_attributes`], then [`get_tail`].
+pub(crate) struct BodyHead<'a> {
+    /// As in the span.
+    pub parent: Option<SpanId>,
+    /// As in the span.
+    pub trace_state: &'a str,
+    /// As in the span.
+    pub flags: u32,
+    /// As in the span.
+    pub name: &'a str,
+    /// OTLP's number.
+    pub status: u8,
+    /// As in the span.
+    pub status_message: &'a str,
+}
+
+/// Reads the start of what [`put_body`] wrote.
+pub(crate) fn get_head<'s, 'r: 's>(
+    r: &mut Reader<'r>,
+    symbols: &'s impl GetSymbols,
+) -> Result<BodyHead<'s>, Malformed> {
+    Ok(BodyHead {
+        parent: parent(r)?,
+        trace_state: r.str()?,
+        flags: u32_of(r)?,
+        name: symbol(r, symbols)?,
+        status: r.u8()?,
+        status_message: r.str()?,
+    })
+}
+
+/// An attribute, still bytes of the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Skimmed {
+    /// The number of its key; 0: it has none.
+    pub symbol: u64,
+    /// The type of its value: place among the types with columns, as [`crate::columns::Kind`] counts; 4 for all others.
+    pub kind: usize,
+    /// Where its value is in the body.
+    pub value: Range<usize>,
+}
+
+/// Reads attributes as far as to know where they are.
+pub(crate) fn skim_attributes(r: &mut Reader<'_>, out: &mut Vec<Skimmed>) -> Result<(), Malformed> {
+    out.clear();
+    for _ in 0..r.count(2)? {
+        let symbol = r.uv()?;
+        if symbol == 0 {
+            r.bytes()?;
+        }
+        let start = r.position();
+        let kind = skip_value(r, 0)?;
+        out.push(Skimmed {
+            symbol,
+            kind,
+            value: start..r.position(),
+        });
+    }
+    Ok(())
+}
+
+/// Reads what follows a body's attributes.
+pub(crate) fn get_tail(r: &mut Reader<'_>, span: &mut Span, symbols: &impl GetSymbols) -> Result<(), Malformed> {
     span.dropped_attributes = u32_of(r)?;
     let events = r.count(4)?;
     span.events = Vec::with_capacity(events);
@@ -142,6 +207,15 @@ pub(crate) fn get_body(r: &mut Reader<'_>, span: &mut Span, symbols: &impl GetSy
     }
     span.dropped_links = u32_of(r)?;
     Ok(())
+}
+
+/// The parent that a body begins with.
+pub(crate) fn parent(r: &mut Reader<'_>) -> Result<Option<SpanId>, Malformed> {
+    match r.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(span_id(r)?)),
+        _ => Err(malformed(r, "parent flag")),
+    }
 }
 
 /// Appends a resource.
@@ -185,9 +259,9 @@ pub(crate) fn put_value(out: &mut Vec<u8>, value: &AttributeValue) {
     put_value_at(out, value, 0, &mut InPlace);
 }
 
-/// Reads one value that [`put_value`] wrote.
-pub(crate) fn get_value(r: &mut Reader<'_>) -> Result<AttributeValue, Malformed> {
-    get_value_at(r, 0, &InPlace)
+/// Reads one value; `symbols` are those of the body that it is in.
+pub(crate) fn get_value(r: &mut Reader<'_>, symbols: &impl GetSymbols) -> Result<AttributeValue, Malformed> {
+    get_value_at(r, 0, symbols)
 }
 
 /// A 16-byte trace id.
@@ -248,7 +322,8 @@ fn put_attributes_at(
     }
 }
 
-fn get_attributes(r: &mut Reader<'_>, symbols: &impl GetSymbols) -> Result<Vec<KeyValue>, Malformed> {
+/// Reads attributes.
+pub(crate) fn get_attributes(r: &mut Reader<'_>, symbols: &impl GetSymbols) -> Result<Vec<KeyValue>, Malformed> {
     get_attributes_at(r, 0, symbols)
 }
 
@@ -309,6 +384,49 @@ fn put_value_at(out: &mut Vec<u8>, value: &AttributeValue, depth: usize, symbols
             put_attributes_at(out, pairs, Place::Other, depth + 1, symbols);
         }
     }
+}
+
+/// Goes past a value; tells its type as [`Skimmed::kind`] does.
+fn skip_value(r: &mut Reader<'_>, depth: usize) -> Result<usize, Malformed> {
+    if depth > VALUE_DEPTH_MAX {
+        return Err(malformed(r, "values nested too deep"));
+    }
+    Ok(match r.u8()? {
+        STR => {
+            r.bytes()?;
+            0
+        }
+        INT => {
+            r.iv()?;
+            1
+        }
+        DOUBLE => {
+            r.u64()?;
+            2
+        }
+        FALSE | TRUE => 3,
+        EMPTY => 4,
+        BYTES => {
+            r.bytes()?;
+            4
+        }
+        ARRAY => {
+            for _ in 0..r.count(1)? {
+                skip_value(r, depth + 1)?;
+            }
+            4
+        }
+        MAP => {
+            for _ in 0..r.count(2)? {
+                if r.uv()? == 0 {
+                    r.bytes()?;
+                }
+                skip_value(r, depth + 1)?;
+            }
+            4
+        }
+        _ => return Err(malformed(r, "kind of value")),
+    })
 }
 
 fn get_value_at(r: &mut Reader<'_>, depth: usize, symbols: &impl GetSymbols) -> Result<AttributeValue, Malformed> {

@@ -16,7 +16,7 @@ use std::fmt::Write;
 use model::{AttributeValue, KeyValue};
 use storage_codec::Reader;
 
-use crate::span_bytes::{VALUE_DEPTH_MAX, get_value, put_value};
+use crate::span_bytes::{InPlace, VALUE_DEPTH_MAX, get_value, put_value};
 
 /// Appends the text of a value; returns its type.
 pub(crate) fn put_text(out: &mut String, value: &AttributeValue) -> char {
@@ -70,7 +70,7 @@ pub(crate) fn from_text(kind: char, text: &str) -> Option<AttributeValue> {
         }
         'z' => {
             let bytes = from_hex(text)?;
-            get_value(&mut Reader::new(&bytes)).ok()?
+            get_value(&mut Reader::new(&bytes), &InPlace).ok()?
         }
         _ => return None,
     })
