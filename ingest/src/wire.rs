@@ -55,6 +55,7 @@ impl<'a> Fields<'a> {
         Fields { rest: message, last: 0 }
     }
 
+    #[inline]
     fn read(&mut self) -> Result<Field<'a>, BadWire> {
         let after = self.last;
         let tag = self.varint()?;
@@ -77,16 +78,19 @@ impl<'a> Fields<'a> {
         Ok(Field { number, value })
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, BadWire> {
-        let (value, rest) = read_varint(self.rest).ok_or(if self.rest.len() < 10 {
-            BadWire::Truncated { after: self.last }
-        } else {
-            BadWire::Varint { after: self.last }
-        })?;
+        let Some((value, rest)) = read_varint(self.rest) else {
+            return Err(match self.rest.len() < 10 {
+                true => BadWire::Truncated { after: self.last },
+                false => BadWire::Varint { after: self.last },
+            });
+        };
         self.rest = rest;
         Ok(value)
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Result<&'a [u8], BadWire> {
         let (taken, rest) = self
             .rest
@@ -224,7 +228,16 @@ pub(crate) fn unzigzag(v: u64) -> i64 {
     (v >> 1) as i64 ^ -((v & 1) as i64)
 }
 
+#[inline]
 fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    // Tags and most lengths are one byte.
+    match bytes {
+        [b, rest @ ..] if *b < 0x80 => Some((u64::from(*b), rest)),
+        _ => read_long_varint(bytes),
+    }
+}
+
+fn read_long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (i, &b) in bytes.iter().enumerate().take(10) {
         value |= u64::from(b & 0x7f) << (7 * i);

@@ -14,11 +14,16 @@ use crate::wire::{BadWire, Field, Fields};
 
 /// Most events, and most links, of one span; the rest counts as dropped.
 const CHILDREN_MAX: usize = 1000;
+/// Fewer bytes than a span on the wire has.
+const SPAN_BYTES_MIN: usize = 30;
+/// Attributes for which room is made before they are seen.
+const ATTRIBUTES_EXPECTED_MAX: usize = 16;
 
 /// Decodes an `ExportTraceServiceRequest`. The batch holds about `bytes_max` at most.
 pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<(SpanBatch, Report), Refusal> {
     let mut reading = Reading {
         batch: SpanBatch::default(),
+        attributes: 0,
         report: Report::default(),
         room: Room::new(bytes_max),
     };
@@ -33,6 +38,8 @@ pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<(SpanBatch, Rep
 
 struct Reading {
     batch: SpanBatch,
+    /// Attributes of the span before: the next one has about as many.
+    attributes: usize,
     report: Report,
     room: Room,
 }
@@ -92,6 +99,7 @@ impl Reading {
     fn scope_spans(&mut self, message: &[u8], resource: &Arc<Resource>) -> Result<(), Refusal> {
         let mut scope = Scope::default();
         self.room.take(size_of::<Scope>())?;
+        let mut spans = 0;
         for field in Fields::new(message) {
             let field = field?;
             match field.number {
@@ -112,22 +120,21 @@ impl Reading {
                         }
                     }
                 }
+                2 => spans += 1,
                 3 => scope.schema_url = field.text()?.into_owned(),
                 _ => {}
             }
         }
         let scope = Arc::new(scope);
+        // A span without ids, which take so many bytes, is none.
+        self.batch.spans.reserve(spans.min(message.len() / SPAN_BYTES_MIN));
         for field in Fields::new(message) {
             let field = field?;
             if field.number != 2 {
                 continue;
             }
             self.report.items += 1;
-            let mut span = Span {
-                resource: resource.clone(),
-                scope: scope.clone(),
-                ..Span::default()
-            };
+            let mut span = Span::of(resource.clone(), scope.clone());
             match self.span(field.bytes()?, &mut span) {
                 Ok(()) => self.batch.spans.push(span),
                 Err(BadSpan::Id(reason)) => self.report.reject(1, || reason),
@@ -142,6 +149,7 @@ impl Reading {
 
     fn span(&mut self, message: &[u8], span: &mut Span) -> Result<(), BadSpan> {
         self.room.take(size_of::<Span>() + message.len())?;
+        span.attributes.reserve_exact(self.attributes);
         let (mut trace_id, mut span_id, mut parent): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         for field in Fields::new(message) {
             let field = field?;
@@ -173,6 +181,7 @@ impl Reading {
                 _ => {}
             }
         }
+        self.attributes = span.attributes.len().min(ATTRIBUTES_EXPECTED_MAX);
         let bad = |what: &str, bytes: &[u8], len: usize| {
             BadSpan::Id(format!(
                 "span {:?} has an invalid {what} {} (it must be {len} bytes, not all zero)",

@@ -176,6 +176,32 @@ pub struct Span {
 }
 
 impl Span {
+    /// A span of which nothing else is known yet.
+    pub fn of(resource: Arc<Resource>, scope: Arc<Scope>) -> Span {
+        // Written out, because a default would make a resource and a scope only to drop them.
+        Span {
+            resource,
+            scope,
+            trace_id: TraceId::default(),
+            span_id: SpanId::default(),
+            parent_span_id: None,
+            trace_state: String::new(),
+            flags: 0,
+            name: String::new(),
+            kind: SpanKind::default(),
+            start: TimestampNs::default(),
+            end: TimestampNs::default(),
+            status: StatusCode::default(),
+            status_message: String::new(),
+            attributes: Vec::new(),
+            dropped_attributes: 0,
+            events: Vec::new(),
+            dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
+        }
+    }
+
     /// `end - start` in ns, never negative.
     pub fn duration_ns(&self) -> u64 {
         self.end.0.saturating_sub(self.start.0).max(0) as u64

@@ -84,16 +84,11 @@ impl HeadSpan {
 
     /// The span in full. A body was written by this process, so that it always decodes.
     pub(crate) fn decode(&self, trace_id: TraceId, symbols: &SymbolView) -> Span {
-        let mut span = Span {
-            trace_id,
-            span_id: self.span_id,
-            kind: self.kind,
-            start: self.start,
-            end: self.end,
-            resource: self.resource.clone(),
-            scope: self.scope.clone(),
-            ..Span::default()
-        };
+        let mut span = Span::of(self.resource.clone(), self.scope.clone());
+        span.trace_id = trace_id;
+        span.span_id = self.span_id;
+        span.kind = self.kind;
+        (span.start, span.end) = (self.start, self.end);
         let read = get_body(&mut Reader::new(&self.body), &mut span, symbols);
         debug_assert!(read.is_ok(), "{read:?}");
         span
