@@ -36,8 +36,8 @@
 //! ```
 //!
 //! A key that occurs twice on a span, as OTLP forbids, keeps its last value in the column and the others in the map; maps
-//! have each key once all the same (`value_text.rs`), or DuckDB would refuse the file. Row groups hold 32 Ki
-//! rows (what a lookup pays is the dictionaries of one row group), pages 2 Ki. Columns and their order may differ from
+//! have each key once all the same (`value_text.rs`), or DuckDB would refuse the file. Row groups hold 128 Ki
+//! rows, pages 2 Ki. Columns and their order may differ from
 //! block to block; readers go by name. What else there is to know of a block lies beside it (`block_index.rs`). `SCHEMA.md` shows all of this to users of SQL. Golden file:
 //! `testdata/spans_v1.parquet`.
 
@@ -80,7 +80,10 @@ pub(crate) const KEY_VERSION: &str = "trilobite.version";
 pub(crate) const KEY_ATTRIBUTES: &str = "trilobite.attributes";
 pub(crate) const FORMAT: &str = "spans";
 
-const GROUP_ROWS_MAX: usize = 32 << 10;
+// A search pays for each row group that it reads a few spans of, and for its dictionaries. Tests want several groups soon.
+const GROUP_ROWS_MAX: usize = if cfg!(test) { 32 << 10 } else { 128 << 10 };
+/// Texts that repeat less than this allows are written as they are: who looks up one trace reads the whole dictionary.
+const DICTIONARY_BYTES_MAX: usize = 256 << 10;
 const GROUP_BYTES_MAX: usize = 64 << 20;
 const PAGE_ROWS_MAX: usize = 2 << 10;
 /// Rows gathered before they are encoded.
@@ -453,6 +456,7 @@ fn properties() -> Result<WriterProperties, BlockError> {
         .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
         .set_max_row_group_bytes(Some(GROUP_BYTES_MAX))
         .set_data_page_row_count_limit(PAGE_ROWS_MAX)
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_write_batch_size(PAGE_ROWS_MAX)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_bloom_filter_enabled(trace_id.clone(), true)

@@ -463,7 +463,16 @@ impl BlockFile {
     ) -> Result<ParquetRecordBatchReader, ParquetError> {
         let total = metadata.metadata().row_group_num_rows(group)?;
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.input.clone(), metadata.clone())
+        let input = match rows {
+            Some(_) => self.input.clone(),
+            None => {
+                let columns = metadata.metadata().row_group(group).columns();
+                let leaves = roots.iter().flat_map(|r| self.footer.leaves[*r]..self.footer.leaves[*r + 1]);
+                let wanted = leaves.filter_map(|leaf| columns.get(leaf));
+                self.input.with_ahead(wanted.map(|column| column.byte_range()))?
+            }
+        };
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata.clone())
             .with_row_groups(vec![group])
             .with_projection(mask)
             .with_batch_size(batch_rows);

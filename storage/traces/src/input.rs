@@ -21,6 +21,8 @@ pub(crate) struct Input {
     file: ReadFile,
     read: Arc<AtomicU64>,
     sums: Option<Arc<Sums>>,
+    /// Parts that were read ahead, each with its place.
+    ahead: Arc<[(u64, Bytes)]>,
 }
 
 /// A unit of the file is not what was written.
@@ -38,7 +40,29 @@ impl Input {
             file,
             read: Arc::default(),
             sums,
+            ahead: Arc::default(),
         }
+    }
+
+    /// The same file with parts (start and length) that are read now, each at once, because all of them will be wanted.
+    pub(crate) fn with_ahead(&self, parts: impl Iterator<Item = (u64, u64)>) -> Result<Input, ParquetError> {
+        let read = parts.map(|(start, length)| {
+            let length = usize::try_from(length).map_err(|_| ParquetError::General("a part is too large".into()))?;
+            Ok((start, self.get_bytes(start, length)?))
+        });
+        let ahead: Result<Vec<(u64, Bytes)>, ParquetError> = read.collect();
+        Ok(Input {
+            ahead: ahead?.into(),
+            ..self.clone()
+        })
+    }
+
+    /// What was read ahead from a place on.
+    fn ahead(&self, start: u64) -> Option<Bytes> {
+        self.ahead.iter().find_map(|(from, bytes)| {
+            let used = usize::try_from(start.checked_sub(*from)?).ok()?;
+            (used < bytes.len()).then(|| bytes.slice(used..))
+        })
     }
 
     /// Bytes read so far.
@@ -83,14 +107,18 @@ impl ChunkReader for Input {
     type T = Stream;
 
     fn get_read(&self, start: u64) -> Result<Stream, ParquetError> {
+        let buffer = self.ahead(start).unwrap_or_default();
         Ok(Stream {
+            at: start + buffer.len() as u64,
+            buffer,
             input: self.clone(),
-            at: start,
-            buffer: Bytes::new(),
         })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        if let Some(bytes) = self.ahead(start).filter(|bytes| bytes.len() >= length) {
+            return Ok(bytes.slice(..length));
+        }
         match start.checked_add(length as u64).filter(|end| *end <= self.file.len()) {
             Some(end) => self.bytes(start, end),
             None => Err(ParquetError::EOF(format!(
