@@ -36,10 +36,10 @@
 //! ```
 //!
 //! A key that occurs twice on a span, as OTLP forbids, keeps its last value in the column and the others in the map; maps
-//! have each key once all the same (`value_text.rs`), or DuckDB would refuse the file. Row groups hold 128 Ki
-//! rows, pages 2 Ki. Columns and their order may differ from
-//! block to block; readers go by name. What else there is to know of a block lies beside it (`block_index.rs`). `SCHEMA.md` shows all of this to users of SQL. Golden file:
-//! `testdata/spans_v1.parquet`.
+//! have each key once all the same (`value_text.rs`), or DuckDB would refuse the file. Row groups hold 128 Ki rows, pages
+//! 2 Ki; ids have no dictionary, since a lookup would have to read all of it. Columns and their order may differ from block
+//! to block; readers go by name. What else there is to know of a block lies beside it (`block_index.rs`). `SCHEMA.md` shows
+//! all of this to users of SQL. Golden file: `testdata/spans_v1.parquet`.
 
 use std::io;
 use std::path::{Path, PathBuf};

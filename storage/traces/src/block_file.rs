@@ -467,7 +467,9 @@ impl BlockFile {
             Some(_) => self.input.clone(),
             None => {
                 let columns = metadata.metadata().row_group(group).columns();
-                let leaves = roots.iter().flat_map(|r| self.footer.leaves[*r]..self.footer.leaves[*r + 1]);
+                let leaves = roots
+                    .iter()
+                    .flat_map(|r| self.footer.leaves[*r]..self.footer.leaves[*r + 1]);
                 let wanted = leaves.filter_map(|leaf| columns.get(leaf));
                 self.input.with_ahead(wanted.map(|column| column.byte_range()))?
             }
