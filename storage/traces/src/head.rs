@@ -1,13 +1,14 @@
 //! The head: spans in memory by trace id, still as compact bytes, queryable at once.
 //!
 //! Sixteen shards, each a map from trace id to its spans behind a mutex that is held for a lookup or an insert only:
-//! readers take shared pointers out and decode outside. A span costs 64 bytes and its body (`span_bytes.rs`); resources
+//! readers take shared pointers out and decode outside. A span costs 96 bytes and its body (`span_bytes.rs`); resources
 //! and scopes are kept once each, names in a string table. A span with the trace id, span id and kind of one that is
 //! there replaces it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use bytes::{Bytes, BytesMut};
 use model::{Resource, Scope, Span, SpanId, SpanKind, TimestampNs, TraceId};
 use parking_lot::Mutex;
 use rapidhash::RapidHashMap;
@@ -20,8 +21,10 @@ use crate::symbols::{SymbolView, Symbols};
 
 const SHARDS: usize = 16;
 
-/// Memory of a span beside its body: its record and the header of the body's allocation.
-const SPAN_BYTES: u64 = 64 + 32;
+/// Memory of a span beside its body.
+const SPAN_BYTES: u64 = 96;
+/// Bodies that share an allocation, bytes.
+const ARENA_BYTES: usize = 64 << 10;
 /// Memory of a trace beside its spans.
 const TRACE_BYTES: u64 = 96;
 /// Traces with more spans than this get a map from (span id, kind) to place; below it a look at each is faster.
@@ -42,7 +45,22 @@ pub(crate) struct Head {
     reserved: Mutex<Reservation>,
 }
 
-type Shard = RapidHashMap<u128, Trace>;
+#[derive(Default)]
+struct Shard {
+    traces: RapidHashMap<u128, Trace>,
+    /// Where the next bodies go: many share an allocation, so that a head is given back in few pieces.
+    arena: BytesMut,
+}
+
+impl Shard {
+    fn keep(&mut self, body: &[u8]) -> Bytes {
+        if self.arena.capacity() < body.len() {
+            self.arena = BytesMut::with_capacity(ARENA_BYTES.max(body.len()));
+        }
+        self.arena.extend_from_slice(body);
+        self.arena.split().freeze()
+    }
+}
 
 #[derive(Default)]
 struct Trace {
@@ -63,7 +81,7 @@ pub(crate) struct HeadSpan {
     pub end: TimestampNs,
     resource: Arc<Resource>,
     scope: Arc<Scope>,
-    body: Arc<[u8]>,
+    body: Bytes,
 }
 
 impl HeadSpan {
@@ -127,13 +145,13 @@ impl Head {
     /// The spans of a trace, in no order.
     pub(crate) fn trace(&self, id: TraceId) -> Vec<HeadSpan> {
         let shard = self.shard(id).lock();
-        shard.get(&id.0).map(|t| t.spans.clone()).unwrap_or_default()
+        shard.traces.get(&id.0).map(|t| t.spans.clone()).unwrap_or_default()
     }
 
     /// Looks at the spans of a trace, in no order, while nobody can add to it.
     pub(crate) fn look(&self, id: TraceId, see: impl FnOnce(&[HeadSpan])) {
         let shard = self.shard(id).lock();
-        see(shard.get(&id.0).map_or(&[], |t| &t.spans));
+        see(shard.traces.get(&id.0).map_or(&[], |t| &t.spans));
     }
 
     /// Ids from `first` to `last`, both inclusive, rising.
@@ -141,7 +159,7 @@ impl Head {
         let mut ids = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
-            let inside = shard.keys().filter(|id| (first.0..=last.0).contains(*id));
+            let inside = shard.traces.keys().filter(|id| (first.0..=last.0).contains(*id));
             ids.extend(inside.map(|id| TraceId(*id)));
         }
         ids.sort_unstable();
@@ -176,7 +194,7 @@ impl Head {
         for shard in &self.shards {
             let mut shard = shard.lock();
             let (mut spans, mut bytes, mut traces) = (0, 0, 0);
-            shard.retain(|_, trace| {
+            shard.traces.retain(|_, trace| {
                 let had = trace.spans.len();
                 trace.spans.retain(|s| {
                     let keep = s.end.max(s.start) >= before;
@@ -284,6 +302,8 @@ impl<'a> Encoder<'a> {
         };
         self.body.clear();
         put_body(&mut self.body, span, &mut head.symbols.writer());
+        let mut bytes = SPAN_BYTES + self.body.len() as u64;
+        let mut shard = head.shard(span.trace_id).lock();
         let new = HeadSpan {
             span_id: span.span_id,
             kind: span.kind,
@@ -291,11 +311,9 @@ impl<'a> Encoder<'a> {
             end: span.end,
             resource,
             scope,
-            body: self.body.as_slice().into(),
+            body: shard.keep(&self.body),
         };
-        let mut bytes = SPAN_BYTES + new.body.len() as u64;
-        let mut shard = head.shard(span.trace_id).lock();
-        let trace = shard.entry(span.trace_id.0).or_insert_with(|| {
+        let trace = shard.traces.entry(span.trace_id.0).or_insert_with(|| {
             bytes += TRACE_BYTES;
             head.traces.fetch_add(1, Ordering::Relaxed);
             Trace::default()
