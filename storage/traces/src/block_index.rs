@@ -313,7 +313,7 @@ impl IndexFile {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, HEADER as u64)?;
         let mut base = i64::MAX;
-        each_row(&bytes, &mut |row_base, _, _| {
+        each_row(&bytes, |row_base, _, _| {
             base = base.min(row_base);
             Ok(())
         })?;
@@ -321,7 +321,7 @@ impl IndexFile {
         times.rows.reserve((self.traces as usize).min(len));
         times.starts.reserve((self.traces as usize).min(len));
         times.lengths.reserve((self.traces as usize).min(len));
-        each_row(&bytes, &mut |base, traces, data| {
+        each_row(&bytes, |base, traces, data| {
             let mut r = Reader::new(data);
             for _ in 0..traces {
                 let (rows, start, length) = (r.uv()?, r.uv()?, r.uv()?);
@@ -339,7 +339,7 @@ impl IndexFile {
     }
 }
 
-fn each_row(bytes: &[u8], see: &mut dyn FnMut(i64, u32, &[u8]) -> Result<(), BadIndex>) -> Result<(), BadIndex> {
+fn each_row(bytes: &[u8], mut see: impl FnMut(i64, u32, &[u8]) -> Result<(), BadIndex>) -> Result<(), BadIndex> {
     let mut r = Reader::new(bytes);
     while !r.is_empty() {
         let from = r.position();
