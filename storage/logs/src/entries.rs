@@ -152,12 +152,6 @@ impl Entries {
         self.ends.extend(1..=self.times.len() as u32);
     }
 
-    /// Bytes of all lines, and of the names and values of all metadata.
-    pub(crate) fn bytes(&self) -> u64 {
-        let bytes = |i: usize| self.line_at(i).len() + self.metadata_bytes(i);
-        self.view.clone().map(|i| bytes(i) as u64).sum()
-    }
-
     pub(crate) fn clear(&mut self) {
         self.times.clear();
         self.ends.clear();

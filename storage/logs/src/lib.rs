@@ -23,6 +23,7 @@ mod record;
 mod scan;
 mod tail;
 mod tombstones;
+mod volumes;
 
 use std::path::PathBuf;
 
@@ -34,11 +35,12 @@ use storage_disk::Disk;
 pub use engine::Logs;
 pub use entries::{Columns, Entries};
 pub use masks::{KeepStreams, LogPolicy};
-pub use scan::{Needles, Run, Snapshot, Tally, Volume};
+pub use scan::{Needles, Run, Snapshot, Tally};
 pub use tail::Subscription;
 pub use tombstones::{
     DELETES_PENDING_MAX, DeleteError, DeleteLanguage, DeleteRequest, DeleteState, EntryFilter, Meant,
 };
+pub use volumes::Volume;
 
 /// What an engine is built from.
 pub struct Parts {

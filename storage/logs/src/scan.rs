@@ -57,7 +57,7 @@ pub(crate) struct Shared {
 
 /// Head views and blocks at one moment.
 pub struct Snapshot {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     range: TimeRangeNs,
     masks: Masks,
     heads: Vec<Arc<Head>>,
@@ -84,19 +84,6 @@ pub struct Run {
     deletes: Vec<Arc<Tombstone>>,
 }
 
-/// How much of a stream lies in a range.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Volume {
-    /// The stream.
-    pub labels: LabelSet,
-    /// Chunks touched.
-    pub chunks: u64,
-    /// Entries, estimated by share of time for chunks that the range cuts.
-    pub entries: u64,
-    /// Bytes of lines and metadata, estimated likewise.
-    pub bytes: u64,
-}
-
 /// What a run holds, known without opening it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
@@ -113,27 +100,27 @@ pub struct Tally {
 
 /// Entries of one stream that lie together.
 #[derive(Clone)]
-struct Chunk {
-    source: Source,
-    min: i64,
-    max: i64,
-    entries: u64,
-    raw_bytes: u64,
+pub(crate) struct Chunk {
+    pub source: Source,
+    pub min: i64,
+    pub max: i64,
+    pub entries: u64,
+    pub raw_bytes: u64,
     /// Rises with arrival.
     order: u32,
 }
 
 #[derive(Clone)]
-enum Source {
+pub(crate) enum Source {
     Open(Arc<Entries>),
     Sealed(Arc<Sealed>),
     Block(Arc<HeldBlock>, Box<ChunkMeta>, u64),
 }
 
 /// Chunks by stream, each stream's in no order, and the streams' labels.
-struct Gathered {
-    streams: BTreeMap<u32, Vec<Chunk>>,
-    labels: HashMap<u32, LabelSet>,
+pub(crate) struct Gathered {
+    pub streams: BTreeMap<u32, Vec<Chunk>>,
+    pub labels: HashMap<u32, LabelSet>,
 }
 
 /// Streams, and the days on which they are in use.
@@ -143,7 +130,7 @@ struct Selected {
 }
 
 /// An open block; as long as it is held, its files stay.
-struct HeldBlock {
+pub(crate) struct HeldBlock {
     file: Arc<OpenBlock>,
     _block: BlockRef,
 }
@@ -213,7 +200,7 @@ impl Shared {
     }
 
     /// Damage is said and counted, and the rest is read. Other errors go up.
-    fn skip_damage(&self, error: BlockError, chunks: u64) -> Result<(), BlockError> {
+    pub(crate) fn skip_damage(&self, error: BlockError, chunks: u64) -> Result<(), BlockError> {
         match error {
             BlockError::Corrupt { .. } | BlockError::Foreign { .. } => {
                 tracing::error!(%error, chunks, "damaged log chunks are skipped");
@@ -308,47 +295,8 @@ impl Snapshot {
         }
     }
 
-    /// How much there is, by stream, without opening lines.
-    pub fn volumes(&self, matchers: &[Matcher], range: TimeRangeNs) -> Result<Vec<Volume>, BlockError> {
-        let Some((range, min, max)) = self.clip(range) else {
-            return Ok(Vec::new());
-        };
-        let ids = self.shared.labels.postings(range.days(), matchers)?;
-        let Gathered { streams, labels } = self.gather(&ids, range, &Question::default())?;
-        let mut volumes = Vec::new();
-        for (id, mut chunks) in streams {
-            let Some(labels) = labels.get(&id) else { continue };
-            let mask = self.mask_of(labels, &mut chunks);
-            let min = mask.from.map_or(min, |from| from.max(min));
-            let mut volume = Volume {
-                labels: labels.clone(),
-                chunks: chunks.len() as u64,
-                entries: 0,
-                bytes: 0,
-            };
-            let (deleted_from, rest): (Vec<Chunk>, Vec<Chunk>) = chunks
-                .into_iter()
-                .partition(|c| mask.deletes_touch(c.min.max(min), c.max.min(max)));
-            for chunk in &rest {
-                let (entries, bytes) = chunk.share(min, max);
-                volume.entries += entries;
-                volume.bytes += bytes;
-            }
-            let mut entries = Entries::default();
-            for run in make_runs(&self.shared, labels, &deleted_from, min, max, &mask) {
-                run.read(&mut entries)?;
-                volume.entries += entries.len() as u64;
-                volume.bytes += entries.bytes();
-            }
-            if volume.entries > 0 {
-                volumes.push(volume);
-            }
-        }
-        Ok(volumes)
-    }
-
     /// What is hidden of a stream; leaves the chunks out that are hidden whole.
-    fn mask_of(&self, labels: &LabelSet, chunks: &mut Vec<Chunk>) -> Mask {
+    pub(crate) fn mask_of(&self, labels: &LabelSet, chunks: &mut Vec<Chunk>) -> Mask {
         if self.masks.is_empty() {
             return Mask::default();
         }
@@ -358,14 +306,19 @@ impl Snapshot {
     }
 
     /// What of `range` lies in the snapshot's, with its first and last instant.
-    fn clip(&self, range: TimeRangeNs) -> Option<(TimeRangeNs, i64, i64)> {
+    pub(crate) fn clip(&self, range: TimeRangeNs) -> Option<(TimeRangeNs, i64, i64)> {
         let start = range.start.max(self.range.start);
         let end = range.end.min(self.range.end);
         (start < end).then_some((TimeRangeNs { start, end }, start.0, end.0 - 1))
     }
 
     /// Chunks of the streams `ids` that touch `range` and may hold what is asked for, by stream, and labels.
-    fn gather(&self, ids: &RoaringBitmap, range: TimeRangeNs, question: &Question) -> Result<Gathered, BlockError> {
+    pub(crate) fn gather(
+        &self,
+        ids: &RoaringBitmap,
+        range: TimeRangeNs,
+        question: &Question,
+    ) -> Result<Gathered, BlockError> {
         let mut streams: BTreeMap<u32, Vec<Chunk>> = BTreeMap::new();
         let mut labels: HashMap<u32, LabelSet> = HashMap::new();
         let mut unlabelled = RoaringBitmap::new();
@@ -650,25 +603,8 @@ impl Chunk {
         }
     }
 
-    /// Entries and bytes within `[min, max]`; by share of time if the range cuts a closed chunk.
-    fn share(&self, min: i64, max: i64) -> (u64, u64) {
-        if let Source::Open(e) = &self.source {
-            let inside = (0..e.times.len()).filter(|&i| (min..=max).contains(&e.times[i]));
-            return inside.fold((0, 0), |(n, bytes), i| {
-                (n + 1, bytes + (e.line_at(i).len() + e.metadata_bytes(i)) as u64)
-            });
-        }
-        if min <= self.min && self.max <= max {
-            return (self.entries, self.raw_bytes);
-        }
-        let inside = self.max.min(max).abs_diff(self.min.max(min)) as f64 + 1.0;
-        let share = inside / (self.max.abs_diff(self.min) as f64 + 1.0);
-        let of = |n: u64| (n as f64 * share).ceil() as u64;
-        (of(self.entries), of(self.raw_bytes))
-    }
-
     /// Expands columns of a closed chunk into `out`, or more.
-    fn expand(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
+    pub(crate) fn expand(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
         let (path, at, expanded) = match &self.source {
             Source::Open(e) => return Ok(e.raw_bytes() as u64),
             Source::Sealed(s) => (
@@ -838,7 +774,14 @@ pub(crate) fn runs_of_blocks(
     make_runs(shared, labels, &chunks, min, i64::MAX, mask)
 }
 
-fn make_runs(shared: &Arc<Shared>, labels: &LabelSet, chunks: &[Chunk], min: i64, max: i64, mask: &Mask) -> Vec<Run> {
+pub(crate) fn make_runs(
+    shared: &Arc<Shared>,
+    labels: &LabelSet,
+    chunks: &[Chunk],
+    min: i64,
+    max: i64,
+    mask: &Mask,
+) -> Vec<Run> {
     let spans: Vec<(i64, i64, u64)> = chunks
         .iter()
         .map(|c| (c.min.max(min), c.max.min(max), c.raw_bytes))

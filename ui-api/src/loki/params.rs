@@ -26,7 +26,7 @@ fn time_of(form: &Form, name: &str) -> Result<Option<TimestampNs>, ApiError> {
     let Some(text) = form.get(name) else { return Ok(None) };
     let parsed = time_by_digits_ns(text).ok_or_else(|| {
         ApiError::bad(format!(
-            "could not parse '{name}' parameter: cannot parse {text:?} to a valid timestamp"
+            "could not parse '{name}' parameter: strconv.ParseInt: parsing {text:?}: invalid syntax"
         ))
     })?;
     Ok(Some(TimestampNs(parsed)))
@@ -41,7 +41,11 @@ pub(crate) fn instant(form: &Form, now: TimestampNs) -> Result<TimestampNs, ApiE
 pub(crate) fn range(form: &Form, now: TimestampNs) -> Result<TimeRangeNs, ApiError> {
     let end = time_of(form, "end")?.unwrap_or(now);
     let since = match form.get("since") {
-        Some(text) => duration(text)?,
+        Some(text) => prometheus_duration_ns(text).ok_or_else(|| {
+            ApiError::bad(format!(
+                "could not parse 'since' parameter: not a valid duration string: {text:?}"
+            ))
+        })?,
         None => SINCE_NS,
     };
     let start = match time_of(form, "start")? {
@@ -94,9 +98,7 @@ pub(crate) fn positive(form: &Form, name: &str, default: usize) -> Result<usize,
     match text.parse::<i64>() {
         Ok(n) if n > 0 => Ok(n as usize),
         Ok(_) => Err(ApiError::bad(format!("{name} must be a positive value"))),
-        Err(e) => Err(ApiError::bad(format!(
-            "could not parse '{name}' parameter {text:?}: {e}"
-        ))),
+        Err(_) => Err(ApiError::bad(format!("strconv.Atoi: parsing {text:?}: invalid syntax"))),
     }
 }
 

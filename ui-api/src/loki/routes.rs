@@ -37,6 +37,12 @@ const VOLUME_KEYS_MAX: usize = 1000;
 /// The interval in which patterns are counted if none is asked for.
 const PATTERN_STEP_NS: i64 = 10_000_000_000;
 
+/// What is said where a query is missing.
+const NO_QUERY: &str = "parse error : syntax error: unexpected $end";
+
+/// How the answer to a query begins that cannot be formatted.
+const INVALID_QUERY: &str = r#"{"status":"invalid-query","error":"#;
+
 /// The version of Loki whose API this is.
 const VERSION: &str = "3.5.0";
 
@@ -80,7 +86,7 @@ pub fn router(queries: &Queries, about: &About) -> Router {
         .merge(legacy::router())
         .with_state(api)
         .merge(crate::web::loki_pages(queries, about))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+        .fallback(|| async { ApiError::with_status(StatusCode::NOT_FOUND, "404 page not found\n") })
 }
 
 pub(crate) fn both<H, T>(handler: H) -> MethodRouter<Api>
@@ -186,7 +192,7 @@ pub(crate) fn options(form: &Form, is_metric: bool) -> Result<Options, ApiError>
 pub(crate) fn required_query(form: &Form) -> Result<String, ApiError> {
     match form.get("query") {
         Some(text) => Ok(text.to_owned()),
-        None => Err(ApiError::bad("parse error : syntax error: unexpected $end")),
+        None => Err(ApiError::bad(NO_QUERY)),
     }
 }
 
@@ -338,7 +344,7 @@ async fn index_stats(State(api): State<Api>, request: Request) -> Result<Respons
 async fn index_shards(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let target = form.get("targetBytesPerShard").unwrap_or("");
-    if !target.is_empty() && !is_positive_size(target) {
+    if !is_positive_size(target) {
         return Err(ApiError::bad("targetBytesPerShard must be a positive value"));
     }
     let stats = stats_of(&api, &form).await?;
@@ -432,27 +438,34 @@ impl Adding {
         })
     }
 
-    /// Bytes by key.
-    fn add(&self, volumes: &[Volume]) -> BTreeMap<LabelSet, u64> {
+    /// The keys that a stream counts for.
+    fn keys(&self, labels: &LabelSet) -> Vec<LabelSet> {
         let named: Vec<&str> = if self.targets.is_empty() {
             self.matchers.iter().map(Matcher::name).collect()
         } else {
             self.targets.iter().map(String::as_str).collect()
         };
+        let key = if named.is_empty() {
+            labels.clone()
+        } else {
+            labels.keep(&named)
+        };
+        if self.by_label {
+            let only = |name: &str| {
+                let mut only = LabelsBuilder::default();
+                only.set(name, name);
+                only.build()
+            };
+            return key.iter().map(|(name, _)| only(name)).collect();
+        }
+        if key.is_empty() { Vec::new() } else { vec![key] }
+    }
+
+    /// Bytes by key.
+    fn add(&self, volumes: &[Volume]) -> BTreeMap<LabelSet, u64> {
         let mut out: BTreeMap<LabelSet, u64> = BTreeMap::new();
         for v in volumes {
-            let key = if named.is_empty() {
-                v.labels.clone()
-            } else {
-                v.labels.keep(&named)
-            };
-            if self.by_label {
-                for (name, _) in key.iter() {
-                    let mut only = LabelsBuilder::default();
-                    only.set(name, name);
-                    *out.entry(only.build()).or_default() += v.bytes;
-                }
-            } else if !key.is_empty() {
+            for key in self.keys(&v.labels) {
                 *out.entry(key).or_default() += v.bytes;
             }
         }
@@ -523,26 +536,30 @@ fn volume_steps(
     adding: &Adding,
 ) -> Result<Vec<Series>, query_logql::EvalError> {
     let snapshot = storage.logs().snapshot(range);
-    let mut keys: BTreeMap<LabelSet, Vec<(i64, f64)>> = BTreeMap::new();
-    let mut start = range.start.0;
-    while start < range.end.0 {
-        context.check("volume")?;
-        let end = start.saturating_add(step).min(range.end.0);
-        let bucket = TimeRangeNs {
-            start: TimestampNs(start),
-            end: TimestampNs(end),
-        };
-        for (labels, bytes) in adding.add(&snapshot.volumes(&adding.matchers, bucket)?) {
-            keys.entry(labels)
-                .or_default()
-                .push((bucket.end.floor_ms().0, bytes as f64));
+    let mut go_on = || context.check("volume").is_ok();
+    let volumes = snapshot.volumes_by_step(&adding.matchers, range, step, &mut go_on)?;
+    context.check("volume")?;
+    let mut keys: BTreeMap<LabelSet, BTreeMap<u64, u64>> = BTreeMap::new();
+    for volume in &volumes {
+        for key in adding.keys(&volume.labels) {
+            let steps = keys.entry(key).or_default();
+            for (n, bytes) in &volume.steps {
+                *steps.entry(*n).or_default() += bytes;
+            }
         }
-        start = end;
     }
-    Ok(keys
-        .into_iter()
-        .map(|(labels, points)| Series { labels, points })
-        .collect())
+    // A step counts at its end.
+    let end_of = |n: u64| {
+        let end = i128::from(range.start.0) + (i128::from(n) + 1) * i128::from(step);
+        TimestampNs(i64::try_from(end).unwrap_or(i64::MAX).min(range.end.0))
+            .floor_ms()
+            .0
+    };
+    let series = |(labels, steps): (LabelSet, BTreeMap<u64, u64>)| Series {
+        labels,
+        points: steps.into_iter().map(|(n, bytes)| (end_of(n), bytes as f64)).collect(),
+    };
+    Ok(keys.into_iter().map(series).collect())
 }
 
 async fn detected_labels(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -658,13 +675,12 @@ async fn fields(api: &Api, form: &Form, limit: usize) -> Result<Vec<query_logql:
 /// The query as a person would write it, in lines of at most 100 characters.
 async fn format_query(request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
-    let (status, key, text) = match pretty(form.get("query").unwrap_or(""), 100) {
+    let text = form.get("query").unwrap_or("");
+    let (status, key, text) = match pretty(text, 100) {
+        // Without a query there is no place for the error.
+        Err(_) if text.is_empty() => (StatusCode::BAD_REQUEST, INVALID_QUERY, NO_QUERY.to_owned()),
         Ok(text) => (StatusCode::OK, r#"{"status":"success","data":"#, text),
-        Err(e) => (
-            StatusCode::BAD_REQUEST,
-            r#"{"status":"invalid-query","error":"#,
-            e.to_string(),
-        ),
+        Err(e) => (StatusCode::BAD_REQUEST, INVALID_QUERY, e.to_string()),
     };
     let mut out = String::from(key);
     push_json(&mut out, &text);

@@ -519,3 +519,33 @@ fn appends_cuts_compactions_and_reads_at_once_lose_nothing() {
         WRITERS * ROUNDS * 50
     );
 }
+
+/// By share of time most of the chunk would lie in its second half.
+#[test]
+fn volumes_count_the_entries_of_chunks_that_a_range_cuts() {
+    let lab = Lab::new();
+    let crowded = (0..900).map(|i| row(NOON + i, "four"));
+    let rows: Vec<Row> = crowded.chain((1..=100).map(|i| row(NOON + i * 1000, "four"))).collect();
+    lab.append(&batch(&[("a", rows)]), NOON);
+    let volumes = |lab: &Lab, range, step| {
+        let volumes = lab.logs.snapshot(range).volumes_by_step(&[], range, step, &mut || true);
+        let volumes: Vec<_> = volumes
+            .unwrap()
+            .into_iter()
+            .map(|v| (v.entries, v.bytes, v.steps))
+            .collect();
+        volumes
+    };
+    for cut in [false, true] {
+        if cut {
+            lab.logs.cut().unwrap();
+        }
+        assert_eq!(
+            volumes(&lab, range(NOON + 100, NOON + 50_001), i64::MAX),
+            [(850, 3400, vec![(0, 3400)])]
+        );
+        let by_half = volumes(&lab, range(NOON, NOON + 100_001), 50_000);
+        assert_eq!(by_half, [(1000, 4000, vec![(0, 3796), (1, 200), (2, 4)])]);
+        assert_eq!(volumes(&lab, range(NOON + 200_000, NOON + 300_000), 10), []);
+    }
+}
