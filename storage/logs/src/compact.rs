@@ -85,7 +85,8 @@ pub(crate) fn remove(
         for tombstone in due {
             tombstone.progress(done, blocks.len());
         }
-        if !holds_deleted(shared, block, due)? && !(expired && holds_expired(shared, block, now)?) {
+        let concerned = holds_deleted(shared, block, due)? || expired && holds_expired(shared, block, now)?;
+        if !concerned {
             continue;
         }
         let level = block.meta().level;
