@@ -25,6 +25,7 @@ mod refusal;
 mod remote_write;
 mod report;
 mod room;
+mod scrape;
 #[cfg(test)]
 mod shelf;
 mod sink;
@@ -52,6 +53,7 @@ pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_n
 pub use otlp::{OtlpMetrics, Translation};
 use refusal::Refusal;
 use report::Report;
+pub use scrape::{ProxyEnvironment, RelabelStep, ScrapeOptions, ScrapeStats, ScrapedTarget, Scrapes};
 use sink::Sink;
 
 /// Limits and habits of the receivers; filled by the server.

@@ -229,7 +229,7 @@ pub(crate) fn unzigzag(v: u64) -> i64 {
 }
 
 #[inline]
-fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     // Tags and most lengths are one byte.
     match bytes {
         [b, rest @ ..] if *b < 0x80 => Some((u64::from(*b), rest)),

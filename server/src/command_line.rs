@@ -83,6 +83,9 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
             }
         }
     }
+    if let Some(file) = inner.try_get_one::<String>("FILE").ok().flatten() {
+        flags.push(("prometheus-config".to_owned(), file.clone()));
+    }
     Ok(Asked { task, flags, warnings })
 }
 
@@ -109,7 +112,9 @@ fn command() -> Command {
             Command::new("serve").about("Run (also without a subcommand)"),
         ))
         .subcommand(with_settings(
-            Command::new("check-config").about("Check the settings without starting"),
+            Command::new("check-config")
+                .about("Check the settings, and the prometheus.yml if there is one, without starting")
+                .arg(Arg::new("FILE").help("A prometheus.yml, as --prometheus-config").required(false)),
         ))
         .subcommand(with_settings(Command::new("healthcheck").about(
             "Exit 0 when the running process is ready; asks --prometheus-addr, or the next HTTP listener that is on",
@@ -128,6 +133,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("storage.tsdb.retention.size", "retention-size"),
     ("web.listen-address", "prometheus-addr"),
     ("web.enable-admin-api", "enable-admin-api"),
+    ("web.enable-lifecycle", "enable-lifecycle"),
 ];
 
 /// Prometheus' flags that do not act, with ours that do what their users want.

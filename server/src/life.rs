@@ -4,8 +4,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ingest::Ingest;
-use model::{LabelSet, TimestampNs};
+use ingest::{Ingest, ProxyEnvironment, ScrapeOptions, Scrapes};
+use model::TimestampNs;
 use query::{Limits, Queries};
 use storage::{Storage, TickError, Ticked};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 use ui_api::{About, LogLevel, Targets};
 
 use crate::listeners::{self, Door, FACES, Face};
+use crate::scraping::Scraping;
 use crate::settings::{DeletionMode, Settings};
-use crate::targets::Itself;
+use crate::targets::AllTargets;
 use crate::telemetry::Telemetry;
 use crate::{machine, routes};
 
@@ -44,6 +45,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let start_seconds = machine::now_ns() as f64 / 1e9;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let listeners = listeners::bind(&settings).await?;
     anyhow::ensure!(!listeners.is_empty(), "every listener is off; turn one on");
     let datagrams = listeners::bind_udp(&settings).await?;
@@ -69,7 +71,9 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
             derived_metrics: settings.derived_metrics.clone(),
         },
     );
+    let scraping = Arc::new(Scraping::new(&settings, Scrapes::new(&ingest, scrape_options())));
     let telemetry = Arc::new(Telemetry {
+        scraping: scraping.clone(),
         start_seconds,
         ready_seconds: started.elapsed().as_secs_f64(),
         instance: instance(&doors),
@@ -79,12 +83,14 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         queries: queries.clone(),
         last_scrape: Mutex::default(),
     });
-    let targets = Arc::new(Itself {
+    let targets = Arc::new(AllTargets {
         telemetry: telemetry.clone(),
+        scraping: scraping.clone(),
         hostname: machine::hostname(),
         interval: SELF_SCRAPE,
     });
-    let about = about(&settings, start_seconds, log_level, targets, stopping.clone());
+    let mut about = about(&settings, start_seconds, log_level, targets, stopping.clone());
+    about.external_labels = scraping.external_labels.clone();
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
     }
@@ -103,10 +109,25 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let keeping = tokio::spawn(keep(ingest.clone(), stopping.clone()));
     let deriving = tokio::spawn(derive(ingest.clone(), storage.clone(), stopping.clone()));
 
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    scraping.start(&settings.prometheus);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                tracing::info!("SIGTERM: stopping");
+                break;
+            }
+            _ = interrupt.recv() => {
+                tracing::info!("SIGINT: stopping");
+                break;
+            }
+            _ = hangup.recv() => {
+                let scraping = scraping.clone();
+                // What is wrong is logged there.
+                let _ = tokio::task::spawn_blocking(move || scraping.reload()).await;
+            }
+        }
     }
+    scraping.scrapes.stop();
     let _ = stop.send(true);
     while serving.join_next().await.is_some() {}
     let _ = feeding.await;
@@ -175,6 +196,22 @@ fn default_reserve(settings: &Settings) -> u64 {
     total.map_or(RESERVE_MAX, |t| (t / RESERVE_SHARE).min(RESERVE_MAX))
 }
 
+fn scrape_options() -> ScrapeOptions {
+    let variable = |name: &str| {
+        let value = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
+        value.ok().filter(|value| !value.is_empty())
+    };
+    ScrapeOptions {
+        hostname: machine::hostname(),
+        agent: format!("Trilobite/{}", env!("CARGO_PKG_VERSION")),
+        proxies: ProxyEnvironment {
+            http: variable("HTTP_PROXY"),
+            https: variable("HTTPS_PROXY"),
+            no_proxy: variable("NO_PROXY").unwrap_or_default(),
+        },
+    }
+}
+
 fn query_options(settings: &Settings) -> query::Options {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     query::Options {
@@ -212,7 +249,7 @@ fn about(
         admin_api: settings.enable_admin_api,
         hostname: machine::hostname(),
         working_dir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),
-        external_labels: LabelSet::empty(),
+        external_labels: Arc::default(),
         targets,
         log_level,
         stopping,

@@ -14,6 +14,7 @@ mod log_level;
 mod log_retention;
 mod machine;
 mod routes;
+mod scraping;
 mod settings;
 mod snapshot;
 mod targets;
@@ -47,11 +48,6 @@ fn main() -> ExitCode {
     settings.warnings.extend(asked.warnings);
     let variables = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     settings.warnings.extend(unknown_names::in_environment(variables));
-    if let Some(path) = &settings.prometheus_config
-        && let Err(e) = std::fs::metadata(path)
-    {
-        return fail(EXIT_USAGE, &format!("--prometheus-config: {}: {e}", path.display()));
-    }
     match asked.task {
         Task::CheckConfig => check_config(&settings),
         Task::Healthcheck => match healthcheck::ask(&settings) {
@@ -69,6 +65,15 @@ fn check_config(settings: &Settings) -> ExitCode {
         println!("warning: {w}");
     }
     println!("settings are valid");
+    if let Some(path) = &settings.prometheus_config {
+        let config = &settings.prometheus;
+        let jobs = config.scrapes.len();
+        println!(
+            "{} is valid: {jobs} scrape jobs, {} patterns of rule files",
+            path.display(),
+            config.rule_files.len()
+        );
+    }
     ExitCode::SUCCESS
 }
 

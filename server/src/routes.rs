@@ -15,6 +15,7 @@ use tower_http::compression::CompressionLayer;
 use ui_api::About;
 
 use crate::listeners::Face;
+use crate::scraping::Scraping;
 use crate::telemetry::Telemetry;
 
 /// The router of a face.
@@ -30,7 +31,9 @@ pub fn router(face: Face, queries: &Queries, ingest: &Ingest, about: &About, tel
         Face::Jaeger => compressed(ui_api::jaeger_router(queries)),
         Face::Prometheus => {
             let api = ui_api::prometheus_router(queries, about).merge(admin(queries, about.admin_api));
-            compressed(api).merge(ingest.prometheus_router()).merge(lifecycle())
+            compressed(api)
+                .merge(ingest.prometheus_router())
+                .merge(lifecycle(&telemetry.scraping))
         }
         Face::Loki => compressed(ui_api::loki_router(queries, about)).merge(ingest.loki_router()),
         Face::Tempo => compressed(ui_api::tempo_router(queries, about)),
@@ -61,13 +64,31 @@ async fn jaeger_health() -> Response {
     axum::Json(serde_json::json!({"status": "Server available"})).into_response()
 }
 
-/// Reload and quit over HTTP, which are off.
-fn lifecycle() -> Router {
-    let refused = || async { (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n") };
-    let method = post(refused).put(refused);
+/// Reload over HTTP, if that is on, and quit, which never is.
+fn lifecycle(scraping: &Arc<Scraping>) -> Router {
+    let refused = || async { REFUSED };
     Router::new()
-        .route("/-/reload", method.clone())
-        .route("/-/quit", method)
+        .route("/-/reload", post(reload).put(reload))
+        .route("/-/quit", post(refused).put(refused))
+        .with_state(scraping.clone())
+}
+
+const REFUSED: (StatusCode, &str) = (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.\n");
+
+async fn reload(State(scraping): State<Arc<Scraping>>) -> Response {
+    if !scraping.over_http {
+        return REFUSED.into_response();
+    }
+    let why = match tokio::task::spawn_blocking(move || scraping.reload()).await {
+        Ok(Ok(())) => return StatusCode::OK.into_response(),
+        Ok(Err(why)) => why,
+        Err(e) => e.to_string(),
+    };
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("failed to reload config: {why}\n"),
+    )
+        .into_response()
 }
 
 fn admin(queries: &Queries, enabled: bool) -> Router {

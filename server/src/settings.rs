@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ingest::{DerivedMetrics, OtlpMetrics};
+use prometheus_config::PrometheusConfig;
 use storage::{KeepStreams, SyncMode};
 use ui_api::PromqlOptions;
 
@@ -73,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
         "prometheus-config",
         "FILE",
         "",
-        "An existing prometheus.yml; accepted, but this version does not scrape",
+        "An existing prometheus.yml: its targets are scraped; read again on SIGHUP",
     ),
     setting("retention-metrics", "AGE", "15d", "How long metrics are kept"),
     setting("retention-logs", "AGE", "7d", "How long logs are kept"),
@@ -116,6 +117,12 @@ pub const SETTINGS: &[Setting] = &[
         "Rule files (PromQL and LogQL); accepted, but this version does not evaluate rules",
     ),
     setting("enable-admin-api", "", "off", "Answer /api/v1/admin/*"),
+    setting(
+        "enable-lifecycle",
+        "",
+        "off",
+        "Read --prometheus-config again on POST /-/reload too, not only on SIGHUP",
+    ),
     setting("jaeger-addr", "ADDR", "off", "Jaeger query API (usually port 16686)"),
     setting("zipkin-addr", "ADDR", "off", "Zipkin spans in (usually port 9411)"),
     setting(
@@ -319,6 +326,8 @@ pub struct Settings {
     /// Nobody asked for the admin listener by name, so it may be missing when its port is busy.
     pub jaeger_admin_is_auto: bool,
     pub prometheus_config: Option<PathBuf>,
+    /// What is in that file; without one, nothing is scraped.
+    pub prometheus: PrometheusConfig,
     pub retention_metrics: Duration,
     pub retention_logs: Duration,
     pub retention_stream: Vec<KeepStreams>,
@@ -330,6 +339,7 @@ pub struct Settings {
     pub free_disk_reserve: Option<u64>,
     pub wal_sync: SyncMode,
     pub enable_admin_api: bool,
+    pub enable_lifecycle: bool,
     pub loki_merge_structured_metadata: bool,
     pub query_timeout: Duration,
     /// How PromQL is evaluated when nobody asks otherwise.
@@ -422,21 +432,39 @@ impl Settings {
                 values.entry(name).or_insert(value);
             }
         }
-        Settings::parse(values)
+        let mut warnings = Vec::new();
+        let mut prometheus = PrometheusConfig::default();
+        if let Some((path, source)) = values
+            .get("prometheus-config")
+            .filter(|(path, _)| !path.is_empty())
+            .cloned()
+        {
+            let text = read(Path::new(&path)).map_err(|e| SettingsError(format!("{source}: {path}: {e}")))?;
+            let (config, findings) = read_prometheus(Path::new(&path), &text, &env).map_err(SettingsError)?;
+            warnings.extend(findings);
+            // Its section `otlp` says what ours say too; ours win.
+            for (key, value, line) in &config.otlp {
+                let name = format!("otlp-{}", key.replace('_', "-"));
+                match SETTINGS.iter().find(|s| s.name == name) {
+                    Some(s) => {
+                        let of = format!("{path}:{line}: {key}");
+                        values.entry(s.name).or_insert((value.clone(), of));
+                    }
+                    None => warnings.push(format!("{path}:{line}: unknown key {key:?} in otlp is ignored")),
+                }
+            }
+            prometheus = config;
+        }
+        Settings::parse(values, prometheus, warnings)
     }
 
-    fn parse(values: Values) -> Result<Settings, SettingsError> {
-        let mut warnings = Vec::new();
-        for (later, what) in [
-            ("rules-dir", "rules are not evaluated by this version"),
-            (
-                "prometheus-config",
-                "scrape_configs and rule_files are not honoured by this version",
-            ),
-        ] {
-            if values.get(later).is_some_and(|(v, _)| !v.is_empty()) {
-                warnings.push(format!("--{later} is accepted, but {what}"));
-            }
+    fn parse(
+        values: Values,
+        prometheus: PrometheusConfig,
+        mut warnings: Vec<String>,
+    ) -> Result<Settings, SettingsError> {
+        if values.get("rules-dir").is_some_and(|(v, _)| !v.is_empty()) {
+            warnings.push("--rules-dir is accepted, but rules are not evaluated by this version".to_owned());
         }
         let jaeger_addr = one(&values, "jaeger-addr", listen)?;
         let jaeger_grpc_addr = one(&values, "jaeger-grpc-addr", listen)?;
@@ -477,6 +505,7 @@ impl Settings {
             jaeger_admin_addr,
             jaeger_admin_is_auto,
             prometheus_config: path("prometheus-config"),
+            prometheus,
             retention_metrics: one(&values, "retention-metrics", age)?,
             retention_logs: one(&values, "retention-logs", age)?,
             retention_stream: one(&values, "retention-stream", log_retention::parse)?,
@@ -488,6 +517,7 @@ impl Settings {
             free_disk_reserve: optional(&values, "free-disk-reserve", bytes)?,
             wal_sync: one(&values, "wal-sync", sync_mode)?,
             enable_admin_api: one(&values, "enable-admin-api", switch)?,
+            enable_lifecycle: one(&values, "enable-lifecycle", switch)?,
             loki_merge_structured_metadata: one(&values, "loki-merge-structured-metadata", switch)?,
             query_timeout: one(&values, "query-timeout", age)?,
             promql,
@@ -506,6 +536,28 @@ impl Settings {
             warnings,
         };
         Ok(settings)
+    }
+}
+
+/// The text of a prometheus.yml as a configuration and what there is to warn of; else what is wrong, a line each.
+pub fn read_prometheus(
+    path: &Path,
+    text: &str,
+    env: &impl Fn(&str) -> Option<String>,
+) -> Result<(PrometheusConfig, Vec<String>), String> {
+    match PrometheusConfig::read(path, text, env) {
+        Ok((config, findings)) => {
+            let mut warnings: Vec<String> = findings.iter().map(ToString::to_string).collect();
+            if !config.rule_files.is_empty() {
+                let path = path.display();
+                warnings.push(format!("{path}: rule_files are not evaluated by this version"));
+            }
+            Ok((config, warnings))
+        }
+        Err(findings) => {
+            let errors = findings.iter().filter(|f| !f.is_warning).map(ToString::to_string);
+            Err(errors.collect::<Vec<_>>().join("\n"))
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ingest::Ingest;
@@ -14,6 +14,7 @@ use storage::StorageStats;
 use ui_api::OwnFamily;
 
 use crate::listeners::Door;
+use crate::scraping::Scraping;
 use crate::targets::JOB;
 use crate::{borrowed_names, machine};
 
@@ -23,6 +24,8 @@ pub struct Telemetry {
     pub start_seconds: f64,
     /// How long start-up took until the doors opened, seconds.
     pub ready_seconds: f64,
+    /// What is scraped.
+    pub scraping: Arc<Scraping>,
     /// Every door.
     pub doors: Vec<Door>,
     /// The receivers.
@@ -159,6 +162,7 @@ impl Telemetry {
         self.ingest(&mut out);
         let storage = self.queries.storage().stats();
         storage_families(&storage, &mut out);
+        scrape_families(&self.scraping, &mut out);
         self.queries(&mut out);
         borrowed_names::families(&storage, &self.ingest.stats(), &mut out);
         out
@@ -482,6 +486,54 @@ fn storage_families(s: &StorageStats, out: &mut Vec<Family>) {
             "Free space where the data lies.",
             space.free as f64,
         ));
+    }
+}
+
+fn scrape_families(scraping: &Scraping, out: &mut Vec<Family>) {
+    let s = scraping.stats();
+    if let Some(reload) = scraping.last_reload() {
+        out.push(gauge(
+            "prometheus_config_last_reload_successful",
+            "1 if the last reading of --prometheus-config succeeded.",
+            f64::from(u8::from(reload.success)),
+        ));
+        out.push(gauge(
+            "prometheus_config_last_reload_success_timestamp_seconds",
+            "When a reading of --prometheus-config last succeeded.",
+            reload.last_success.0 as f64 / 1000.0,
+        ));
+    }
+    for (name, help, n) in [
+        ("trilobite_scrape_jobs", "Jobs of --prometheus-config.", s.jobs),
+        ("trilobite_scrape_targets", "Targets that are scraped.", s.targets),
+    ] {
+        out.push(gauge(name, help, n as f64));
+    }
+    for (name, help, n) in [
+        ("trilobite_scrapes_total", "Scrapes done.", s.scrapes),
+        ("trilobite_scrapes_failed_total", "Scrapes that failed.", s.failed),
+        (
+            "trilobite_scrape_samples_total",
+            "Samples that scrapes have kept.",
+            s.samples,
+        ),
+        (
+            "trilobite_scrape_duplicates_total",
+            "Samples dropped because their series was there twice in an answer.",
+            s.duplicates,
+        ),
+        (
+            "trilobite_scrape_too_new_total",
+            "Samples dropped because their time was too far ahead.",
+            s.too_new,
+        ),
+        (
+            "trilobite_discovery_failures_total",
+            "Times that a source of targets could not be asked.",
+            s.discovery_failures,
+        ),
+    ] {
+        out.push(counter(name, help, n as f64));
     }
 }
 

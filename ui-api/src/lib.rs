@@ -15,10 +15,10 @@ pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
 pub use query_promql::Options as PromqlOptions;
-pub use scraped::{DroppedTarget, OwnFamily, ScrapePool, Target, Targets};
+pub use scraped::{DroppedTarget, OwnFamily, RelabelStep, Reload, ScrapePool, Target, Targets};
 pub use tempo::router as tempo_router;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -61,7 +61,7 @@ pub struct About {
     /// The directory the process was started in.
     pub working_dir: String,
     /// Labels that tell this server from others where its data leave it (`/federate`, remote read).
-    pub external_labels: LabelSet,
+    pub external_labels: Arc<RwLock<LabelSet>>,
     /// Who is scraped.
     pub targets: Arc<dyn Targets>,
     /// How much the process logs.
@@ -71,6 +71,19 @@ pub struct About {
 }
 
 impl About {
+    /// What tells this server from others, at this moment.
+    pub(crate) fn external_labels(&self) -> LabelSet {
+        self.external_labels
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The Prometheus configuration if there is one, else the settings.
+    pub(crate) fn config_yaml(&self) -> String {
+        self.targets.config_yaml().unwrap_or_else(|| self.settings_yaml())
+    }
+
     /// The settings as YAML, one to a line.
     pub(crate) fn settings_yaml(&self) -> String {
         let mut out = String::new();

@@ -14,12 +14,54 @@ pub trait Targets: Send + Sync {
     fn dropped(&self) -> Vec<DroppedTarget> {
         Vec::new()
     }
+    /// How many targets each pool dropped; [`Targets::dropped`] may list fewer.
+    fn dropped_counts(&self) -> Vec<(String, u64)> {
+        let mut counts: Vec<(String, u64)> = self.pools().into_iter().map(|pool| (pool.name, 0)).collect();
+        for target in self.dropped() {
+            if let Some((_, n)) = counts.iter_mut().find(|(pool, _)| *pool == target.pool) {
+                *n += 1;
+            }
+        }
+        counts
+    }
+    /// What each relabelling rule of a pool makes of labels; `None`: there is no such pool.
+    fn relabel_steps(&self, pool: &str, _labels: &[(String, String)]) -> Option<Vec<RelabelStep>> {
+        self.pools().iter().any(|p| p.name == pool).then(Vec::new)
+    }
+    /// The configuration of scraping and rules, as YAML without secrets; `None`: there is none.
+    fn config_yaml(&self) -> Option<String> {
+        None
+    }
+    /// How the last reading of the configuration went; `None`: there is none.
+    fn last_reload(&self) -> Option<Reload> {
+        None
+    }
     /// What a target says of its metric families, by name.
     fn metadata(&self, target: &Target) -> Vec<(String, MetricMetadata)>;
     /// The process' own metric families, as they are now.
     fn own(&self) -> Vec<OwnFamily> {
         Vec::new()
     }
+}
+
+/// What one rule makes of labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelabelStep {
+    /// The rule, as a JSON object.
+    pub rule: String,
+    /// The labels after it; none if it drops the target.
+    pub output: LabelSet,
+    /// Whether the target is still wanted.
+    pub keep: bool,
+}
+
+/// A reading of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Whether the last one succeeded.
+    pub success: bool,
+    /// When one last succeeded.
+    pub last_success: TimestampMs,
 }
 
 /// A metric family of the process itself.

@@ -53,7 +53,7 @@ pub(crate) async fn federate(State(api): State<Api>, headers: HeaderMap, request
     };
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let wanted = Wanted::of(accept);
-    let external = &api.about.external_labels;
+    let external = &api.about.external_labels();
     let series: Vec<Newest> = found.into_iter().map(|n| n.labelled(external)).collect();
     let body = match wanted {
         Wanted::Protobuf { utf8 } => protobuf(&series, utf8),

@@ -59,10 +59,10 @@ pub(crate) async fn flags(State(api): State<Api>) -> Response {
     success(&data)
 }
 
-/// The settings as YAML.
+/// The configuration as YAML.
 pub(crate) async fn config(State(api): State<Api>) -> Response {
     let mut data = String::from("{\"yaml\":");
-    push_json(&mut data, &api.about.settings_yaml());
+    push_json(&mut data, &api.about.config_yaml());
     data.push('}');
     success(&data)
 }
@@ -72,12 +72,15 @@ pub(crate) async fn runtime_info(State(api): State<Api>) -> Response {
     let now = rfc3339(api.queries.storage().now().floor_ms().0);
     let corrupt = api.queries.storage().metrics().stats().corrupt_chunks;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let reload = api.about.targets.last_reload();
+    let reloaded = reload.is_none_or(|r| r.success);
+    let configured = reload.map_or_else(|| start.clone(), |r| rfc3339(r.last_success.0));
     let mut data = format!(r#"{{"startTime":"{start}","CWD":"#);
     push_json(&mut data, &api.about.working_dir);
     data.push_str(",\"hostname\":");
     push_json(&mut data, &api.about.hostname);
     data.push_str(&format!(
-        r#","serverTime":"{now}","reloadConfigSuccess":true,"lastConfigTime":"{start}","corruptionCount":{corrupt},"goroutineCount":0,"GOMAXPROCS":{threads},"GOMEMLIMIT":0,"GOGC":"","GODEBUG":"","storageRetention":"#
+        r#","serverTime":"{now}","reloadConfigSuccess":{reloaded},"lastConfigTime":"{configured}","corruptionCount":{corrupt},"goroutineCount":0,"GOMAXPROCS":{threads},"GOMEMLIMIT":0,"GOGC":"","GODEBUG":"","storageRetention":"#
     ));
     push_json(&mut data, &api.about.retention);
     data.push('}');

@@ -36,7 +36,7 @@ pub(crate) async fn targets(State(api): State<Api>, request: Request) -> Result<
     }
     data.push_str("],\"droppedTargetCounts\":");
     if with_dropped {
-        dropped_counts(&mut data, &api, &dropped);
+        dropped_counts(&mut data, &api);
     } else {
         data.push_str("null");
     }
@@ -82,12 +82,8 @@ fn dropped_target(out: &mut String, t: &DroppedTarget) {
     out.push('}');
 }
 
-fn dropped_counts(out: &mut String, api: &Api, dropped: &[DroppedTarget]) {
-    let pools = api.about.targets.pools();
-    let mut counts: BTreeMap<&str, u64> = pools.iter().map(|p| (p.name.as_str(), 0)).collect();
-    for target in dropped {
-        *counts.entry(&target.pool).or_default() += 1;
-    }
+fn dropped_counts(out: &mut String, api: &Api) {
+    let counts: BTreeMap<String, u64> = api.about.targets.dropped_counts().into_iter().collect();
     out.push('{');
     join(out, counts.iter(), |out, (pool, n)| {
         push_json(out, pool);
@@ -169,7 +165,7 @@ pub(crate) async fn scrape_pool_config(State(api): State<Api>, request: Request)
     Ok(success(&data))
 }
 
-/// What each relabelling rule makes of labels. No pool has such rules, so there are no steps.
+/// What each relabelling rule makes of labels.
 pub(crate) async fn relabel_steps(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
     let form = read(request).await?;
     let given = |name: &str| form.get(name);
@@ -180,12 +176,20 @@ pub(crate) async fn relabel_steps(State(api): State<Api>, request: Request) -> R
         return Err(ApiError::bad_data("no labels parameter provided"));
     };
     let labels: Result<BTreeMap<String, String>, _> = serde_json::from_str(labels);
-    labels.map_err(|e| ApiError::bad_data(format!("error parsing labels: {e}")))?;
-    if !api.about.targets.pools().iter().any(|p| p.name == name) {
+    let labels = labels.map_err(|e| ApiError::bad_data(format!("error parsing labels: {e}")))?;
+    let labels: Vec<(String, String)> = labels.into_iter().collect();
+    let Some(steps) = api.about.targets.relabel_steps(name, &labels) else {
         let what = format!("error retrieving scrape config: scrape pool {name:?} not found");
         return Err(ApiError::bad_data(what));
-    }
-    Ok(success(r#"{"steps":[]}"#))
+    };
+    let mut data = String::from("{\"steps\":[");
+    join(&mut data, steps.iter(), |out, step| {
+        let _ = write!(out, "{{\"rule\":{},\"output\":", step.rule);
+        label_set(out, &step.output);
+        let _ = write!(out, ",\"keep\":{}}}", step.keep);
+    });
+    data.push_str("]}");
+    Ok(success(&data))
 }
 
 /// Nobody is told of alerts.

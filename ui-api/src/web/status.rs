@@ -201,7 +201,7 @@ pub(crate) async fn flags(State(pages): State<Pages>) -> Response {
 
 pub(crate) async fn config(State(pages): State<Pages>) -> Response {
     let mut body = Html::default();
-    body.html("<pre>").text(pages.about.settings_yaml()).html("</pre>");
+    body.html("<pre>").text(pages.about.config_yaml()).html("</pre>");
     page("Configuration", Some("config"), &body)
 }
 

@@ -93,7 +93,7 @@ impl Lab {
             admin_api: false,
             hostname: "lab".to_owned(),
             working_dir: "/lab".to_owned(),
-            external_labels: LabelSet::empty(),
+            external_labels: Arc::default(),
             targets: Arc::new(OneTarget),
             log_level: Arc::new(Level(Mutex::new("info".to_owned()))),
             stopping: tokio::sync::watch::channel(false).1,

@@ -7,7 +7,9 @@ use model::{LabelSet, SampleBatch, stale_nan};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_samples_are_exposed() {
-    let lab = Lab::with(|about| about.external_labels = LabelSet::from_pairs([("zone", "eu"), ("job", "x")]));
+    let lab = Lab::with(|about| {
+        about.external_labels = std::sync::Arc::new(LabelSet::from_pairs([("zone", "eu"), ("job", "x")]).into())
+    });
     lab.fill().await;
     let mut batch = SampleBatch::default();
     let ended = batch.series(&mut vec![("__name__", "http_ended_total"), ("job", "shop")]);

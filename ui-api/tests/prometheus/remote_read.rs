@@ -425,7 +425,7 @@ const TO: i64 = NOW * 1000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_come_in_one_message() {
-    let lab = Lab::with(|about| about.external_labels = LabelSet::from_pairs([("zone", "eu")]));
+    let lab = Lab::with(|about| about.external_labels = Arc::new(LabelSet::from_pairs([("zone", "eu")]).into()));
     lab.fill().await;
     let message = request(
         &[

@@ -90,7 +90,7 @@ async fn answer(api: Api, request: Request) -> Result<Response, Refusal> {
     let body = Limited::new(request.into_body(), REQUEST_BYTES_MAX).collect().await;
     let body = body.map_err(Refusal::bad)?.to_bytes();
     let request = decode(&body)?;
-    let external = api.about.external_labels.clone();
+    let external = api.about.external_labels();
     let selections: Result<Vec<Selection>, Refusal> = request.queries.iter().map(|q| selection(q, &external)).collect();
     let selections = selections?;
     let wanted = &request.accepted_response_types;

@@ -1,0 +1,257 @@
+//! How targets, discovery services and token servers are asked: one GET (or POST) at a time, bounded in size, over a
+//! connection that its owner keeps for the next.
+//!
+//! Each target has a connection of its own, so there is no pool to share and none to grow. One that the server has closed
+//! meanwhile is dialled anew, once. Credentials in files are read for each request, certificates for each connection.
+
+mod body;
+mod dial;
+mod dns;
+mod tls;
+mod token;
+mod url;
+
+use std::path::Path;
+
+use base64::Engine;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::Full;
+use prometheus_config::{Auth, HttpClientConfig, Secret};
+
+pub use dial::ProxyEnvironment;
+use dial::{Connection, Dialled};
+pub(crate) use dns::Resolver;
+use token::Tokens;
+pub(crate) use url::Url;
+
+/// Redirects that are followed.
+const REDIRECTS_MAX: usize = 10;
+
+/// Asks servers, all in one manner.
+pub(crate) struct Client {
+    config: HttpClientConfig,
+    network: Network,
+    tokens: Tokens,
+}
+
+/// How hosts are reached.
+#[derive(Clone, Default)]
+pub(crate) struct Network {
+    pub resolver: Resolver,
+    pub proxies: ProxyEnvironment,
+    /// `User-Agent`.
+    pub agent: String,
+}
+
+/// One request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask<'a> {
+    pub url: &'a str,
+    /// A socket file in place of the URL's host.
+    pub socket: Option<&'a str>,
+    /// Headers beside those that the client sets.
+    pub headers: &'a [(HeaderName, &'a str)],
+    /// Largest body, unpacked.
+    pub bytes_max: u64,
+    /// A form that is posted.
+    pub form: Option<&'a str>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("body size limit exceeded")]
+    TooLarge,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Answered {
+    /// The `Content-Type`, empty if there is none.
+    pub fn content_type(&self) -> &str {
+        let value = self.headers.get(http::header::CONTENT_TYPE);
+        value.and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+
+    /// The status as it is told: `500 Internal Server Error`.
+    pub fn status_words(&self) -> String {
+        match self.status.canonical_reason() {
+            Some(reason) => format!("{} {reason}", self.status.as_u16()),
+            None => self.status.as_u16().to_string(),
+        }
+    }
+}
+
+/// A connection that is kept between requests.
+#[derive(Default)]
+pub(crate) struct Kept(Option<Connection>);
+
+impl Client {
+    pub fn new(config: &HttpClientConfig, network: &Network) -> Client {
+        Client {
+            config: config.clone(),
+            network: network.clone(),
+            tokens: Tokens::default(),
+        }
+    }
+
+    /// Asks once, redirects followed. The caller bounds the time.
+    pub async fn ask(&self, ask: &Ask<'_>, kept: &mut Kept) -> Result<Answered, AskError> {
+        let method = if ask.form.is_some() { "Post" } else { "Get" };
+        let failed = |url: &str, why: String| AskError::Failed(format!("{method} {url:?}: {why}"));
+        let mut url = Url::parse(ask.url).map_err(|why| failed(ask.url, why))?;
+        let first = url.authority();
+        for _ in 0..=REDIRECTS_MAX {
+            let shown = url.to_string();
+            // Credentials are for the server they were meant for.
+            let is_first = url.authority() == first;
+            let answered = self.once(&url, ask, is_first, kept).await;
+            let answered = answered.map_err(|e| match e {
+                AskError::Failed(why) => failed(&shown, why),
+                other => other,
+            })?;
+            let location = answered.headers.get(LOCATION).and_then(|v| v.to_str().ok());
+            match location {
+                Some(location) if answered.status.is_redirection() && self.config.follow_redirects => {
+                    url = url.join(location).map_err(|why| failed(&shown, why))?;
+                }
+                _ => return Ok(answered),
+            }
+        }
+        Err(failed(ask.url, format!("stopped after {REDIRECTS_MAX} redirects")))
+    }
+
+    async fn once(&self, url: &Url, ask: &Ask<'_>, with_secrets: bool, kept: &mut Kept) -> Result<Answered, AskError> {
+        let headers = self.headers(url, ask, with_secrets).await.map_err(AskError::Failed)?;
+        let reused = kept.0.take_if(|c| c.serves(url, ask.socket) && c.is_open());
+        let mut was_reused = reused.is_some();
+        let mut connection = match reused {
+            Some(connection) => connection,
+            None => self.dial(url, ask.socket).await?,
+        };
+        loop {
+            let request = request(url, ask, &headers, connection.is_proxied)?;
+            match connection.send(request).await {
+                Ok(response) => {
+                    let (parts, body) = response.into_parts();
+                    let body = body::read(body, &parts.headers, ask.bytes_max).await?;
+                    kept.0 = Some(connection);
+                    return Ok(Answered {
+                        status: parts.status,
+                        headers: parts.headers,
+                        body,
+                    });
+                }
+                // The server had closed it while it was idle.
+                Err(_) if was_reused => {
+                    was_reused = false;
+                    connection = self.dial(url, ask.socket).await?;
+                }
+                Err(why) => return Err(AskError::Failed(why)),
+            }
+        }
+    }
+
+    async fn dial(&self, url: &Url, socket: Option<&str>) -> Result<Connection, AskError> {
+        let dialled: Dialled = dial::dial(url, socket, &self.config, &self.network).await;
+        dialled.map_err(AskError::Failed)
+    }
+
+    async fn headers(&self, url: &Url, ask: &Ask<'_>, with_secrets: bool) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        let mut put = |name: HeaderName, value: &str| {
+            let value =
+                HeaderValue::from_str(value).map_err(|_| format!("the value of header {name} cannot be sent"))?;
+            headers.append(name, value);
+            Ok::<(), String>(())
+        };
+        put(USER_AGENT, &self.network.agent)?;
+        for (name, value) in ask.headers {
+            put(name.clone(), value)?;
+        }
+        if with_secrets {
+            for (name, values) in &self.config.headers {
+                let name: HeaderName = name.parse().map_err(|_| format!("{name:?} is no header name"))?;
+                for value in values {
+                    put(name.clone(), &reveal(value).await?)?;
+                }
+            }
+            match &self.config.auth {
+                Auth::None => {
+                    if let Some((user, password)) = url.user() {
+                        put(AUTHORIZATION, &basic(&user, &password))?;
+                    }
+                }
+                Auth::Basic { username, password } => {
+                    put(
+                        AUTHORIZATION,
+                        &basic(&reveal(username).await?, &reveal(password).await?),
+                    )?;
+                }
+                Auth::Header { scheme, credentials } => {
+                    put(AUTHORIZATION, &format!("{scheme} {}", reveal(credentials).await?))?;
+                }
+                Auth::OAuth2(oauth2) => {
+                    let token = Box::pin(self.tokens.get(oauth2, &self.network)).await?;
+                    put(AUTHORIZATION, &token)?;
+                }
+            }
+        }
+        Ok(headers)
+    }
+}
+
+fn request(url: &Url, ask: &Ask<'_>, headers: &HeaderMap, is_proxied: bool) -> Result<Request<Full<Bytes>>, AskError> {
+    let target = if is_proxied {
+        url.without_user()
+    } else {
+        url.path_and_query().to_owned()
+    };
+    let method = if ask.form.is_some() { Method::POST } else { Method::GET };
+    let mut request = Request::builder().method(method).uri(target);
+    if let Some(all) = request.headers_mut() {
+        all.clone_from(headers);
+        if let Ok(host) = HeaderValue::from_str(&url.authority()) {
+            all.insert(HOST, host);
+        }
+        if ask.form.is_some() {
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            all.insert(http::header::CONTENT_TYPE, form);
+        }
+    }
+    let body = Bytes::from(ask.form.unwrap_or("").to_owned());
+    request
+        .body(Full::new(body))
+        .map_err(|e| AskError::Failed(e.to_string()))
+}
+
+/// A secret as text; one in a file loses the blanks around it.
+pub(crate) async fn reveal(secret: &Secret) -> Result<String, String> {
+    match secret {
+        Secret::Text(text) => Ok(text.clone()),
+        Secret::File(path) => Ok(read_file(path).await?.trim().to_owned()),
+    }
+}
+
+async fn read_file(path: &Path) -> Result<String, String> {
+    let text = tokio::fs::read_to_string(path).await;
+    text.map_err(|e| format!("unable to read {}: {e}", path.display()))
+}
+
+fn basic(user: &str, password: &str) -> String {
+    let both = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    format!("Basic {both}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Jobs against servers on loopback, over a shelf.
