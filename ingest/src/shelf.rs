@@ -53,6 +53,8 @@ pub(crate) struct Shelf {
     pub spans_taken: Mutex<SpansTaken>,
     /// Share of the memory budget in use.
     pub pressure: Mutex<f64>,
+    /// From when on the moment passes; `None`: it stands still.
+    pub since: Option<std::time::Instant>,
 }
 
 /// Receivers over a shelf.
@@ -153,6 +155,14 @@ fn histogram_text(h: &Histogram) -> String {
 }
 
 impl Shelf {
+    /// One on which time passes.
+    pub fn ticking() -> Shelf {
+        Shelf {
+            since: Some(std::time::Instant::now()),
+            ..Shelf::default()
+        }
+    }
+
     fn fail(&self) -> Result<(), AppendError> {
         self.fault.lock().map_or(Ok(()), |fault| Err(fault()))
     }
@@ -160,7 +170,8 @@ impl Shelf {
 
 impl Sink for Shelf {
     fn now(&self) -> TimestampNs {
-        NOW
+        let passed = self.since.map_or(0, |since| since.elapsed().as_nanos() as i64);
+        TimestampNs(NOW.0 + passed)
     }
 
     fn oldest_entry(&self) -> TimestampNs {

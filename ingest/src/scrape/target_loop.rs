@@ -137,9 +137,15 @@ impl Running {
         }
         // The target may come back; until then nothing is said that would have to be taken back.
         let wait = self.target.interval.saturating_mul(2) + self.target.interval / 10;
+        let replaced = async {
+            // Nobody can replace the loop of a job that is gone.
+            if fate.wait_for(|f| *f == Fate::Replaced).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            _ = fate.wait_for(|f| *f == Fate::Replaced) => return,
+            () = replaced => return,
         }
         if still_there(&self.target) {
             return;

@@ -20,6 +20,7 @@ mod loki_api;
 mod prometheus_api;
 mod provisioning;
 mod recovery;
+mod scraping;
 mod senders;
 mod snapshot;
 mod sql_over_blocks;
