@@ -1,25 +1,94 @@
 //! Where targets are: each source is asked again and again, and tells all it knows each time. One that fails keeps what
 //! it knew.
 
+mod dns;
+mod docker;
 mod file;
+mod http;
+mod kubernetes;
+mod kubernetes_targets;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_config::{Discovery, TargetGroup};
 
 use super::ScrapeCounters;
 use super::http::Network;
+use docker::Daemon;
+use http::Lists;
+use kubernetes::Cluster;
+
+/// Largest answer of a source.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Longest wait for one.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Shortest time between two questions, whatever the configuration says.
+const REFRESH_MIN: Duration = Duration::from_millis(100);
 
 /// Who is told of all groups of a source.
 pub(super) type Tell = Box<dyn Fn(Vec<TargetGroup>) + Send + Sync>;
 
 /// Asks a source until the task is dropped.
 pub(super) async fn run(source: Discovery, network: Network, counters: Arc<ScrapeCounters>, tell: Tell) {
-    match source {
-        Discovery::Static(groups) => tell(groups),
-        Discovery::File(config) => file::run(&config, &counters, &tell).await,
-        _ => {
-            let _ = network;
+    let (mut asked, every) = match &source {
+        Discovery::Static(groups) => return tell(groups.clone()),
+        Discovery::File(config) => return file::run(config, &counters, &tell).await,
+        Discovery::Http(config) => (Asked::Http(Lists::new(config, &network)), config.refresh_interval),
+        Discovery::Dns(config) => (Asked::Dns, config.refresh_interval),
+        Discovery::Docker(config) => (Asked::Docker(Daemon::new(config, &network)), config.refresh_interval),
+        Discovery::Kubernetes(config) => (Asked::Kubernetes(Cluster::new(config, &network)), kubernetes::REFRESH),
+    };
+    let mut last_fault = String::new();
+    loop {
+        let found = match (&mut asked, &source) {
+            (Asked::Http(lists), _) => lists.refresh().await,
+            (Asked::Docker(daemon), _) => daemon.refresh().await,
+            (Asked::Kubernetes(cluster), _) => cluster.refresh().await,
+            (Asked::Dns, Discovery::Dns(config)) => dns::refresh(config, &network).await,
+            (Asked::Dns, _) => return,
+        };
+        match found {
+            Ok(groups) => {
+                tell(groups);
+                last_fault.clear();
+            }
+            Err(why) => {
+                counters.discovery_failed();
+                // Told when it changes, not each time.
+                if why != last_fault {
+                    tracing::warn!(source = source_name(&source), why, "discovery keeps what it knew");
+                    last_fault = why;
+                }
+            }
         }
+        tokio::time::sleep(every.max(REFRESH_MIN)).await;
     }
+}
+
+enum Asked {
+    Http(Lists),
+    Dns,
+    Docker(Daemon),
+    Kubernetes(Cluster),
+}
+
+fn source_name(source: &Discovery) -> &'static str {
+    match source {
+        Discovery::Static(_) => "static_configs",
+        Discovery::File(_) => "file_sd_configs",
+        Discovery::Http(_) => "http_sd_configs",
+        Discovery::Dns(_) => "dns_sd_configs",
+        Discovery::Docker(_) => "docker_sd_configs",
+        Discovery::Kubernetes(_) => "kubernetes_sd_configs",
+    }
+}
+
+/// A name as part of a label name: what is neither letter nor digit becomes `_`.
+fn label_name(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
 }

@@ -22,7 +22,9 @@ use prometheus_config::{Auth, HttpClientConfig, Secret};
 
 pub use dial::ProxyEnvironment;
 use dial::{Connection, Dialled};
-pub(crate) use dns::Resolver;
+#[cfg(test)]
+pub(crate) use dns::tests as dns_tests;
+pub(crate) use dns::{Record, Resolver};
 use token::Tokens;
 pub(crate) use url::Url;
 
