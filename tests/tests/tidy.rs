@@ -290,7 +290,7 @@ fn paths_named_in_documents_exist() {
 /// The rows that a lab's acceptance list has; those of rules and alerts are not there yet.
 const ACCEPTANCE: &[(&str, &[u32])] = &[
     ("O", &[1, 2, 3, 4, 5, 6]),
-    ("M", &[5, 6, 7, 8, 9, 10, 12]),
+    ("M", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]),
     ("L", &[1, 2, 3, 4, 5, 6, 7, 8]),
     ("T", &[1, 2, 3, 4, 5, 6, 7, 8]),
     ("G", &[1, 2, 4]),

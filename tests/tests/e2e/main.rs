@@ -5,6 +5,8 @@
 mod acceptance_logs;
 mod acceptance_metrics;
 mod acceptance_operation;
+mod acceptance_scraping;
+mod acceptance_scraping;
 mod acceptance_traces;
 mod bad_input;
 mod browser;
