@@ -6,7 +6,6 @@ mod acceptance_logs;
 mod acceptance_metrics;
 mod acceptance_operation;
 mod acceptance_scraping;
-mod acceptance_scraping;
 mod acceptance_traces;
 mod bad_input;
 mod browser;
