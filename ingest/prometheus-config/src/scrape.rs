@@ -146,7 +146,7 @@ pub struct ScrapeConfig {
     pub native_histogram_min_bucket_factor: f64,
     /// Whether native histograms are asked for and stored.
     pub scrape_native_histograms: bool,
-    /// Whether classic histograms become native ones with custom buckets.
+    /// Whether classic histograms were to become native ones with custom buckets, which is not done.
     pub convert_classic_histograms_to_nhcb: bool,
     /// Whether classic histograms are stored beside native ones.
     pub always_scrape_classic_histograms: bool,
@@ -411,6 +411,13 @@ impl ScrapeConfig {
             job_name,
             yaml: String::new(),
         };
+        if config.convert_classic_histograms_to_nhcb {
+            let key = "convert_classic_histograms_to_nhcb";
+            reader.warn(
+                f.line_of(key),
+                format!("{key} has no effect: classic histograms stay classic"),
+            );
+        }
         if !matches!(config.scheme.as_str(), "http" | "https") {
             reader.error(
                 f.line_of("scheme"),

@@ -114,10 +114,15 @@ fn healthcheck_check_config_and_version() {
     assert_eq!(run(&["healthcheck", "--prometheus-addr", &addr]).0, 0);
     server.kill().unwrap();
     assert_eq!(run(&["healthcheck", "--prometheus-addr", &addr]).0, 1);
-    let (code, out, _) = run(&["check-config", "--retention-logs", "3d", "--web.enable-lifecycle"]);
+    let (code, out, _) = run(&[
+        "check-config",
+        "--retention-logs",
+        "3d",
+        "--web.enable-remote-write-receiver",
+    ]);
     assert_eq!(code, 0);
     assert!(
-        out.contains("settings are valid") && out.contains("--web.enable-lifecycle"),
+        out.contains("settings are valid") && out.contains("--web.enable-remote-write-receiver"),
         "{out}"
     );
     let (code, out, _) = run(&["--version"]);
