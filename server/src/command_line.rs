@@ -260,7 +260,8 @@ mod tests {
         assert_eq!(get("data-dir"), Some("/d"));
         assert_eq!(get("retention-metrics"), Some("3d"));
         assert_eq!(get("loki-addr"), Some("off"));
-        assert_eq!(asked.warnings.len(), 3);
+        assert_eq!(get("enable-lifecycle"), Some("on"));
+        assert_eq!(asked.warnings.len(), 2);
         assert_eq!(
             check("--query.timeout=1m").unwrap().warnings,
             ["--query.timeout is accepted for Prometheus' sake and has no effect; see --query-timeout"]
