@@ -13,7 +13,7 @@ use crate::syntax::{Expr, LabelFilter, LineFilter, LogExpr, MetricExpr, RangeAgg
 /// What to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
-    Log(LogPlan),
+    Log(Box<LogPlan>),
     Metric(MetricPlan),
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct LogPlan {
 
 #[derive(Clone, Debug)]
 pub(crate) enum MetricPlan {
-    Range(RangePlan),
+    Range(Box<RangePlan>),
     Vector {
         op: VectorOp,
         parameter: Option<u32>,
@@ -81,7 +81,7 @@ impl Plan {
     /// Compiles a query.
     pub fn new(expr: &Expr) -> Result<Plan, ParseError> {
         Ok(match expr {
-            Expr::Log(log) => Plan::Log(LogPlan::new(log, Pipeline::new(log, None)?)),
+            Expr::Log(log) => Plan::Log(Box::new(LogPlan::new(log, Pipeline::new(log, None)?))),
             Expr::Metric(metric) => Plan::Metric(MetricPlan::new(metric)?),
         })
     }
@@ -120,13 +120,13 @@ impl LogPlan {
 impl MetricPlan {
     fn new(expr: &MetricExpr) -> Result<MetricPlan, ParseError> {
         Ok(match expr {
-            MetricExpr::Range(range) => MetricPlan::Range(RangePlan::new(range, None)?),
+            MetricExpr::Range(range) => MetricPlan::Range(Box::new(RangePlan::new(range, None)?)),
             MetricExpr::Vector(vector) => {
                 let grouping = vector.grouping.clone().unwrap_or(Grouping::By(Vec::new()));
                 if let (VectorOp::Sum, MetricExpr::Range(range)) = (vector.op, &*vector.inner)
                     && adds_up(range)
                 {
-                    return Ok(MetricPlan::Range(RangePlan::new(range, Some(&grouping))?));
+                    return Ok(MetricPlan::Range(Box::new(RangePlan::new(range, Some(&grouping))?)));
                 }
                 MetricPlan::Vector {
                     op: vector.op,
