@@ -37,11 +37,17 @@ impl LabelSet {
 
     /// From pairs in any order. Empty values are dropped; of several values for one name the last wins.
     pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> LabelSet {
-        let mut b = LabelsBuilder::default();
-        for (n, v) in pairs {
-            b.set(n.as_ref(), v.as_ref());
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        let mut bytes = Vec::new();
+        for (i, (n, v)) in pairs.iter().enumerate() {
+            let (n, v) = (n.as_ref(), v.as_ref());
+            if !v.is_empty() && pairs.get(i + 1).is_none_or(|next| next.0.as_ref() != n) {
+                put(&mut bytes, n);
+                put(&mut bytes, v);
+            }
         }
-        b.build()
+        LabelSet(bytes.into())
     }
 
     /// From the canonical encoding; checks order, lengths and UTF-8.

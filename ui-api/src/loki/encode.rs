@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use axum::response::{IntoResponse, Response};
 use http::header;
-use model::{LabelSet, LabelsBuilder};
+use model::LabelSet;
 use query_logql::{Line, Output, Series, Stats, Stream, Value};
 
 use super::stats::push_stats;
@@ -96,16 +96,9 @@ pub(crate) fn all_labels(stream: &LabelSet, line: &Line, labels: Labels) -> Labe
     if line.parsed.is_empty() && (!with_metadata || line.entry.metadata.is_empty()) {
         return stream.clone();
     }
-    let mut all = LabelsBuilder::from(stream);
-    if with_metadata {
-        for (n, v) in &line.entry.metadata {
-            all.set(n.as_str(), v.as_str());
-        }
-    }
-    for (n, v) in &line.parsed {
-        all.set(n.as_str(), v.as_str());
-    }
-    all.build()
+    let metadata = with_metadata.then_some(&line.entry.metadata).into_iter().flatten();
+    let own = metadata.chain(&line.parsed).map(|(n, v)| (n.as_str(), v.as_str()));
+    LabelSet::from_pairs(stream.iter().chain(own))
 }
 
 fn push_stream(out: &mut String, labels: &LabelSet, lines: &[&Line], categorized: bool) {
