@@ -4,7 +4,11 @@ use model::{LabelSet, METRIC_NAME};
 
 use crate::{Context, ExecError, Matrix};
 
-/// `label_replace(v, dst, replacement, src, regex)`. Fails on a bad regex or label name, or when two rows become one.
+/// Bytes of all values that one call may write. A replacement can name a group many thousand times.
+const VALUES_BYTES_MAX: usize = 64 << 20;
+
+/// `label_replace(v, dst, replacement, src, regex)`. Fails on a bad regex or label name, when two rows become one, or when
+/// the values take too much memory.
 pub fn label_replace(
     context: &Context,
     mut input: Matrix,
@@ -20,22 +24,28 @@ pub fn label_replace(
     if dst.is_empty() {
         return data(format!("invalid destination label name in label_replace(): {dst}"));
     }
+    let mut room = Room::new("label_replace");
+    let groups = replacement.matches('$').count();
     let mut value = String::new();
     for row in &mut input.rows {
         context.check("expression evaluation")?;
         let labels = row.labels.clone();
-        let Some(found) = compiled.captures(labels.get(src).unwrap_or("")) else {
+        let text = labels.get(src).unwrap_or("");
+        let Some(found) = compiled.captures(text) else {
             continue;
         };
+        room.fits(groups.saturating_mul(text.len()).saturating_add(replacement.len()))?;
         value.clear();
         found.expand(replacement, &mut value);
+        room.take(value.len())?;
         relabel(row, labels.with(dst, &value), dst);
     }
     input.merge_same_labels()?;
     Ok(input)
 }
 
-/// `label_join(v, dst, separator, src...)`. Fails on a bad label name, or when two rows become one.
+/// `label_join(v, dst, separator, src...)`. Fails on a bad label name, when two rows become one, or when the values take
+/// too much memory.
 pub fn label_join<S: AsRef<str>>(
     context: &Context,
     mut input: Matrix,
@@ -53,14 +63,47 @@ pub fn label_join<S: AsRef<str>>(
             "invalid source label name in label_join(): ".to_owned(),
         ));
     }
+    let mut room = Room::new("label_join");
     for row in &mut input.rows {
         context.check("expression evaluation")?;
         let values: Vec<&str> = src.iter().map(|n| row.labels.get(n.as_ref()).unwrap_or("")).collect();
+        room.take(values.iter().map(|v| v.len() + separator.len()).sum())?;
         let labels = row.labels.with(dst, &values.join(separator));
         relabel(row, labels, dst);
     }
     input.merge_same_labels()?;
     Ok(input)
+}
+
+/// What is left of [`VALUES_BYTES_MAX`].
+struct Room {
+    function: &'static str,
+    bytes: usize,
+}
+
+impl Room {
+    fn new(function: &'static str) -> Room {
+        Room {
+            function,
+            bytes: VALUES_BYTES_MAX,
+        }
+    }
+
+    fn fits(&self, bytes: usize) -> Result<(), ExecError> {
+        if bytes > self.bytes {
+            return Err(ExecError::Limit(format!(
+                "{} would write more than {VALUES_BYTES_MAX} bytes of label values; ask for fewer series or shorter values",
+                self.function
+            )));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), ExecError> {
+        self.fits(bytes)?;
+        self.bytes -= bytes;
+        Ok(())
+    }
 }
 
 fn relabel(row: &mut crate::Row, labels: LabelSet, dst: &str) {

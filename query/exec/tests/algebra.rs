@@ -244,6 +244,11 @@ fn labels_are_replaced_and_joined() {
         text(same),
         "error: vector cannot contain metrics with the same labelset"
     );
+    let long = label_replace(&context(), vector(&rows), "n", &"$1".repeat(40 << 20), "a", "(.*)");
+    assert!(text(long).contains("more than 67108864 bytes of label values"));
+    let many = vec!["a"; 40 << 20];
+    let long = label_join(&context(), vector(&rows), "n", "--", &many);
+    assert!(text(long).contains("more than 67108864 bytes of label values"));
     let bad = label_replace(&context(), vector(&rows), "a", "", "a", "(");
     assert_eq!(text(bad), "error: invalid regular expression in label_replace(): (");
     let joined = label_join(&context(), vector(&rows[..1]), "a", "/", &["a", "none", "__name__"]);
