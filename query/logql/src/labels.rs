@@ -4,6 +4,16 @@
 //! the metadata carries becomes `<name>_extracted`, and so does metadata with the name of a stream label. The stream's
 //! labels are written once per stream; [`Labels::next_line`] goes back to them.
 
+use hashbrown::HashSet;
+use rapidhash::v3::rapidhash_v3;
+
+/// Names and values of one entry's labels take no more than this; templates can double them at each stage.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+/// The error of an entry whose labels would take more.
+const TOO_LARGE_ERROR: &str = "LabelsTooLargeErr";
+/// From so many labels on, a name is looked up by its hash before it is searched for.
+const FIELDS_SEARCHED_MAX: usize = 64;
+
 /// The label that says what went wrong.
 pub(crate) const ERROR: &str = "__error__";
 /// The label that says it in detail.
@@ -122,6 +132,9 @@ pub(crate) struct Labels {
     changed: bool,
     /// Lengths of text and fields, and `changed`, at the mark.
     marked: (usize, usize, bool),
+    /// Hashes of the names of the first `hashed` fields, once there are many; names that are gone may be among them.
+    hashes: HashSet<u64>,
+    hashed: usize,
 }
 
 /// A parsed label whose value is being written.
@@ -137,6 +150,7 @@ impl Labels {
         self.error.clear();
         self.details.clear();
         self.changed = false;
+        self.forget_hashes();
         for (name, value) in labels {
             self.push(name, value, Origin::Stream);
         }
@@ -154,6 +168,7 @@ impl Labels {
             self.error.clear();
             self.details.clear();
             self.changed = false;
+            self.forget_hashes();
         }
     }
 
@@ -172,6 +187,7 @@ impl Labels {
         self.error.clear();
         self.details.clear();
         self.changed = changed;
+        self.forget_hashes();
     }
 
     /// Whether the labels are exactly the stream's own.
@@ -235,6 +251,9 @@ impl Labels {
 
     /// Sets a label to a value, as `label_format` does: whatever had the name is gone.
     pub fn set(&mut self, name: &str, value: &str) {
+        if !self.has_room(name.len() + value.len()) {
+            return;
+        }
         self.remove(name);
         self.push(name, value, Origin::Parsed);
     }
@@ -283,17 +302,21 @@ impl Labels {
     /// value is written to [`Labels::value`]; then comes [`Labels::commit`].
     pub fn open(&mut self, prefix: &str, name: &str, needed: &Needed) -> Option<Slot> {
         let start = self.text.len();
+        if !self.has_room(prefix.len() + name.len()) {
+            return None;
+        }
         self.text.push_str(prefix);
         sanitise(name, prefix.is_empty(), &mut self.text);
         if self.stream_has(start) || self.metadata_has(start) {
             self.text.push_str(EXTRACTED);
         }
         let span = (start as u32, self.text.len() as u32);
+        let taken = self.may_have(span) && {
+            let name = self.slice(span);
+            let parsed = |f: &&Field| f.live && f.origin == Origin::Parsed;
+            self.fields.iter().filter(parsed).any(|f| self.slice(f.name) == name)
+        };
         let name = self.slice(span);
-        let taken = self
-            .fields
-            .iter()
-            .any(|f| f.live && f.origin == Origin::Parsed && self.slice(f.name) == name);
         if taken || !needed.wants(name) {
             self.text.truncate(start);
             return None;
@@ -311,10 +334,7 @@ impl Labels {
         self.changed = true;
         let name = self.slice(slot.name);
         // A parsed label hides metadata of the same (suffixed) name.
-        let hidden = self
-            .fields
-            .iter()
-            .position(|f| f.live && f.origin == Origin::Metadata && self.slice(f.name) == name);
+        let hidden = self.metadata_place(name);
         if let Some(i) = hidden {
             self.fields[i].live = false;
         }
@@ -444,10 +464,47 @@ impl Labels {
     }
 
     fn metadata_has(&self, start: usize) -> bool {
-        let name = &self.text[start..];
-        self.fields
-            .iter()
-            .any(|f| f.live && f.origin == Origin::Metadata && self.slice(f.name) == name)
+        self.metadata_place(&self.text[start..]).is_some()
+    }
+
+    /// Where the metadata of this name is. All metadata comes before what was parsed.
+    fn metadata_place(&self, name: &str) -> Option<usize> {
+        let unparsed = self.fields.iter().take_while(|f| f.origin != Origin::Parsed);
+        let mut unparsed = unparsed.enumerate();
+        let is = |f: &Field| f.live && f.origin == Origin::Metadata && self.slice(f.name) == name;
+        unparsed.find(|(_, f)| is(f)).map(|(i, _)| i)
+    }
+
+    /// Whether a label may have the name; a quick look if there are many. `false` is certain.
+    fn may_have(&mut self, name: (u32, u32)) -> bool {
+        if self.fields.len() <= FIELDS_SEARCHED_MAX {
+            return true;
+        }
+        for i in self.hashed..self.fields.len() {
+            let hash = rapidhash_v3(self.slice(self.fields[i].name).as_bytes());
+            self.hashes.insert(hash);
+        }
+        self.hashed = self.fields.len();
+        self.hashes.contains(&rapidhash_v3(self.slice(name).as_bytes()))
+    }
+
+    fn forget_hashes(&mut self) {
+        if self.hashed > 0 {
+            self.hashes.clear();
+            self.hashed = 0;
+        }
+    }
+
+    /// Whether so many more bytes may be held; notes an error if not.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let fits = self.text.len().saturating_add(bytes) <= TEXT_BYTES_MAX;
+        if !fits {
+            self.set_error(
+                TOO_LARGE_ERROR,
+                "the labels of this line would take more than 16 MiB of memory",
+            );
+        }
+        fits
     }
 
     fn slice(&self, span: (u32, u32)) -> &str {
@@ -528,6 +585,37 @@ mod tests {
         assert_eq!(l.get("b_extracted"), Some("3"));
         l.next_line();
         assert_eq!(all(&l), ["a=1", "b=2"]);
+    }
+
+    #[test]
+    fn many_labels_are_told_apart_as_few_are() {
+        let mut l = Labels::default();
+        l.begin_stream([("n7", "s")].into_iter());
+        for line in 0..2 {
+            l.next_line();
+            l.add_metadata("n9", "m");
+            for n in (0..500).chain(0..500) {
+                l.extract(&format!("n{n}"), &line.to_string(), &Needed::all());
+            }
+            assert_eq!(l.iter().count(), 502);
+            assert_eq!(l.get("n499"), Some(&line.to_string()[..]));
+            assert_eq!(l.get("n7_extracted"), Some(&line.to_string()[..]));
+            l.remove("n3");
+            assert!(l.extract("n3", "again", &Needed::all()));
+        }
+    }
+
+    #[test]
+    fn labels_do_not_grow_without_bound() {
+        let mut l = Labels::default();
+        l.begin_stream([("s", "1")].into_iter());
+        let long = "x".repeat(1 << 20);
+        (0..100).for_each(|i| l.set(&format!("l{i}"), &long));
+        assert!(l.get("l14").is_some() && l.get("l99").is_none());
+        assert_eq!(l.error(), TOO_LARGE_ERROR);
+        l.next_line();
+        assert_eq!(l.error(), "");
+        assert!(l.extract("l99", "short", &Needed::all()));
     }
 
     #[test]

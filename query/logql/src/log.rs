@@ -5,10 +5,11 @@
 //! cannot beat the last entry kept ends the query. Entries of one instant are ordered by stream, then by arrival (or its reverse).
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use hashbrown::HashMap;
 use model::{Entry, LabelSet, TimeRangeNs, TimestampNs};
-use query_exec::Context;
+use query_exec::{Context, ExecError};
 use rayon::prelude::*;
 use storage_logs::{Entries, Logs, Run};
 
@@ -25,6 +26,9 @@ const WAVE_BYTES_MAX: u64 = 32 << 20;
 const SLICE_LINES_MIN: usize = 256;
 const SLICE_GROWTH: usize = 4;
 
+/// Bytes of lines and labels that a result may hold, with what is found on the way to it.
+const RESULT_BYTES_MAX: usize = 512 << 20;
+
 /// An entry that survived, and its place in the order.
 struct Found {
     t: i64,
@@ -34,6 +38,8 @@ struct Found {
     arrival: usize,
     labels: LabelSet,
     line: Line,
+    /// What it holds.
+    bytes: usize,
 }
 
 /// Runs the query over `[start, end)`.
@@ -69,6 +75,7 @@ pub(crate) fn select(
         options,
         backward,
         now,
+        held: AtomicUsize::new(0),
     };
     let mut kept: Vec<Found> = Vec::new();
     let mut buffers: Vec<Entries> = Vec::new();
@@ -108,6 +115,7 @@ pub(crate) fn select(
                 false => (a.t, a.stream, a.arrival).cmp(&(b.t, b.stream, b.arrival)),
             });
             kept.truncate(options.limit);
+            search.held.store(kept.iter().map(|found| found.bytes).sum(), Relaxed);
             lines = lines.saturating_mul(SLICE_GROWTH);
         }
         buffers.extend(opened.into_iter().map(|open| open.entries));
@@ -123,6 +131,8 @@ struct Search<'a> {
     options: Options,
     backward: bool,
     now: TimestampNs,
+    /// Bytes of what is kept, and of what was found since.
+    held: AtomicUsize,
 }
 
 /// A run that is read, and which of its entries are still to be looked at.
@@ -233,6 +243,16 @@ impl Search<'_> {
         Some(low)
     }
 
+    /// Counts bytes held; fails when there are too many.
+    fn hold(&self, bytes: usize) -> Result<(), EvalError> {
+        if self.held.fetch_add(bytes, Relaxed).saturating_add(bytes) > RESULT_BYTES_MAX {
+            return Err(EvalError::Exec(ExecError::Limit(format!(
+                "the query would return more than {RESULT_BYTES_MAX} bytes; ask for fewer or shorter lines"
+            ))));
+        }
+        Ok(())
+    }
+
     /// Looks at the entries up to the edge.
     fn scan(
         &self,
@@ -280,12 +300,15 @@ impl Search<'_> {
             }
             if pipeline.run_filtered(line, t, self.now, entries.metadata(i), scratch) {
                 let (labels, line) = survivor(run.labels(), t, line, scratch);
+                let bytes = bytes_of(&line);
+                self.hold(bytes)?;
                 found.push(Found {
                     t: t.0,
                     stream: *stream,
                     arrival: i,
                     labels,
                     line,
+                    bytes,
                 });
             }
         }
@@ -321,6 +344,15 @@ pub(crate) fn survivor(stream: &LabelSet, t: TimestampNs, line: &str, scratch: &
             parsed: sorted.parsed,
         },
     )
+}
+
+/// What a line of a result holds, about.
+fn bytes_of(line: &Line) -> usize {
+    let pairs = line.parsed.iter().chain(&line.entry.metadata);
+    let text: usize = pairs
+        .map(|(n, v)| n.len() + v.len() + size_of::<(String, String)>())
+        .sum();
+    text + line.entry.line.len()
 }
 
 /// Entries by their stream's labels, sorted by those; within a stream the order stays.

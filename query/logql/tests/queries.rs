@@ -156,6 +156,25 @@ fn row(app: &'static str, t: i64, line: &str) -> Row {
 }
 
 #[test]
+fn a_result_is_bounded_in_bytes() {
+    let lab = Lab::new();
+    let rows: Vec<Row> = (0..1200).map(|i| ("a", i, format!("line {i}"), Vec::new())).collect();
+    lab.append(&rows);
+    let ask = |bytes: usize, limit| {
+        let query = format!("{{app=\"a\"}} | line_format `{{{{ repeat {bytes} \"x\" }}}}`");
+        let (from, to) = (TimestampNs(BASE), TimestampNs(BASE + 2000 * SECOND));
+        let direction = Direction::Backward;
+        let options = Options { limit, direction };
+        Query::parse(&query)
+            .unwrap()
+            .range(&context(), &lab.logs, from, to, 0, options)
+    };
+    assert!(ask(100_000, 1000).is_ok());
+    let said = ask(1_000_000, 1000).unwrap_err().to_string();
+    assert!(said.contains("would return more than 536870912 bytes"), "{said}");
+}
+
+#[test]
 fn a_limit_keeps_the_newest_or_the_oldest_and_cuts_ties_by_stream_and_arrival() {
     let lab = Lab::new();
     lab.append(&[row("a", 1, "1"), row("b", 2, "2"), row("a", 3, "3x"), row("a", 3, "3y")]);
