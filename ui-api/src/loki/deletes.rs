@@ -38,7 +38,7 @@ async fn create(State(api): State<Api>, request: Request) -> Result<Response, Ap
         return Err(bad("start time can't be greater than or equal to end time"));
     }
     if meant.filter.is_some() {
-        check_interval(&form, last.0 - first.0)?;
+        check_interval(&form, last.0.saturating_sub(first.0))?;
     }
     let storage = api.queries.storage().clone();
     let id = tokio::task::spawn_blocking(move || storage.logs().delete(&text, first, last, now)).await;
@@ -129,7 +129,7 @@ fn time(form: &Form, name: &str) -> Result<Option<TimestampNs>, ApiError> {
         .then(|| time_by_digits_ns(text))
         .flatten()
         .ok_or_else(|| bad(format!("invalid {name} time: require unix seconds or RFC3339 format")))?;
-    Ok(Some(TimestampNs(parsed - parsed.rem_euclid(MS_NS))))
+    Ok(Some(TimestampNs(parsed.div_euclid(MS_NS).saturating_mul(MS_NS))))
 }
 
 /// `max_interval` says how Loki cuts a request with filters up; it must make sense, and means nothing here.
@@ -226,6 +226,7 @@ mod tests {
         assert_eq!(check("1700000000"), Some(1_700_000_000_000));
         assert_eq!(check("2023-11-14T22:13:20.5Z"), Some(1_700_000_000_500));
         assert_eq!(check("2023-11-14T23:13:20+01:00"), Some(1_700_000_000_000));
+        assert!(check("0001-01-01T00:00:00Z").is_none_or(|ms| ms < 0));
         assert_eq!(check("1700000000000"), None);
         assert_eq!(check("17000000"), None);
         assert_eq!(check("yesterday!"), None);
