@@ -11,6 +11,7 @@ mod noise;
 pub mod prometheus;
 mod random;
 mod run;
+pub mod tempo;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
