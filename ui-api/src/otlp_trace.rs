@@ -138,6 +138,8 @@ fn push_span(out: &mut String, s: &Span, spelling: Spelling) {
     o.count("flags", s.flags);
     o.text("name", &s.name);
     match spelling {
+        // The zero of an enumeration is left out.
+        Spelling::Proto if s.kind == SpanKind::Unspecified => {}
         Spelling::Proto => o.word("kind", kind_name(s.kind)),
         Spelling::Otlp => o.count("kind", s.kind as u32),
     }

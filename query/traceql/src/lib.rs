@@ -21,6 +21,7 @@ mod parse;
 mod plan;
 mod run;
 mod search;
+mod seen;
 mod structural;
 mod syntax;
 #[cfg(test)]
@@ -346,7 +347,7 @@ fn metric_groups(
     let picking = Picking::over(first, last, exemplars);
     let start = || Groups::picking(picking);
     let (shards, stats) = over_shards(context, &snapshot, &request, start, |groups, id, spans| {
-        let view = View::new(id, spans, needs_tree);
+        let view = View::new(id, spans, needs_tree).seeing(&function.plan.seen);
         let known = |at: u32| match view.spans.get(at as usize) {
             Some(span) => (span.start.0, id, span.span_id),
             None => (i64::MIN, id, SpanId(0)),

@@ -301,6 +301,8 @@ pub(crate) struct Groups {
     groups: Vec<Group>,
     pub(crate) comparison: crate::compare::Counts,
     picked: Picked,
+    /// Whether spans were looked at; what can match nothing has no series.
+    asked: bool,
 }
 
 struct Group {
@@ -333,6 +335,7 @@ impl Groups {
     pub(crate) fn picking(picking: Picking) -> Groups {
         Groups {
             picked: Picked::new(picking),
+            asked: true,
             ..Groups::default()
         }
     }
@@ -358,13 +361,13 @@ impl Groups {
                     continue;
                 }
                 let measured = match &function.function {
-                    Function::OverTime(_, field) => match spans.value(span, field).as_number() {
+                    Function::OverTime(_, field) => match spans.first(span, field).as_number() {
                         Some(n) if is_duration(field) => Measured::Number(n / 1e9),
                         Some(n) => Measured::Number(n),
                         None => continue,
                     },
                     Function::Quantile(field, _) | Function::Histogram(field) => {
-                        match spans.value(span, field).as_int().and_then(log2_bucket) {
+                        match spans.first(span, field).as_int().and_then(log2_bucket) {
                             Some(exponent) => Measured::Bucket(exponent),
                             None => continue,
                         }
@@ -373,12 +376,12 @@ impl Groups {
                 };
                 key.clear();
                 for field in &function.by {
-                    spans.value(span, field).put_key(&mut key);
+                    spans.first(span, field).put_key(&mut key);
                 }
                 let at = match self.places.get(&key) {
                     Some(at) => *at,
                     None => {
-                        let values = function.by.iter().map(|field| spans.value(span, field).into_owned());
+                        let values = function.by.iter().map(|field| spans.first(span, field).into_owned());
                         let data = Data::new(&function.function, intervals.len());
                         context.add_samples(intervals.len() as u64)?;
                         self.add(key.clone(), values.collect(), data, context)?
@@ -440,6 +443,11 @@ impl Groups {
         for candidate in self.picked.into_candidates() {
             candidates.entry(candidate.group.clone()).or_default().push(candidate);
         }
+        let counts = matches!(function.function, Function::Rate | Function::CountOverTime);
+        if counts && self.asked && self.groups.is_empty() && function.by.is_empty() {
+            let none = Data::new(&function.function, intervals.len());
+            none.into_series(&function.function, Labels::new(), intervals, &mut all);
+        }
         for group in self.groups {
             let own = all.len();
             let mut labels: Labels = Vec::new();
@@ -470,7 +478,7 @@ fn exemplar<S: Spans>(
     trace_id: TraceId,
 ) -> Exemplar {
     let fields = function.plan.fields.iter().filter_map(|field| {
-        let value = spans.value(span, field);
+        let value = spans.first(span, field);
         (!value.is_nil() && *field != Field::Intrinsic(Intrinsic::TraceId))
             .then(|| (field.to_string(), value.into_owned()))
     });
@@ -480,7 +488,7 @@ fn exemplar<S: Spans>(
     );
     let value = match &function.function {
         Function::OverTime(_, field) | Function::Quantile(field, _) => {
-            let number = spans.value(span, field).as_number();
+            let number = spans.first(span, field).as_number();
             number.map(|n| if is_duration(field) { n / 1e9 } else { n })
         }
         _ => None,
@@ -639,7 +647,11 @@ fn extreme(function: &Function, cells: &mut Cells, at: usize, v: f64) {
 /// The upper bound of a bucket: seconds of a span's duration, else as it is.
 fn bound(field: &Field, exponent: u8) -> f64 {
     let bound = 2f64.powi(exponent.into());
-    if is_duration(field) { bound / 1e9 } else { bound }
+    let timed = matches!(
+        field,
+        Field::Intrinsic(Intrinsic::Duration | Intrinsic::TraceDuration | Intrinsic::EventTimeSinceStart)
+    );
+    if timed { bound / 1e9 } else { bound }
 }
 
 fn histogram_series(field: &Field, sorted: &[((u32, u8), u64)], labels: &Labels, n: usize, out: &mut Vec<Series>) {

@@ -9,6 +9,7 @@ use regex::{Regex, RegexBuilder};
 use storage_traces::{AttributeScope, Condition, Field as StoredField, Projection, ScanRequest, Test};
 
 use crate::run::{NoSpans, eval};
+use crate::seen::Seen;
 use crate::syntax::Kept;
 use crate::syntax::{
     Aggregate, ArithmeticOp, BinaryOp, CompareOp, Expr, Field, Function, Intrinsic, Literal, Pipeline, Scalar, Scope,
@@ -66,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) fields: Vec<Field>,
     /// What a span of every matching trace shows. `None`: nothing known. Empty: no trace matches.
     pub(crate) any_of: Option<Vec<Vec<Condition>>>,
+    /// What is seen of fields with several values.
+    pub(crate) seen: Seen,
 }
 
 impl Plan {
@@ -74,12 +77,25 @@ impl Plan {
         let mut fields = Vec::new();
         fields_of_pipeline(pipeline, &mut fields);
         let any_of = conditions_of_steps(&steps);
-        Plan { steps, fields, any_of }
+        let mut selected = Vec::new();
+        for stage in &pipeline.stages {
+            if let Stage::Select(fields) = stage {
+                selected.extend(fields.iter().cloned());
+            }
+        }
+        let seen = Seen::of(&steps, &selected);
+        Plan {
+            steps,
+            fields,
+            any_of,
+            seen,
+        }
     }
 
     /// Wants another field of each span.
     pub(crate) fn also(&mut self, field: &Field) {
         add_field(field, &mut self.fields);
+        self.seen.whole(field);
     }
 
     /// Whether positions in the tree are looked at.

@@ -15,6 +15,14 @@ use crate::value::{Mismatch, Value, calculate, compare};
 pub(crate) trait Spans {
     /// The value of a field of the span at a place.
     fn value<'a>(&'a self, span: u32, field: &Field) -> Value<'a>;
+    /// The same, but of the events and links of a span only the first that has a value.
+    fn first<'a>(&'a self, span: u32, field: &Field) -> Value<'a> {
+        self.value(span, field)
+    }
+    /// Whether the field has no value; of events and links one without it is enough.
+    fn lacks(&self, span: u32, field: &Field) -> bool {
+        self.value(span, field).is_nil()
+    }
     /// Where a span stands in its trace.
     fn position(&self, span: u32) -> Position;
     /// All attributes of a span with their scopes and names, and the intrinsics (without a scope) that tell spans apart by
@@ -63,7 +71,14 @@ pub(crate) fn eval<'a, S: Spans>(node: &'a Node, spans: &'a S, span: u32) -> Res
             let left = eval(left, spans, span)?;
             Ok(Value::Bool(compare(*op, &left, &eval(right, spans, span)?)))
         }
-        Node::Exists(inner, wanted) => Ok(Value::Bool(eval(inner, spans, span)?.is_nil() != *wanted)),
+        Node::Exists(inner, true) => {
+            let value = eval(inner, spans, span)?;
+            Ok(Value::Bool(!matches!(value, Value::Nil | Value::Opaque)))
+        }
+        Node::Exists(inner, false) => Ok(Value::Bool(match &**inner {
+            Node::Field(field) => spans.lacks(span, field),
+            other => eval(other, spans, span)?.is_nil(),
+        })),
         Node::Matches(inner, regex, wanted) => {
             let value = eval(inner, spans, span)?;
             Ok(Value::Bool(
@@ -108,7 +123,7 @@ fn borrowed<'a>(value: &'a Value<'static>) -> Value<'a> {
     }
 }
 
-fn matches(regex: &regex::Regex, wanted: bool, value: &Value<'_>) -> bool {
+pub(crate) fn matches(regex: &regex::Regex, wanted: bool, value: &Value<'_>) -> bool {
     match value {
         Value::Str(s) => regex.is_match(s) == wanted,
         Value::List(items) if wanted => items.iter().any(|item| matches(regex, wanted, item)),
@@ -225,13 +240,21 @@ fn coalesced(sets: Vec<Spanset>) -> Vec<Spanset> {
     }]
 }
 
+/// The value of an expression that shall be one value.
+fn single<'a, S: Spans>(node: &'a Node, spans: &'a S, span: u32) -> Result<Value<'a>, Mismatch> {
+    match node {
+        Node::Field(field) => Ok(spans.first(span, field)),
+        other => eval(other, spans, span),
+    }
+}
+
 /// One spanset per value, in the order of their first spans.
 fn split<S: Spans>(node: &Node, name: &Arc<str>, spans: &S, set: &Spanset) -> Vec<Spanset> {
     let mut places: RapidHashMap<Vec<u8>, usize> = RapidHashMap::default();
     let mut out: Vec<Spanset> = Vec::new();
     let mut key = Vec::new();
     for &span in &set.spans {
-        let value = eval(node, spans, span).unwrap_or(Value::Nil);
+        let value = single(node, spans, span).unwrap_or(Value::Nil);
         key.clear();
         value.put_key(&mut key);
         let at = match places.get(&key) {
@@ -258,7 +281,7 @@ fn aggregated<S: Spans>(aggregate: Aggregate, of: Option<&Node>, spans: &S, set:
         return Some(Value::Int(set.spans.len() as i64));
     };
     let values = set.spans.iter().filter_map(|span| {
-        let value = eval(node, spans, *span).ok()?;
+        let value = single(node, spans, *span).ok()?;
         value.as_number().is_some().then_some(value)
     });
     match aggregate {

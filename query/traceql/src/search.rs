@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use storage_traces::{ScanRequest, ScanStats, Snapshot, Traces};
 
 use crate::plan::Plan;
-use crate::run::{Spans, Spanset, run};
+use crate::run::{Spanset, run};
+use crate::seen::Seen;
 use crate::syntax::{Field, Intrinsic};
 use crate::view::{ROOT_MISSING, View};
 use crate::{EvalError, FoundSpan, FoundSpanset, FoundTrace, SearchOptions, SearchOutput, ServiceStats};
@@ -25,6 +26,10 @@ pub(crate) trait Question: Sync {
     fn needs_tree(&self) -> bool;
     /// Fields to show for the spans found.
     fn shown(&self) -> &[Field];
+    /// What is seen of fields with several values; `None`: all.
+    fn seen(&self) -> Option<&Seen> {
+        None
+    }
 }
 
 impl Question for Plan {
@@ -36,6 +41,9 @@ impl Question for Plan {
     }
     fn shown(&self) -> &[Field] {
         &self.fields
+    }
+    fn seen(&self) -> Option<&Seen> {
+        Some(&self.seen)
     }
 }
 
@@ -60,6 +68,10 @@ pub(crate) fn search(
     let look = |id: TraceId, spans: &[Span]| -> Result<Option<FoundTrace>, ExecError> {
         context.check("a scan of traces")?;
         let view = View::new(id, spans, question.needs_tree());
+        let view = match question.seen() {
+            Some(seen) => view.seeing(seen),
+            None => view,
+        };
         let long = options.min_duration_ns.is_none_or(|min| view.duration >= min);
         let short = options.max_duration_ns.is_none_or(|max| view.duration <= max);
         if !long || !short {
@@ -180,16 +192,22 @@ fn found_spanset(view: &View<'_>, set: &Spanset, fields: &[Field], spans_max: us
     let with_name = fields.contains(&Field::Intrinsic(Intrinsic::Name));
     let spans = set.spans.iter().take(spans_max).filter_map(|at| {
         let span = view.spans.get(*at as usize)?;
-        let attributes = fields.iter().filter(|field| is_shown(field)).filter_map(|field| {
-            let value = view.value(*at, field);
-            (!value.is_nil()).then(|| (field.bare().to_owned(), value.to_attribute()))
-        });
+        let mut attributes = Vec::new();
+        for field in fields.iter().filter(|field| is_shown(field)) {
+            view.each_seen(*at, field, &mut |value| {
+                attributes.push((field.bare().to_owned(), value.to_attribute()));
+            });
+        }
+        let mut named = false;
+        if with_name {
+            view.each_seen(*at, &Field::Intrinsic(Intrinsic::Name), &mut |_| named = true);
+        }
         Some(FoundSpan {
             span_id: span.span_id,
-            name: if with_name { span.name.clone() } else { String::new() },
+            name: if named { span.name.clone() } else { String::new() },
             start: span.start,
             duration_ns: span.duration_ns(),
-            attributes: attributes.collect(),
+            attributes,
         })
     });
     let attributes = set.attributes.iter();

@@ -55,7 +55,7 @@ impl Side {
         let known: Vec<Position> = known.collect();
         let mut intervals: Vec<(i32, i32)> = known.iter().map(|p| (p.left, p.right)).collect();
         intervals.sort_unstable();
-        let mut parents: Vec<i32> = known.iter().map(|p| p.parent).filter(|p| *p > 0).collect();
+        let mut parents: Vec<i32> = known.iter().map(|p| p.parent).filter(|p| *p != 0).collect();
         parents.sort_unstable();
         let reach = intervals.iter().scan(0, |reach, (_, right)| {
             *reach = (*reach).max(*right);
@@ -86,8 +86,8 @@ impl Side {
             Relation::Sibling => {
                 let first = self.parents.partition_point(|parent| *parent < p.parent);
                 let all = self.parents.partition_point(|parent| *parent <= p.parent) - first;
-                // A span is not its own sibling.
-                p.parent > 0 && all > usize::from(has_left(p.left))
+                // A span is not its own sibling; roots are siblings.
+                p.parent != 0 && all > usize::from(has_left(p.left))
             }
         };
         let positions = other.iter().map(|span| spans.position(*span));
@@ -126,7 +126,7 @@ mod tests {
             Relation::Parent => parents[a] == Some(b),
             Relation::Descendant => std::iter::successors(parents[b], |p| parents[*p]).any(|p| p == a),
             Relation::Ancestor => naive(Relation::Descendant, parents, b, a),
-            Relation::Sibling => a != b && parents[a].is_some() && parents[a] == parents[b],
+            Relation::Sibling => a != b && parents[a] == parents[b],
         }
     }
 

@@ -6,7 +6,7 @@ use rapidhash::RapidHashMap;
 
 use crate::run::Position;
 
-/// Positions and child counts of a trace's spans.
+/// Positions and child counts of a trace's spans; zeros all over where there is no root.
 pub(crate) struct Tree {
     pub(crate) positions: Vec<Position>,
     pub(crate) children: Vec<u32>,
@@ -16,13 +16,16 @@ impl Tree {
     pub(crate) fn of(spans: &[Span]) -> Tree {
         let (parents, known) = parents(spans);
         let mut children = vec![0; spans.len()];
+        let Some(known) = known.filter(|_| spans.iter().any(|span| span.parent_span_id.is_none())) else {
+            return Tree {
+                positions: vec![Position::default(); spans.len()],
+                children,
+            };
+        };
         for parent in parents.iter().flatten() {
             children[*parent as usize] += 1;
         }
-        let positions = match known {
-            Some(known) => number(&parents, &known),
-            None => vec![Position::default(); spans.len()],
-        };
+        let positions = number(&parents, &known);
         Tree { positions, children }
     }
 }

@@ -1,10 +1,12 @@
 //! A stored trace as queries see it: fields of its spans, its root, its tree.
 
 use std::borrow::Cow;
+use std::mem::discriminant;
 
-use model::{KeyValue, Span, TraceId};
+use model::{Event, KeyValue, Link, Span, SpanId, TraceId};
 
 use crate::run::{Position, Spans};
+use crate::seen::Seen;
 use crate::syntax::{Field, Intrinsic, Scope};
 use crate::tree::Tree;
 use crate::value::Value;
@@ -23,6 +25,7 @@ pub(crate) struct View<'t> {
     /// From first start to last end, ns.
     pub(crate) duration: u64,
     tree: Option<Tree>,
+    seen: Option<&'t Seen>,
 }
 
 impl<'t> View<'t> {
@@ -36,6 +39,93 @@ impl<'t> View<'t> {
             start,
             duration: end.saturating_sub(start).max(0) as u64,
             tree: with_tree.then(|| Tree::of(spans)),
+            seen: None,
+        }
+    }
+
+    /// The same through the eyes of a query.
+    pub(crate) fn seeing(self, seen: &'t Seen) -> View<'t> {
+        View {
+            seen: Some(seen),
+            ..self
+        }
+    }
+
+    /// What an answer shows of a field: each value that the query sees.
+    pub(crate) fn each_seen<'a>(&'a self, at: u32, field: &Field, show: &mut dyn FnMut(Value<'a>)) {
+        let Some(span) = self.spans.get(at as usize) else {
+            return;
+        };
+        let mut one = |value: Value<'a>| match self.part(field, value) {
+            Value::Nil | Value::Opaque => {}
+            value => show(value),
+        };
+        match field {
+            Field::Attribute {
+                scope: Scope::None,
+                name,
+                parent: false,
+            } => {
+                one(stored(&span.attributes, name));
+                one(stored(&span.resource.attributes, name));
+            }
+            field if field.is_of_event() || field.is_of_link() => {
+                if let Some(last) = self.places(span, field).into_iter().rev().find(|value| !value.is_nil()) {
+                    match (last, field) {
+                        // An answer spells ids of traces without leading zeros.
+                        (Value::Str(id), Field::Intrinsic(Intrinsic::LinkTraceId)) => {
+                            one(Value::Str(Cow::Owned(id.trim_start_matches('0').to_owned())));
+                        }
+                        (other, _) => one(other),
+                    }
+                }
+            }
+            Field::Intrinsic(intrinsic) => one(self.intrinsic(at, span, *intrinsic)),
+            Field::Attribute { .. } => one(self.value(at, field)),
+        }
+    }
+
+    /// A scalar is as good as seen: what its conditions say of it decides.
+    fn part_of_list<'a>(&self, field: &Field, value: Value<'a>) -> Value<'a> {
+        match value {
+            Value::List(_) => self.part(field, value),
+            one => one,
+        }
+    }
+
+    fn part<'a>(&self, field: &Field, value: Value<'a>) -> Value<'a> {
+        match self.seen {
+            Some(seen) => seen.part(field, value),
+            None => value,
+        }
+    }
+
+    /// The field of each event (or link) that the query looks at, in order; nil where there is none.
+    fn places<'a>(&'a self, span: &'a Span, field: &Field) -> Vec<Value<'a>> {
+        let text = |s: &'a str| Value::Str(Cow::Borrowed(s));
+        let of_event = |event: &'a Event, field: &Field| match field {
+            Field::Intrinsic(Intrinsic::EventName) => text(&event.name),
+            Field::Intrinsic(Intrinsic::EventTimeSinceStart) => Value::Duration(event.t.0.saturating_sub(span.start.0)),
+            Field::Attribute { name, .. } => stored(&event.attributes, name),
+            Field::Intrinsic(_) => Value::Nil,
+        };
+        let of_link = |link: &'a Link, field: &Field| match field {
+            Field::Intrinsic(Intrinsic::LinkTraceId) => Value::Str(Cow::Owned(link.trace_id.to_string())),
+            Field::Intrinsic(Intrinsic::LinkSpanId) => Value::Str(Cow::Owned(link.span_id.to_string())),
+            Field::Attribute { name, .. } => stored(&link.attributes, name),
+            Field::Intrinsic(_) => Value::Nil,
+        };
+        let empty = Vec::new();
+        if field.is_of_event() {
+            let asks = self.seen.map_or(&empty, |seen| &seen.event);
+            let wanted = |event: &&'a Event| asks.iter().all(|(field, ask)| ask.holds(&of_event(event, field)));
+            let events = span.events.iter().filter(wanted);
+            events.map(|event| self.part(field, of_event(event, field))).collect()
+        } else {
+            let asks = self.seen.map_or(&empty, |seen| &seen.link);
+            let wanted = |link: &&'a Link| asks.iter().all(|(field, ask)| ask.holds(&of_link(link, field)));
+            let links = span.links.iter().filter(wanted);
+            links.map(|link| self.part(field, of_link(link, field))).collect()
         }
     }
 
@@ -53,25 +143,20 @@ impl<'t> View<'t> {
             Intrinsic::Kind => Value::Kind(span.kind),
             Intrinsic::Duration => Value::Duration(clamped(span.duration_ns())),
             Intrinsic::SpanId => hex(span.span_id.to_string()),
-            Intrinsic::ParentId => hex(span.parent_span_id.map_or_else(String::new, |id| id.to_string())),
+            Intrinsic::ParentId => hex(span.parent_span_id.unwrap_or(SpanId(0)).to_string()),
             Intrinsic::ChildCount => {
                 let count = self.tree.as_ref().and_then(|tree| tree.children.get(at as usize));
                 Value::Int(count.copied().unwrap_or(0).into())
             }
             Intrinsic::TraceId => hex(self.id.to_string()),
             Intrinsic::TraceDuration => Value::Duration(clamped(self.duration)),
-            Intrinsic::RootName => self.root_span().map_or(Value::Nil, |root| text(&root.name)),
+            Intrinsic::RootName => text(self.root_span().map_or("", |root| &root.name)),
             Intrinsic::RootService => self
                 .root_span()
-                .map_or(Value::Nil, |root| text(root.resource.service_name())),
-            Intrinsic::EventName => Value::collected(span.events.iter().map(|e| text(&e.name))),
-            Intrinsic::EventTimeSinceStart => Value::collected(
-                span.events
-                    .iter()
-                    .map(|e| Value::Duration(e.t.0.saturating_sub(span.start.0))),
-            ),
-            Intrinsic::LinkTraceId => Value::collected(span.links.iter().map(|l| hex(l.trace_id.to_string()))),
-            Intrinsic::LinkSpanId => Value::collected(span.links.iter().map(|l| hex(l.span_id.to_string()))),
+                .map_or(text(""), |root| text(root.resource.service_name())),
+            Intrinsic::EventName | Intrinsic::EventTimeSinceStart | Intrinsic::LinkTraceId | Intrinsic::LinkSpanId => {
+                Value::collected(self.places(span, &Field::Intrinsic(intrinsic)).into_iter())
+            }
             Intrinsic::InstrumentationName => text(&span.scope.name),
             Intrinsic::InstrumentationVersion => text(&span.scope.version),
             Intrinsic::NestedSetLeft => Value::Int(self.position(at).left.into()),
@@ -79,6 +164,25 @@ impl<'t> View<'t> {
             Intrinsic::NestedSetParent => Value::Int(self.position(at).parent.into()),
             Intrinsic::Parent => Value::Nil,
         }
+    }
+}
+
+/// An attribute as the language knows it: a list of one is that one; bytes, maps and lists of several types are there, and
+/// that is all.
+fn stored<'a>(attributes: &'a [KeyValue], name: &str) -> Value<'a> {
+    match Value::named(attributes, name) {
+        Value::List(mut items) => {
+            let alike = items
+                .windows(2)
+                .all(|pair| discriminant(&pair[0]) == discriminant(&pair[1]));
+            match items.len() {
+                _ if !alike => Value::Opaque,
+                0 => Value::Opaque,
+                1 => items.pop().unwrap_or(Value::Nil),
+                _ => Value::List(items),
+            }
+        }
+        one => one,
     }
 }
 
@@ -97,15 +201,47 @@ impl Spans for View<'_> {
             Field::Attribute { scope, name, .. } => (*scope, name.as_str()),
         };
         match scope {
-            Scope::Span => Value::named(&span.attributes, name),
-            Scope::Resource => Value::named(&span.resource.attributes, name),
-            Scope::None => match Value::named(&span.attributes, name) {
-                Value::Nil => Value::named(&span.resource.attributes, name),
-                value => value,
+            Scope::Span => self.part_of_list(field, stored(&span.attributes, name)),
+            Scope::Resource => self.part_of_list(field, stored(&span.resource.attributes, name)),
+            Scope::Instrumentation => self.part_of_list(field, stored(&span.scope.attributes, name)),
+            Scope::None => match stored(&span.attributes, name) {
+                Value::Nil => self.part_of_list(field, stored(&span.resource.attributes, name)),
+                value => self.part_of_list(field, value),
             },
-            Scope::Event => Value::collected(span.events.iter().map(|e| Value::named(&e.attributes, name))),
-            Scope::Link => Value::collected(span.links.iter().map(|l| Value::named(&l.attributes, name))),
-            Scope::Instrumentation => Value::named(&span.scope.attributes, name),
+            Scope::Event | Scope::Link => Value::collected(self.places(span, field).into_iter()),
+        }
+    }
+
+    fn first<'a>(&'a self, at: u32, field: &Field) -> Value<'a> {
+        match self.spans.get(at as usize) {
+            Some(span) if field.is_of_event() || field.is_of_link() => {
+                let mut places = self.places(span, field).into_iter();
+                places.find(|value| !value.is_nil()).unwrap_or(Value::Nil)
+            }
+            _ => self.value(at, field),
+        }
+    }
+
+    fn lacks(&self, at: u32, field: &Field) -> bool {
+        let Some(span) = self.spans.get(at as usize) else {
+            return true;
+        };
+        match field {
+            Field::Attribute {
+                scope: Scope::None,
+                name,
+                ..
+            } => stored(&span.attributes, name).is_nil() && stored(&span.resource.attributes, name).is_nil(),
+            field if field.is_of_event() || field.is_of_link() => self.places(span, field).iter().any(Value::is_nil),
+            Field::Attribute { scope, name, .. } => {
+                let attributes = match scope {
+                    Scope::Resource => &span.resource.attributes,
+                    Scope::Instrumentation => &span.scope.attributes,
+                    _ => &span.attributes,
+                };
+                stored(attributes, name).is_nil()
+            }
+            Field::Intrinsic(_) => self.value(at, field).is_nil(),
         }
     }
 

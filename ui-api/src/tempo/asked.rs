@@ -365,6 +365,12 @@ impl SearchAsked {
         {
             return Err(ApiError::bad("invalid maxDuration: must be greater than minDuration"));
         }
+        // They belong to `tags`.
+        let (min, max) = if form.get("q").is_none() {
+            (min, max)
+        } else {
+            (None, None)
+        };
         Ok(SearchAsked {
             query,
             text: form.get("q").or(form.get("tags")).unwrap_or("").to_owned(),
@@ -496,10 +502,8 @@ impl MetricsAsked {
         };
         Ok(MetricsAsked {
             series_max: number(form, "maxSeries", 0, u64::MAX)? as usize,
-            exemplars: match form.get("exemplars") {
-                Some("0") => 0,
-                _ => number(form, "exemplars", EXEMPLARS, u64::MAX)? as usize,
-            },
+            // What is no number says nothing, and neither does 0; `with(exemplars=false)` wants none.
+            exemplars: number(form, "exemplars", EXEMPLARS, u64::MAX).unwrap_or(EXEMPLARS) as usize,
             query,
             text,
             range,

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
 use serde_json::{Map, Value, json};
 
+use super::super::{FNV_START, fnv};
 use super::cases::Case;
 use crate::http;
 
@@ -164,9 +165,13 @@ fn spanset(set: &Value) -> Value {
 fn attributes(of: &Value) -> Value {
     let mut out: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for one in list(of) {
-        out.entry(text(&one["key"]).to_owned())
-            .or_default()
-            .push(one["value"].clone());
+        let (key, value) = (text(&one["key"]), &one["value"]);
+        let of_many = key.starts_with("event:") || key.starts_with("link:");
+        // Whether nothing is shown as nothing depends on the column it is in, and numbers on the order of children.
+        let empty = value["stringValue"] == "nil" || (of_many && ["", "0s"].contains(&text(&value["stringValue"])));
+        if !empty && !key.starts_with("nestedSet") {
+            out.entry(key.to_owned()).or_default().push(value.clone());
+        }
     }
     for values in out.values_mut() {
         values.sort_by_key(Value::to_string);
@@ -185,17 +190,25 @@ fn metrics(body: &Value) -> Value {
         for sample in list(&one["samples"]) {
             samples.insert(text(&sample["timestampMs"]).to_owned(), number(&sample["value"]));
         }
-        let mut exemplars: Vec<Value> = (list(&one["exemplars"]).iter())
-            .map(|e| json!([e["timestampMs"], number(&e["value"]), attributes(&e["labels"])]))
-            .collect();
-        exemplars.sort_by_key(Value::to_string);
-        let mut kept = json!({"samples": samples, "exemplars": exemplars});
+        // Which spans are picked is chance; that each names its trace is not.
+        let named = |e: &Value| attributes(&e["labels"])["trace:id"].is_array();
+        let whole = list(&one["exemplars"]).iter().all(named);
+        let mut kept = json!({"samples": samples, "exemplars_name_traces": whole});
         if one["samples"].is_null() {
             kept["value"] = number(&one["value"]);
         }
-        series.insert(attributes(&one["labels"]).to_string(), kept);
+        series.insert(labels(&one["labels"]), kept);
     }
     json!({"series": series, "partial": [body["status"], body["message"]]})
+}
+
+fn labels(of: &Value) -> String {
+    let mut all: Vec<String> = list(of)
+        .iter()
+        .map(|l| format!("{}={}", text(&l["key"]), l["value"]))
+        .collect();
+    all.sort();
+    all.join(" ")
 }
 
 fn tags(body: Value) -> Value {
@@ -245,13 +258,15 @@ fn span_key(base64: &str) -> String {
     id.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The order of attributes is not kept by either server.
+/// The order of attributes and events is not kept by Tempo, and neither are flags.
 fn order_attributes(v: &mut Value) {
     match v {
         Value::Object(fields) => {
+            fields.remove("flags");
             for (name, field) in fields.iter_mut() {
                 order_attributes(field);
-                if let (true, Value::Array(list)) = (name == "attributes", field) {
+                if let (true, Value::Array(list)) = (["attributes", "events", "links"].contains(&name.as_str()), field)
+                {
                     list.sort_by_key(Value::to_string);
                 }
             }
@@ -280,12 +295,18 @@ fn protobuf(case: &Case, body: &[u8]) -> Value {
             for mut span in scope_spans.spans {
                 by_key(&mut span.attributes);
                 span.events.iter_mut().for_each(|e| by_key(&mut e.attributes));
-                span.links.iter_mut().for_each(|l| by_key(&mut l.attributes));
+                span.links.iter_mut().for_each(|l| {
+                    by_key(&mut l.attributes);
+                    l.flags = 0;
+                });
+                span.flags = 0;
+                span.links.sort_by_key(|l| format!("{l:?}"));
+                span.events.sort_by_key(|e| format!("{e:?}"));
                 // Absent and empty are the same.
                 span.status.get_or_insert_default();
                 let id = span.span_id.iter().map(|b| format!("{b:02x}")).collect();
                 let content = format!("{resource:?} {scope:?} {span:?}");
-                out.entry(id).or_default().push(super::super::golden::key(&content));
+                out.entry(id).or_default().push(fnv(FNV_START, content.as_bytes()));
             }
         }
     }

@@ -5,10 +5,11 @@
 //! [`difference`] compares two answers. [`Golden`] keeps what a real Tempo answered: `tests/tests/differential_tempo.rs`
 //! compares with it, `tests/src/bin/differential_tempo.rs` records it and compares live servers.
 //!
-//! What Tempo leaves open is asked so that there is one answer: limits lie above what matches, and spansets are shown whole.
+//! What Tempo leaves open is asked so that there is one answer: limits lie above what matches, and spansets are shown whole. Where Tempo errs, [`exceptions`] says so.
 
 mod answer;
 mod cases;
+mod exceptions;
 mod golden;
 mod grammar;
 mod server;
@@ -20,5 +21,7 @@ pub use golden::{Golden, golden_file};
 pub use server::{ask, checksum, send};
 pub use traces::{span_id, trace_id, traces};
 
+/// When the traces begin: midnight UTC.
+const T0_MS: i64 = 1_748_736_000_000;
 /// The seed of the recorded run.
 pub const SEED: u64 = 0x7e3_b0;
