@@ -552,7 +552,7 @@ fn tags_are_listed() {
         );
         check("span:name", Some("{ status = error"), &["SELECT"]);
         check("status", None, &["error", "ok", "unset"]);
-        check("rootServiceName", None, &["frontend"]);
+        check("rootServiceName", None, &["", "frontend"]);
         check("event:name", None, &["exception", "retry"]);
         check("event.exception.type", None, &["OperationalError"]);
         check("duration", None, &[]);

@@ -228,8 +228,6 @@ impl Distinct {
     fn add(&mut self, value: &Value<'_>, limit: usize) {
         match value {
             Value::Nil | Value::Opaque => {}
-            // An empty text is no choice.
-            Value::Str(text) if text.is_empty() => {}
             Value::List(items) => items.iter().for_each(|item| self.add(item, limit)),
             one => {
                 self.key.clear();

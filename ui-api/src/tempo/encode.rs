@@ -190,12 +190,17 @@ pub(crate) fn tag_scopes(scopes: &[(&str, Vec<String>)]) -> Response {
 pub(crate) fn tag_values(values: &[(&str, String)], typed: bool) -> Response {
     let mut out = String::from("{\"tagValues\":[");
     join(&mut out, values, |out, (kind, text)| {
-        if typed {
-            let _ = write!(out, "{{\"type\":\"{kind}\",\"value\":");
-        }
-        push_json(out, text);
-        if typed {
-            out.push('}');
+        match (typed, text.is_empty()) {
+            (false, _) => push_json(out, text),
+            // An empty text is the default, which is left out.
+            (true, true) => {
+                let _ = write!(out, "{{\"type\":\"{kind}\"}}");
+            }
+            (true, false) => {
+                let _ = write!(out, "{{\"type\":\"{kind}\",\"value\":");
+                push_json(out, text);
+                out.push('}');
+            }
         }
     });
     out.push_str("],\"metrics\":{}}");

@@ -46,7 +46,7 @@ impl Golden {
         std::fs::write(path, packed).with_context(|| path.display().to_string())
     }
 
-    /// Reads a file.
+    /// Reads a file; what has become an exception since is left out.
     pub fn read(path: &Path) -> Result<Golden> {
         let packed = std::fs::read(path).with_context(|| path.display().to_string())?;
         let text = String::from_utf8(zstd::stream::decode_all(&packed[..])?)?;
@@ -73,7 +73,9 @@ impl Golden {
             seed: head["seed"].as_u64().context("no seed")?,
             data: head["data"].as_u64().context("no checksum of the data")?,
             server: head["server"].as_str().unwrap_or_default().to_owned(),
-            cases: cases.collect::<Result<_>>()?,
+            cases: cases
+                .filter(|one: &Result<(Case, Answer)>| one.as_ref().map_or(true, |(case, _)| case.is_compared()))
+                .collect::<Result<_>>()?,
         })
     }
 }
