@@ -355,6 +355,9 @@ fn metric_groups(
         groups.observe(function, &view, search::whole(&view), known, intervals, context)
     })?;
     let mut total = start();
+    // Where there is nothing at all, there is no series of zeros either.
+    let stored = traces.stats();
+    total.asked = stored.blocks > 0 || stored.head_spans > 0;
     for shard in shards {
         total.merge(shard, &function.function, context)?;
     }

@@ -301,8 +301,8 @@ pub(crate) struct Groups {
     groups: Vec<Group>,
     pub(crate) comparison: crate::compare::Counts,
     picked: Picked,
-    /// Whether spans were looked at; what can match nothing has no series.
-    asked: bool,
+    /// Whether there were spans to look at; what can match nothing has no series.
+    pub(crate) asked: bool,
 }
 
 struct Group {
@@ -335,7 +335,6 @@ impl Groups {
     pub(crate) fn picking(picking: Picking) -> Groups {
         Groups {
             picked: Picked::new(picking),
-            asked: true,
             ..Groups::default()
         }
     }
