@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 use trilobite_tests::Trilobite;
-use trilobite_tests::differential::{Peer, Prometheus, Server, replay};
+use trilobite_tests::differential::{Loki, Peer, Prometheus, Server, replay};
 
 #[test]
 fn answers_are_those_of_prometheus() {
@@ -12,6 +12,14 @@ fn answers_are_those_of_prometheus() {
     let flags = ["--retention-metrics", "36500d", "--wal-sync", "never"];
     let server = Trilobite::start(dir.path(), &flags).unwrap();
     check::<Prometheus>(server.prometheus(), server.prometheus());
+}
+
+#[test]
+fn answers_are_those_of_loki() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--retention-logs", "36500d", "--wal-sync", "never"];
+    let server = Trilobite::start(dir.path(), &flags).unwrap();
+    check::<Loki>(server.loki(), server.loki());
 }
 
 fn check<P: Peer>(api: std::net::SocketAddr, ingest: std::net::SocketAddr) {

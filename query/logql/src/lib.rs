@@ -331,7 +331,9 @@ pub fn canonical(text: &str) -> Result<String, ParseError> {
 /// The text of a query over several lines of at most `width` characters, as far as it can be broken. Only the syntax is
 /// checked.
 pub fn pretty(text: &str, width: usize) -> Result<String, ParseError> {
-    Ok(syntax::pretty(&syntax::parse(text)?, width))
+    let expr = syntax::parse(text)?;
+    Plan::new(&expr)?;
+    Ok(syntax::pretty(&expr, width))
 }
 
 /// A field found in log lines or their metadata.

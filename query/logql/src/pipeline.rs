@@ -226,6 +226,21 @@ impl Pipeline {
         self.pretest = None;
     }
 
+    /// Whether an entry with these labels makes a metric query fail. What a parser could not read does not if the query
+    /// groups by the error or asks for it.
+    pub fn fails(&self, labels: &Labels) -> bool {
+        let is_asked_for = || {
+            self.needed
+                .names()
+                .is_some_and(|names| names.iter().any(|n| n == ERROR))
+        };
+        match labels.error() {
+            "" => false,
+            JSON_ERROR | LOGFMT_ERROR => !is_asked_for(),
+            _ => true,
+        }
+    }
+
     /// Names of the metadata that can matter; `None`: all may.
     pub fn metadata_names(&self) -> Option<Vec<String>> {
         let needed = self.needed.names()?;
@@ -373,6 +388,7 @@ impl Pipeline {
                 }
             }
             Step::LabelFormat(items) => self.label_format(items, line, at, now, scratch),
+            Step::Unpack if needed.nothing() => {}
             Step::Unpack => unpack(scratch, line, needed),
             parser => {
                 if !needed.nothing() {
@@ -523,6 +539,10 @@ fn parse(
             if line.is_empty() {
                 return;
             }
+            if !line.starts_with(['"', '{', '[']) {
+                labels.set_error(JSON_ERROR, "");
+                return;
+            }
             for (name, path) in paths {
                 match json::look_up(line, path) {
                     Ok(value) => {
@@ -534,9 +554,12 @@ fn parse(
                         }
                     }
                     Err(what) => {
-                        labels.set_error(JSON_ERROR, what);
-                        if !line.trim_start().starts_with(['{', '[']) {
-                            return;
+                        // Only what goes wrong within a member is an error; what has no members lacks the field.
+                        if line[1..].trim_start().starts_with('"') {
+                            labels.set_error(JSON_ERROR, what);
+                        }
+                        if let Some(slot) = labels.open("", name, needed) {
+                            labels.commit(slot);
                         }
                     }
                 }
@@ -629,7 +652,7 @@ fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
     if current.is_empty() {
         return;
     }
-    if !current.trim_start().starts_with('{') {
+    if !current.starts_with('{') {
         labels.set_error(JSON_ERROR, "expecting json object(6), but it is not");
         return;
     }

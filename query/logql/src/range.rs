@@ -476,7 +476,7 @@ impl Collector<'_> {
             } else {
                 0.0
             };
-            if !scratch.labels.error().is_empty() {
+            if pipeline.fails(&scratch.labels) {
                 return Err(pipeline_error(&scratch.labels));
             }
             // Entries whose labels are the stream's own have the stream's series.
@@ -513,10 +513,10 @@ impl Collector<'_> {
         key.clear();
         match &self.plan.group {
             Group::All => labels.encode(|n| Some(n) != unwrapped, true, order, key),
-            Group::By(names) => labels.encode(|n| names.iter().any(|k| k == n), false, order, key),
+            Group::By(names) => labels.encode(|n| names.iter().any(|k| k == n), true, order, key),
             Group::Without(names) => labels.encode(
                 |n| Some(n) != unwrapped && !names.iter().any(|k| k == n),
-                false,
+                true,
                 order,
                 key,
             ),

@@ -21,6 +21,8 @@ use value::Value;
 pub(crate) struct Template {
     name: &'static str,
     body: Vec<Node>,
+    /// As it was written, for error texts.
+    source: String,
     /// Most variables in scope at once.
     variables: usize,
 }

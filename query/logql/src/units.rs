@@ -1,6 +1,8 @@
 //! Quantities as Go writes them: durations (Go's and Prometheus' spellings), byte sizes, floats, quoted strings.
 //! Queries, log values and templates all read and print them, so they live in one place with Go's error texts.
 
+use std::borrow::Cow;
+
 /// Nanoseconds of a second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
 
@@ -248,7 +250,15 @@ pub(crate) fn go_float(text: &str) -> Result<f64, String> {
     if bare.len() >= 2 && bare.as_bytes()[0] == b'0' && matches!(bare.as_bytes()[1], b'x' | b'X') {
         return hex_float(text).ok_or_else(invalid);
     }
-    match text.parse::<f64>() {
+    // An underscore may stand between digits.
+    let bytes = text.as_bytes();
+    let is_digit = |i: Option<usize>| i.and_then(|i| bytes.get(i)).is_some_and(u8::is_ascii_digit);
+    let is_sound = |(i, _): (usize, &str)| is_digit(i.checked_sub(1)) && is_digit(Some(i + 1));
+    let joined = match text.contains('_') && text.match_indices('_').all(is_sound) {
+        true => Cow::Owned(text.replace('_', "")),
+        false => Cow::Borrowed(text),
+    };
+    match joined.parse::<f64>() {
         Ok(v) if v.is_infinite() && !bare.starts_with(['i', 'I']) => Err(format!(
             "strconv.ParseFloat: parsing {}: value out of range",
             quote(text)

@@ -9,6 +9,7 @@
 //! Two label sets are equal exactly when their bytes are; hashing the bytes identifies a series without allocating.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,6 +60,16 @@ impl LabelSet {
     /// value is told from one that is absent; such a set is never stored.
     pub fn from_encoded_with_empty(bytes: &[u8]) -> Result<LabelSet, BadLabels> {
         LabelSet::checked(bytes, true)
+    }
+
+    /// Of labels that may be without a value, as results of a query are.
+    pub fn from_map_with_empty(labels: &BTreeMap<&str, &str>) -> LabelSet {
+        let mut encoded = Vec::new();
+        for (name, value) in labels {
+            put(&mut encoded, name);
+            put(&mut encoded, value);
+        }
+        LabelSet(Arc::from(encoded))
     }
 
     fn checked(bytes: &[u8], may_be_empty: bool) -> Result<LabelSet, BadLabels> {

@@ -7,6 +7,7 @@
 //! `tests/src/bin/differential.rs` does all three against live servers.
 
 mod golden;
+pub mod loki;
 mod noise;
 pub mod prometheus;
 mod random;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 pub use golden::{Golden, Recorded};
+pub use loki::Loki;
 pub use prometheus::Prometheus;
 pub use run::{Tally, compare, record, replay};
 

@@ -11,8 +11,8 @@ use super::golden::{Golden, Recorded};
 use super::noise::brief;
 use super::{Peer, Server};
 
-/// Asks the peer everything and writes its golden files.
-pub fn record<P: Peer>(server: Server) -> Result<()> {
+/// Asks the peer everything and writes its golden files. What `other` answers differently is printed and left out.
+pub fn record<P: Peer>(server: Server, other: Option<Server>) -> Result<()> {
     let version = P::version(server)?;
     for list in P::lists(P::SEED)? {
         let mut recorded = Vec::new();
@@ -28,9 +28,15 @@ pub fn record<P: Peer>(server: Server) -> Result<()> {
                 continue;
             }
             // What a peer adds up in any order, or chooses among equals, says nothing.
-            let again = (0..2).map(|_| P::ask(server, &case)).collect::<Result<Vec<_>>>()?;
+            let again = (0..1).map(|_| P::ask(server, &case)).collect::<Result<Vec<_>>>()?;
             if again.iter().any(|again| P::difference(&case, &answer, again).is_some()) {
                 println!("UNSTABLE {}", P::text(&case));
+                continue;
+            }
+            if let Some(other) = other
+                && let Some(why) = P::difference(&case, &answer, &P::ask(other, &case)?)
+            {
+                println!("DIFFER {}\n    {why}", P::text(&case));
                 continue;
             }
             failed += usize::from(!P::error(&answer).is_empty());

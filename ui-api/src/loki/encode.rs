@@ -10,7 +10,7 @@ use model::LabelSet;
 use query_logql::{Line, Output, Series, Stats, Stream, Value};
 
 use super::stats::push_stats;
-use crate::number::{push_json, push_value};
+use crate::number::{push_json, push_scalar};
 
 /// How streams are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +96,14 @@ pub(crate) fn all_labels(stream: &LabelSet, line: &Line, labels: Labels) -> Labe
     if line.parsed.is_empty() && (!with_metadata || line.entry.metadata.is_empty()) {
         return stream.clone();
     }
-    let metadata = with_metadata.then_some(&line.entry.metadata).into_iter().flatten();
-    let own = metadata.chain(&line.parsed).map(|(n, v)| (n.as_str(), v.as_str()));
-    LabelSet::from_pairs(stream.iter().chain(own))
+    let mut all: BTreeMap<&str, &str> = stream.iter().collect();
+    if with_metadata {
+        all.extend(line.entry.metadata.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    }
+    // A parsed label may be there and empty.
+    all.extend(line.parsed.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    all.remove("");
+    LabelSet::from_map_with_empty(&all)
 }
 
 fn push_stream(out: &mut String, labels: &LabelSet, lines: &[&Line], categorized: bool) {
@@ -127,7 +132,9 @@ fn push_category(out: &mut String, name: &str, pairs: &[(String, String)]) {
         return;
     }
     let _ = write!(out, "\"{name}\":");
-    push_labels(out, &LabelSet::from_pairs(pairs.iter().map(|(n, v)| (n, v))));
+    let mut pairs: BTreeMap<&str, &str> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    pairs.remove("");
+    push_labels(out, &LabelSet::from_map_with_empty(&pairs));
 }
 
 fn push_matrix_row(out: &mut String, s: &Series) {
@@ -140,7 +147,7 @@ fn push_matrix_row(out: &mut String, s: &Series) {
 
 fn push_point(out: &mut String, (t_ms, v): (i64, f64)) {
     let _ = write!(out, "[{},\"", t_ms as f64 / 1000.0);
-    push_value(out, v);
+    push_scalar(out, v);
     out.push_str("\"]");
 }
 

@@ -83,6 +83,15 @@ impl From<EvalError> for ApiError {
                 status: StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
                 message: "the request was cancelled by the client".to_owned(),
             },
+            // Loki has no status of its own for vectors that do not match.
+            EvalError::Exec(ExecError::Data(message))
+                if message.contains("matching") || message.contains("multiple matches") =>
+            {
+                ApiError {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    message,
+                }
+            }
             EvalError::Pipeline(_) | EvalError::Exec(_) => ApiError::bad(e.to_string()),
             EvalError::Storage(e) => e.into(),
         }

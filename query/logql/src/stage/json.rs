@@ -22,10 +22,15 @@ pub(crate) enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// Appends the value as a label's value.
+    /// Appends the value as a label's value; of a string that cannot be unescaped nothing.
     pub fn write(&self, out: &mut String) {
         match self {
-            Value::Text(inside) => unescape(inside, out),
+            Value::Text(inside) => {
+                let start = out.len();
+                if unescape(inside, out) != Escapes::Sound {
+                    out.truncate(start);
+                }
+            }
             Value::Plain(text) | Value::Object(text) | Value::Array(text) => out.push_str(text),
             Value::Null => {}
         }
@@ -46,12 +51,14 @@ pub(crate) fn walk<'a>(
     needed: &Needed,
     mut leaf: impl FnMut(&[&'a str], Value<'a>) -> Next,
 ) -> Result<(), &'static str> {
-    let mut scanner = Scanner { text: line, at: 0 };
+    let mut scanner = Scanner::new(line, 0);
     scanner.space();
     if scanner.peek() != Some(b'{') {
         return Err(NO_OBJECT);
     }
     let mut path = Vec::new();
+    // Of an object that never ends nothing is read. A line that ends with a brace is taken at its word.
+    scanner.looks_ahead = !line.trim_end().ends_with('}');
     scanner.object(&mut path, needed, &mut leaf).map(|_| ())
 }
 
@@ -60,7 +67,7 @@ pub(crate) fn members<'a>(
     line: &'a str,
     mut member: impl FnMut(&'a str, Value<'a>) -> Next,
 ) -> Result<(), &'static str> {
-    let mut scanner = Scanner { text: line, at: 0 };
+    let mut scanner = Scanner::new(line, 0);
     scanner.space();
     if scanner.peek() != Some(b'{') {
         return Err(NO_OBJECT);
@@ -78,9 +85,19 @@ const MALFORMED: &str = "Malformed JSON error";
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Whether the end of an inner object is looked for before its members are read.
+    looks_ahead: bool,
 }
 
 impl<'a> Scanner<'a> {
+    fn new(text: &'a str, at: usize) -> Scanner<'a> {
+        Scanner {
+            text,
+            at,
+            looks_ahead: false,
+        }
+    }
+
     #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
@@ -112,6 +129,11 @@ impl<'a> Scanner<'a> {
         }
         self.each_member(|scanner, key| {
             if scanner.peek() == Some(b'{') {
+                if scanner.looks_ahead {
+                    let start = scanner.at;
+                    scanner.bracketed()?;
+                    scanner.at = start;
+                }
                 path.push(key);
                 let next = scanner.object(path, needed, leaf)?;
                 path.pop();
@@ -141,6 +163,10 @@ impl<'a> Scanner<'a> {
         }
         loop {
             self.space();
+            // A comma may stand before the end.
+            if self.take(b'}') {
+                return Ok(Next::Go);
+            }
             if self.peek() != Some(b'"') {
                 return Err(if self.text.contains('}') && self.at > 1 {
                     MALFORMED
@@ -259,13 +285,14 @@ fn quote_or_backslash(rest: &[u8]) -> Option<usize> {
 const SHORT_WORDS: usize = 3;
 
 /// Appends the inside of a JSON string, unescaped. A malformed escape becomes U+FFFD.
-pub(crate) fn unescape(inside: &str, out: &mut String) {
+pub(crate) fn unescape(inside: &str, out: &mut String) -> Escapes {
     let mut rest = inside;
+    let mut escapes = Escapes::Sound;
     while let Some(at) = memchr(b'\\', rest.as_bytes()) {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
         let Some(escape) = rest.chars().next() else {
-            return;
+            return Escapes::Broken;
         };
         rest = &rest[escape.len_utf8()..];
         out.push(match escape {
@@ -286,20 +313,43 @@ pub(crate) fn unescape(inside: &str, out: &mut String) {
                                 rest = &rest[6..];
                                 char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).unwrap_or('\u{fffd}')
                             }
-                            _ => '\u{fffd}',
+                            _ => {
+                                escapes = escapes.max(Escapes::Lone);
+                                '\u{fffd}'
+                            }
                         }
                     }
                     Some(one) => {
                         rest = &rest[4..];
-                        char::from_u32(one).unwrap_or('\u{fffd}')
+                        char::from_u32(one).unwrap_or_else(|| {
+                            escapes = escapes.max(Escapes::Lone);
+                            '\u{fffd}'
+                        })
                     }
-                    None => '\u{fffd}',
+                    None => {
+                        escapes = Escapes::Broken;
+                        '\u{fffd}'
+                    }
                 }
             }
-            _ => '\u{fffd}',
+            _ => {
+                escapes = Escapes::Broken;
+                '\u{fffd}'
+            }
         });
     }
     out.push_str(rest);
+    escapes
+}
+
+/// What the escapes of a string are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Escapes {
+    Sound,
+    /// Half a surrogate pair, which became U+FFFD.
+    Lone,
+    /// No escapes of JSON.
+    Broken,
 }
 
 /// A step of an extraction path.
@@ -423,7 +473,7 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
 
 /// The value at a path, if it is there. The error is what is wrong with the line.
 pub(crate) fn look_up<'a>(line: &'a str, path: &[PathStep]) -> Result<Option<Value<'a>>, &'static str> {
-    let mut scanner = Scanner { text: line, at: 0 };
+    let mut scanner = Scanner::new(line, 0);
     scanner.space();
     let mut value = match scanner.peek() {
         Some(b'{') => Value::Object(&line[scanner.at..]),
@@ -446,7 +496,7 @@ pub(crate) fn look_up<'a>(line: &'a str, path: &[PathStep]) -> Result<Option<Val
                 })?;
             }
             (PathStep::Index(index), Value::Array(text)) => {
-                let mut scanner = Scanner { text, at: 1 };
+                let mut scanner = Scanner::new(text, 1);
                 for i in 0..=*index {
                     scanner.space();
                     if scanner.peek() == Some(b']') {

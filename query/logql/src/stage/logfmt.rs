@@ -1,5 +1,7 @@
 //! The `logfmt` decoder: `key=value`, `key="quoted value"`, bare `key`.
 
+use super::json::Escapes;
+
 /// A pair, or why there is none at this place.
 pub(crate) enum Pair<'a> {
     /// Key and raw value; `None` for a bare key.
@@ -23,7 +25,9 @@ impl Value<'_> {
             Value::Quoted(inside) => {
                 let mut text = String::new();
                 match inside.contains('\\') {
-                    true => super::json::unescape(inside, &mut text),
+                    true => {
+                        super::json::unescape(inside, &mut text);
+                    }
                     false => text.push_str(inside),
                 }
                 write_clean(&text, out);
@@ -122,6 +126,10 @@ impl<'a> Iterator for Pairs<'a> {
                 }
             }
             self.at = at + 1;
+            let inside = &self.line[start + 1..at];
+            if inside.contains('\\') && super::json::unescape(inside, &mut String::new()) == Escapes::Broken {
+                return Some(self.bad(at + 2, "invalid quoted value"));
+            }
             return Some(Pair::Pair(key, Some(Value::Quoted(&self.line[start + 1..at]))));
         }
         while let Some(b) = bytes.get(self.at).filter(|b| **b > b' ') {

@@ -453,7 +453,7 @@ fn index(arguments: &mut [Value], scope: &Scope<'_>) -> Result<Value, String> {
             }
             Value::Text(t) => {
                 let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
-                let byte = t.as_bytes().get(i).ok_or("index out of range")?;
+                let byte = t.as_bytes().get(i).ok_or("reflect: string index out of range")?;
                 Value::Int(i64::from(*byte))
             }
             Value::Nil => return Err("index of untyped nil".into()),

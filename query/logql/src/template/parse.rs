@@ -52,6 +52,7 @@ impl Template {
             End::Text => Ok(Template {
                 name,
                 body,
+                source: text.to_owned(),
                 variables: parser.variables,
             }),
             End::Closed(place) => Err(parser.fault(place, "unexpected {{end}}")),

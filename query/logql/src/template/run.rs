@@ -55,6 +55,9 @@ struct Run<'a> {
     steps: usize,
 }
 
+/// Characters of a command that an error text shows.
+const SHOWN_MAX: usize = 20;
+
 #[derive(PartialEq)]
 enum Flow {
     On,
@@ -66,6 +69,40 @@ impl Run<'_> {
     fn fault(&self, place: Place, at: &str, what: &str) -> String {
         let (name, line, byte) = (self.template.name, place.line, place.byte);
         format!("template: {name}:{line}:{byte}: executing \"{name}\" at <{at}>: {what}")
+    }
+
+    /// The command that begins at a place as it was written, cut after [`SHOWN_MAX`] characters.
+    fn text_at(&self, place: Place) -> String {
+        let line = self
+            .template
+            .source
+            .split_inclusive('\n')
+            .take(place.line.saturating_sub(1));
+        let start = line.map(str::len).sum::<usize>() + place.byte;
+        let rest = self.template.source.get(start..).unwrap_or_default();
+        let (mut depth, mut quote, mut escaped) = (0, None, false);
+        let end = rest.char_indices().find_map(|(i, c)| {
+            match (quote, c) {
+                (Some(_), _) if escaped => escaped = false,
+                (Some('"' | '\''), '\\') => escaped = true,
+                (Some(open), _) if open == c => quote = None,
+                (Some(_), _) => {}
+                (None, '"' | '\'' | '`') => quote = Some(c),
+                (None, '(') => depth += 1,
+                (None, ')') if depth > 0 => depth -= 1,
+                (None, ')' | '|') if depth == 0 => return Some(i),
+                (None, _) if depth == 0 && (rest[i..].starts_with("}}") || rest[i..].starts_with(" -}}")) => {
+                    return Some(i);
+                }
+                _ => {}
+            }
+            None
+        });
+        let text = rest[..end.unwrap_or(rest.len())].trim_end();
+        match text.len() > SHOWN_MAX {
+            true => text.chars().take(SHOWN_MAX).chain("...".chars()).collect(),
+            false => text.to_owned(),
+        }
     }
 
     fn step(&mut self, out: &str) -> Result<(), String> {
@@ -249,7 +286,11 @@ impl Run<'_> {
         }
         (function.call)(&mut arguments, self.scope).map_err(|what| {
             let name = function.name;
-            self.fault(command.place, name, &format!("error calling {name}: {what}"))
+            self.fault(
+                command.place,
+                &self.text_at(command.place),
+                &format!("error calling {name}: {what}"),
+            )
         })
     }
 
