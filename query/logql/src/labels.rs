@@ -51,6 +51,8 @@ pub(crate) struct Needed {
 #[derive(Clone, Debug)]
 struct Only {
     names: Vec<String>,
+    /// The names, and what they were before [`EXTRACTED`] was appended to them.
+    unsuffixed: Vec<String>,
     /// Whether lines are parsed to their end, because a fault there counts.
     whole: bool,
     /// Which letters and digits the names end with, less what is appended to names that are taken.
@@ -67,15 +69,19 @@ impl Needed {
     pub fn only(mut names: Vec<String>, whole: bool) -> Needed {
         names.sort_unstable();
         names.dedup();
+        let unsuffixed: Vec<String> = names.iter().flat_map(|n| unsuffixed(n)).map(str::to_owned).collect();
         let mut last = [false; 256];
-        for name in &names {
-            for name in unsuffixed(name) {
-                last[usize::from(name.as_bytes().last().copied().unwrap_or_default())] = true;
-            }
+        for name in &unsuffixed {
+            last[usize::from(name.as_bytes().last().copied().unwrap_or_default())] = true;
         }
         let whole = whole || names.iter().any(|n| n == ERROR || n == ERROR_DETAILS);
         Needed {
-            only: Some(Only { names, whole, last }),
+            only: Some(Only {
+                names,
+                unsuffixed,
+                whole,
+                last,
+            }),
         }
     }
 
@@ -93,18 +99,20 @@ impl Needed {
     #[inline]
     pub fn may_end_with(&self, key: &str) -> bool {
         let Some(only) = &self.only else { return true };
-        let Some(&last) = key.as_bytes().last() else {
+        let bytes = key.as_bytes();
+        let Some(&last) = bytes.last() else {
             return true;
         };
         // Other characters become underscores or vanish; an escape may stand for any.
-        if !last.is_ascii_alphanumeric() || key.bytes().any(|b| b == b'\\') {
+        let end = &bytes[bytes.len().saturating_sub(ESCAPE_BYTES_MAX)..];
+        if !last.is_ascii_alphanumeric() || end.contains(&b'\\') {
             return true;
         }
         if !only.last[usize::from(last)] {
             return false;
         }
         let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        !plain || only.names.iter().any(|n| unsuffixed(n).any(|n| n.ends_with(key)))
+        !plain || only.unsuffixed.iter().any(|n| n.ends_with(key))
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -113,6 +121,9 @@ impl Needed {
             .is_none_or(|only| only.names.iter().any(|n| n == name))
     }
 }
+
+/// Bytes of the longest escape of a character, `\u0061`.
+const ESCAPE_BYTES_MAX: usize = 6;
 
 /// The name, and what it was before [`EXTRACTED`] was appended to it.
 pub(crate) fn unsuffixed(name: &str) -> impl Iterator<Item = &str> {

@@ -98,6 +98,10 @@ pub(crate) fn select(
         });
         let mut opened = opened.collect::<Vec<_>>().into_iter().collect::<Result<Vec<_>, _>>()?;
         stats.runs += opened.len() as u64;
+        for (lines, bytes) in opened.iter().map(|open| open.entries.left_out()) {
+            stats.lines += lines;
+            stats.bytes += bytes;
+        }
         while search.narrow(&mut opened, search.bar(&kept)) > 0 {
             context.check("log scan")?;
             let edge = search.edge(&opened, lines);

@@ -314,6 +314,9 @@ impl Collector<'_> {
             // They count as looked at, as far as can be said without them.
             out.stats.bytes += run.bytes_max();
         }
+        let (lines, line_bytes) = buffers.entries.left_out();
+        out.stats.lines += lines;
+        out.stats.bytes += line_bytes;
         buffers.scratch.begin_stream(run.labels());
         let mut add = |buffers: &mut Buffers| match only_filters {
             true => self.add_unparsed(buffers, out),

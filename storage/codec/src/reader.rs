@@ -122,6 +122,20 @@ impl<'a> Reader<'a> {
     }
 
     fn long_uv(&mut self) -> Result<u64, Malformed> {
+        // Eight bytes at once: the first without a continuation bit ends it, and its bits of seven move together.
+        if let Some(word) = self.remaining().first_chunk() {
+            let word = u64::from_le_bytes(*word);
+            let ends = !word & 0x8080_8080_8080_8080;
+            if ends != 0 {
+                let bits = ends.trailing_zeros() + 1;
+                let n = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+                let n = n & 0x007f_007f_007f_007f | (n & 0x7f00_7f00_7f00_7f00) >> 1;
+                let n = n & 0x0000_3fff_0000_3fff | (n & 0x3fff_0000_3fff_0000) >> 2;
+                let n = n & 0x0fff_ffff | (n & 0x0fff_ffff_0000_0000) >> 4;
+                self.at += bits as usize / 8;
+                return Ok(n);
+            }
+        }
         let mut n = 0u64;
         for (i, &byte) in self.remaining().iter().take(10).enumerate() {
             if i == 9 && byte > 1 {
@@ -171,8 +185,26 @@ mod tests {
         assert_eq!(reader.position(), if want.is_ok() { bytes.len() } else { 0 });
     }
 
+    /// They are read eight bytes at once where there are as many.
+    #[test]
+    fn what_follows_a_varint_is_not_part_of_it() {
+        for bit in 0..64 {
+            for n in [1 << bit, u64::MAX >> bit, 0x5bd1_e995_97f4_a7c1 >> bit] {
+                for (next, more) in [(0u8, 9), (0xff, 9), (0xff, 0)] {
+                    let mut bytes = Vec::new();
+                    crate::put_uv(&mut bytes, n);
+                    let len = bytes.len();
+                    bytes.resize(len + more, next);
+                    let mut reader = Reader::new(&bytes);
+                    assert_eq!((reader.uv(), reader.position()), (Ok(n), len));
+                }
+            }
+        }
+    }
+
     #[test]
     fn varints_end_within_64_bits() {
+        check_uv(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], Ok((1 << 56) - 1));
         check_uv(&[0], Ok(0));
         check_uv(&[0x7f], Ok(127));
         check_uv(&[0x80, 1], Ok(128));

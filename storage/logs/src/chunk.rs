@@ -299,7 +299,7 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn bad(at: usize, what: &'static str) -> Malformed {
+pub(crate) fn bad(at: usize, what: &'static str) -> Malformed {
     Malformed { at, what }
 }
 
@@ -322,7 +322,7 @@ fn put_part(out: &mut Vec<u8>, plain: &[u8], level: i32) -> u32 {
 }
 
 /// Checks and expands a part into `out`, which is cleared first.
-fn read_part(part: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(crate) fn read_part(part: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     out.clear();
     let split = part.len().checked_sub(4).ok_or(bad(0, "part too short"))?;
     let (body, crc) = part.split_at(split);
@@ -385,6 +385,13 @@ fn get_times(r: &mut Reader<'_>, meta: &ChunkMeta, out: &mut Entries) -> Result<
         out.times.push(t);
     }
     Ok(())
+}
+
+/// Reads times that nothing follows; `false`: lengths of lines do.
+pub(crate) fn get_only_times(plain: &[u8], meta: &ChunkMeta, out: &mut Entries) -> Result<bool, Malformed> {
+    let mut r = Reader::new(plain);
+    get_times(&mut r, meta, out)?;
+    Ok(r.is_empty())
 }
 
 /// Where the lines end, which follows the times.
@@ -587,7 +594,7 @@ struct ColumnReader {
 }
 
 /// Reads the metadata that is asked for, with the marks of its ids. Without these it is `false` if they would be needed.
-fn get_metadata(
+pub(crate) fn get_metadata(
     plain: &[u8],
     meta: &ChunkMeta,
     marks: Option<&mut Marks<'_>>,

@@ -20,6 +20,8 @@ pub struct Entries {
     pub(crate) metadata: Metadata,
     /// The entries that are looked at; the columns may hold more on both sides.
     pub(crate) view: Range<usize>,
+    /// Entries that were passed over, and bytes of their lines.
+    pub(crate) left_out: (u64, u64),
 }
 
 /// Which columns a reader looks at. Times are always read.
@@ -139,6 +141,12 @@ impl Entries {
         self.line_start(i) - base..self.ends[i] as usize - 1 - base
     }
 
+    /// Entries that are not here because their lines lack a needle that was asked for, and bytes of their lines; by share
+    /// of time where the range asked for cuts a chunk.
+    pub fn left_out(&self) -> (u64, u64) {
+        self.left_out
+    }
+
     /// Whether any entry may carry structured metadata.
     pub fn has_metadata(&self) -> bool {
         !self.metadata.pairs.is_empty()
@@ -147,7 +155,7 @@ impl Entries {
     /// Takes every line, not read, for an empty one.
     pub(crate) fn without_lines(&mut self) {
         self.text.clear();
-        self.text.extend(std::iter::repeat_n('\n', self.times.len()));
+        self.text.push_str(&"\n".repeat(self.times.len()));
         self.ends.clear();
         self.ends.extend(1..=self.times.len() as u32);
     }
@@ -158,6 +166,7 @@ impl Entries {
         self.text.clear();
         self.metadata.clear();
         self.view = 0..0;
+        self.left_out = (0, 0);
     }
 
     /// Looks at all entries again.
@@ -183,7 +192,30 @@ impl Entries {
             }
         }
         left.metadata.strings = std::mem::take(&mut self.metadata.strings);
+        left.left_out = self.left_out;
         *self = left;
+    }
+
+    /// Of times and metadata keeps those of the entries `picked`, rising; lines are left as they are.
+    pub(crate) fn pick(&mut self, picked: impl Iterator<Item = usize>) {
+        let Entries { times, metadata, .. } = self;
+        let with_metadata = !metadata.ends.is_empty();
+        let (mut kept, mut pairs) = (0, 0);
+        for i in picked {
+            times[kept] = times[i];
+            if with_metadata {
+                let range = metadata.pair_range(i);
+                let len = range.len();
+                metadata.pairs.copy_within(range, pairs);
+                pairs += len;
+                // While all are kept this changes nothing, and later it lies behind what is read.
+                metadata.ends[kept] = pairs as u32;
+            }
+            kept += 1;
+        }
+        times.truncate(kept);
+        metadata.ends.truncate(kept);
+        metadata.pairs.truncate(pairs);
     }
 
     /// Adds an entry without metadata; [`Entries::push_pair`] may follow.
@@ -311,6 +343,10 @@ impl Entries {
         self.clear();
         let mut rows = rows_within(sources, min, max);
         drop_duplicates(sources, &mut rows);
+        for source in sources {
+            self.left_out.0 += source.left_out.0;
+            self.left_out.1 += source.left_out.1;
+        }
         let text: usize = rows
             .iter()
             .map(|&(_, s, i)| sources[s as usize].line_at(i as usize).len() + 1)
@@ -335,19 +371,19 @@ impl Entries {
     /// instant, so that only their lines could tell whether they are one.
     pub(crate) fn merge_without_lines(&mut self, sources: &[&Entries], min: i64, max: i64) -> bool {
         self.clear();
-        if !sources.iter().any(|s| s.has_metadata()) {
+        if sources.iter().all(|s| !s.has_metadata() && s.times.is_sorted()) {
             for source in sources {
                 self.times
                     .extend(source.times.iter().filter(|t| (min..=max).contains(*t)));
             }
             // Each source is in order, so this merges; whose an instant is matters only if it comes twice.
             self.times.sort();
-            if self.times.is_sorted_by(|a, b| a < b) {
-                self.without_lines();
-                self.widen();
-                return true;
-            }
-            self.clear();
+            let once = |t: &i64| sources.iter().filter(|s| s.times.binary_search(t).is_ok()).count() < 2;
+            let twice = self.times.windows(2).filter(|pair| pair[0] == pair[1]);
+            let distinct = twice.map(|pair| &pair[0]).all(once);
+            self.without_lines();
+            self.widen();
+            return distinct;
         }
         let rows = rows_within(sources, min, max);
         let distinct = rows.is_sorted_by(|a, b| a.0 < b.0 || a.1 == b.1);
@@ -356,9 +392,17 @@ impl Entries {
             return false;
         }
         let first_codes = self.join_strings(sources);
-        for (t, s, i) in rows {
-            self.push(t, "");
-            self.push_pairs(sources[s as usize], i as usize, first_codes[s as usize]);
+        self.times.extend(rows.iter().map(|row| row.0));
+        self.without_lines();
+        self.widen();
+        self.metadata.ends.reserve(rows.len());
+        for (_, s, i) in rows {
+            let (metadata, first) = (&sources[s as usize].metadata, first_codes[s as usize]);
+            let pairs = &metadata.pairs[metadata.pair_range(i as usize)];
+            self.metadata
+                .pairs
+                .extend(pairs.iter().map(|&(n, v)| (first + n, first + v)));
+            self.metadata.ends.push(self.metadata.pairs.len() as u32);
         }
         true
     }

@@ -292,6 +292,16 @@ impl Marks<'_> {
         id.copied().ok_or(bad(0, "more marks than ids"))
     }
 
+    /// Passes by the marks of `text`.
+    pub fn pass(&mut self, text: &[u8]) {
+        if self.done() {
+            return;
+        }
+        let count = |mark| memchr::memchr_iter(mark, text).count();
+        self.wide += count(MARK_WIDE) + count(MARK_UUID);
+        self.narrow += count(MARK_NARROW);
+    }
+
     /// Whether all marks have been seen.
     pub fn done(&self) -> bool {
         self.wide == self.ids.wide_codes.len() && self.narrow == self.ids.narrow_codes.len()

@@ -19,6 +19,7 @@ mod id_table;
 mod ids;
 mod masks;
 mod needle_filter;
+mod needle_search;
 mod record;
 mod scan;
 mod tail;

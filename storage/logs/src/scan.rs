@@ -25,6 +25,7 @@ use crate::entries::{Columns, Entries};
 use crate::head::{Head, Part};
 use crate::masks::{Keeping, LogPolicy, Mask, Masks, remove_deleted};
 use crate::needle_filter::Question;
+use crate::needle_search::{Hits, Needle};
 use crate::tombstones::{Tombstone, Tombstones};
 
 /// A run that has this many raw bytes ends as soon as little of it reaches beyond the next chunk's start.
@@ -64,7 +65,8 @@ pub struct Snapshot {
     blocks: Vec<BlockRef>,
 }
 
-/// What must stand in a line or its metadata; lets whole chunks be skipped. A filter never loses a line that matches.
+/// What must stand in a line or its metadata; lets whole chunks be skipped, and lines passed over. No line that matches
+/// is lost, but others may be read.
 #[derive(Clone, Debug, Default)]
 pub struct Needles {
     /// Substrings that every wanted line contains.
@@ -80,6 +82,8 @@ pub struct Run {
     min: i64,
     max: i64,
     chunks: Vec<Chunk>,
+    /// Lines without it need not be read.
+    needle: Option<Arc<Needle>>,
     /// Requests that may delete some of it.
     deletes: Vec<Arc<Tombstone>>,
 }
@@ -248,12 +252,17 @@ impl Snapshot {
         let ids = self.shared.labels.postings(range.days(), matchers)?;
         let question = Question::new(&needles.contains, &needles.metadata);
         let Gathered { streams, labels } = self.gather(&ids, range, &question)?;
+        let needle = Needle::of(&needles.contains).map(Arc::new);
         let mut runs = Vec::new();
         for (id, mut chunks) in streams {
             let Some(labels) = labels.get(&id) else { continue };
             let mask = self.mask_of(labels, &mut chunks);
             let min = mask.from.map_or(min, |from| from.max(min));
-            runs.extend(make_runs(&self.shared, labels, &chunks, min, max, &mask));
+            let of_stream = make_runs(&self.shared, labels, &chunks, min, max, &mask);
+            runs.extend(of_stream.into_iter().map(|run| Run {
+                needle: needle.clone(),
+                ..run
+            }));
         }
         Ok(runs)
     }
@@ -547,8 +556,9 @@ impl Run {
         })
     }
 
-    /// Reads the entries within the range asked for into `out` (cleared first), exact duplicates removed. A damaged
-    /// chunk is skipped and counted. Says how many bytes were decompressed.
+    /// Reads the entries within the range asked for into `out` (cleared first), exact duplicates removed. Those whose lines
+    /// lack a needle asked for may be passed over ([`Entries::left_out`]). A damaged chunk is skipped and counted. Says how
+    /// many bytes were decompressed.
     pub fn read(&self, out: &mut Entries) -> Result<u64, BlockError> {
         self.read_columns(Columns::ALL, out)
     }
@@ -571,11 +581,12 @@ impl Run {
         out: &mut Entries,
         damage: impl Fn(BlockError) -> Result<(), BlockError>,
     ) -> Result<u64, BlockError> {
+        let needle = self.needle.as_deref();
         if self.deletes.is_empty() {
-            return read_chunks(&self.chunks, self.min, self.max, columns, out, damage);
+            return read_chunks(&self.chunks, self.min, self.max, columns, needle, out, damage);
         }
         // What is deleted may hang on any column.
-        let bytes = read_chunks(&self.chunks, self.min, self.max, Columns::ALL, out, damage)?;
+        let bytes = read_chunks(&self.chunks, self.min, self.max, Columns::ALL, needle, out, damage)?;
         remove_deleted(&self.deletes, &self.labels, out);
         Ok(bytes)
     }
@@ -603,17 +614,22 @@ impl Chunk {
         }
     }
 
-    /// Expands columns of a closed chunk into `out`, or more.
-    pub(crate) fn expand(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
+    /// Expands columns of a closed chunk into `out`, or more; lines that lack the needle may be passed over.
+    pub(crate) fn expand(
+        &self,
+        columns: Columns<'_>,
+        needle: Option<&Needle>,
+        out: &mut Entries,
+    ) -> Result<u64, BlockError> {
         let (path, at, expanded) = match &self.source {
             Source::Open(e) => return Ok(e.raw_bytes() as u64),
             Source::Sealed(s) => (
                 std::path::Path::new("head"),
                 0,
-                expand_sealed(&s.meta, &s.data, columns, out),
+                expand_sealed(&s.meta, &s.data, columns, needle, out),
             ),
             Source::Block(held, meta, at) => BUFFER.with_borrow_mut(|buffer| {
-                let expanded = expand_stored(&held.file, meta, *at, columns, buffer, out)?;
+                let expanded = expand_stored(&held.file, meta, *at, columns, needle, buffer, out)?;
                 if buffer.capacity() > BUFFER_BYTES_KEPT {
                     *buffer = Vec::new();
                 }
@@ -622,16 +638,51 @@ impl Chunk {
         };
         expanded.map_err(|e| corrupt(path, at + e.at as u64, e.what))
     }
+
+    /// Of what was passed over keeps the share that lies in `[min, max]`.
+    fn narrow_left_out(&self, min: i64, max: i64, out: &mut Entries) {
+        if out.left_out == (0, 0) || min <= self.min && self.max <= max {
+            return;
+        }
+        let inside = self.max.min(max).abs_diff(self.min.max(min)) as f64 + 1.0;
+        let share = inside / (self.max.abs_diff(self.min) as f64 + 1.0);
+        let of = |n: u64| (n as f64 * share) as u64;
+        out.left_out = (of(out.left_out.0), of(out.left_out.1));
+    }
 }
 
-fn expand_sealed(meta: &ChunkMeta, data: &[u8], columns: Columns<'_>, out: &mut Entries) -> Result<u64, Malformed> {
+fn expand_sealed(
+    meta: &ChunkMeta,
+    data: &[u8],
+    columns: Columns<'_>,
+    needle: Option<&Needle>,
+    out: &mut Entries,
+) -> Result<u64, Malformed> {
     if !columns.lines {
         let parts = chunk::split(meta, data)?;
         if let Some(expanded) = chunk::decode_without_lines(meta, parts[0], parts[2], columns, out)? {
             return Ok(expanded);
         }
     }
+    if let Some(needle) = needle.filter(|_| columns.lines) {
+        let found = HITS.with_borrow_mut(|hits| {
+            if hits.find(meta, data, needle)? == 0 {
+                return Ok(Some(pass_over(meta, hits, out)));
+            }
+            hits.decode(meta, data, &chunk::read_ids(meta, data)?, columns, out)
+        })?;
+        if let Some(expanded) = found {
+            return Ok(expanded);
+        }
+    }
     chunk::decode(meta, data, &chunk::read_ids(meta, data)?, columns, out)
+}
+
+/// No entry of the chunk is wanted.
+fn pass_over(meta: &ChunkMeta, hits: &Hits, out: &mut Entries) -> u64 {
+    out.clear();
+    out.left_out = (u64::from(meta.entries), u64::from(meta.line_bytes));
+    hits.bytes()
 }
 
 fn expand_stored(
@@ -639,6 +690,7 @@ fn expand_stored(
     meta: &ChunkMeta,
     at: u64,
     columns: Columns<'_>,
+    needle: Option<&Needle>,
     buffer: &mut Vec<u8>,
     out: &mut Entries,
 ) -> Result<Result<u64, Malformed>, BlockError> {
@@ -653,12 +705,25 @@ fn expand_stored(
         }
     }
     file.chunk(meta, at, buffer)?;
+    if let Some(needle) = needle.filter(|_| columns.lines) {
+        let found = HITS.with_borrow_mut(|hits| match hits.find(meta, buffer, needle) {
+            Ok(0) => Ok(Ok(Some(pass_over(meta, hits, out)))),
+            Ok(_) => Ok(hits.decode(meta, buffer, &file.ids(meta, at, buffer)?, columns, out)),
+            Err(e) => Ok::<_, BlockError>(Err(e)),
+        })?;
+        match found {
+            Ok(None) => {}
+            Ok(Some(expanded)) => return Ok(Ok(expanded)),
+            Err(e) => return Ok(Err(e)),
+        }
+    }
     let ids = file.ids(meta, at, buffer)?;
     Ok(chunk::decode(meta, buffer, &ids, columns, out))
 }
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static HITS: RefCell<Hits> = RefCell::default();
 }
 
 /// Reads columns of chunks of one stream, in order of arrival, and merges what lies in `[min, max]` into `out`.
@@ -667,6 +732,7 @@ fn read_chunks(
     min: i64,
     max: i64,
     columns: Columns<'_>,
+    needle: Option<&Needle>,
     out: &mut Entries,
     damage: impl Fn(BlockError) -> Result<(), BlockError>,
 ) -> Result<u64, BlockError> {
@@ -675,7 +741,7 @@ fn read_chunks(
     if let [chunk] = chunks
         && !matches!(chunk.source, Source::Open(_))
     {
-        match chunk.expand(columns, out) {
+        match chunk.expand(columns, needle, out) {
             Ok(expanded) => bytes = expanded,
             Err(error) => {
                 out.clear();
@@ -683,6 +749,7 @@ fn read_chunks(
             }
         }
         out.narrow(min, max);
+        chunk.narrow_left_out(min, max, out);
         return Ok(bytes);
     }
     // Duplicates are told by all that an entry has.
@@ -696,7 +763,7 @@ fn read_chunks(
             continue;
         }
         let mut entries = Entries::default();
-        match chunk.expand(columns, &mut entries) {
+        match chunk.expand(columns, needle, &mut entries) {
             Ok(n) => bytes += n,
             Err(error) => {
                 entries.clear();
@@ -704,6 +771,7 @@ fn read_chunks(
                 damage(error)?;
             }
         }
+        chunk.narrow_left_out(min, max, &mut entries);
         places.push(Some(expanded.len()));
         expanded.push(entries);
     }
@@ -721,7 +789,7 @@ fn read_chunks(
             return Ok(bytes);
         }
         drop(expanded);
-        return Ok(bytes + read_chunks(chunks, min, max, Columns::ALL, out, damage)?);
+        return Ok(bytes + read_chunks(chunks, min, max, Columns::ALL, needle, out, damage)?);
     }
     if out.merge(&sources, min, max).is_err() {
         out.clear();
@@ -795,6 +863,7 @@ pub(crate) fn make_runs(
             min: planned.min,
             max: planned.max,
             chunks: members,
+            needle: None,
             deletes: mask.deletes_of(planned.min, planned.max),
         }
     };

@@ -108,7 +108,7 @@ impl Snapshot {
 
     fn read_times(&self, chunk: &Chunk, out: &mut Entries) -> Result<(), BlockError> {
         out.clear();
-        if let Err(error) = chunk.expand(TIMES, out) {
+        if let Err(error) = chunk.expand(TIMES, None, out) {
             out.clear();
             self.shared.skip_damage(error, 1)?;
         }
