@@ -24,4 +24,4 @@ pub use traces::{span_id, trace_id, traces};
 /// When the traces begin: midnight UTC.
 const T0_MS: i64 = 1_748_736_000_000;
 /// The seed of the recorded run.
-pub const SEED: u64 = 0x7e3_b0;
+pub const SEED: u64 = 0x7_e3b0;

@@ -145,7 +145,7 @@ impl Maker {
         }
         let mut waves = [Vec::new(), Vec::new()];
         for (service, span) in spans {
-            let late = usize::from(self.number % 5 != 0 && self.random.one_in(6));
+            let late = usize::from(!self.number.is_multiple_of(5) && self.random.one_in(6));
             waves[late].push((service, span));
         }
         let [early, late] = waves.map(|wave| self.resources(wave));
@@ -157,7 +157,7 @@ impl Maker {
             (_, 0) => None,
             (Shape::Deep, _) => Some(n - 1),
             (Shape::Wide, _) => Some(0),
-            (Shape::ManyRoots, _) if n % 3 == 0 => None,
+            (Shape::ManyRoots, _) if n.is_multiple_of(3) => None,
             _ => Some(self.random.below(n)),
         }
     }
@@ -247,7 +247,7 @@ fn scope(n: u64) -> InstrumentationScope {
         attributes.push(text("lang", ["go", "rust", "java"][(n / 2 % 3) as usize]));
         attributes.push(text("level", "library"));
     }
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         attributes.push(int("lib.build", n as i64 * 10));
         attributes.push(of("lib.stable", Value::BoolValue(n > 2)));
     }
@@ -269,7 +269,7 @@ fn resource_attributes(n: u64, name: &str) -> Vec<KeyValue> {
     if n != 4 {
         out.push(text("service.namespace", ["front", "back"][(n % 2) as usize]));
         out.push(text("k8s.pod.name", &format!("{}-{n}", name.replace(' ', "-"))));
-        out.push(of("ephemeral", Value::BoolValue(n % 2 == 0)));
+        out.push(of("ephemeral", Value::BoolValue(n.is_multiple_of(2))));
     }
     if n % 3 == 1 {
         out.push(of("load", Value::DoubleValue(n as f64 * 0.25)));
