@@ -328,11 +328,11 @@ pub fn canonical(text: &str) -> Result<String, ParseError> {
     Ok(syntax::parse(text)?.to_string())
 }
 
-/// The text of a query over several lines of at most `width` characters, as far as it can be broken. Only the syntax is
-/// checked.
+/// The text of a query over several lines of at most `width` characters, as far as it can be broken. Checked are the syntax
+/// and what Loki checks with it.
 pub fn pretty(text: &str, width: usize) -> Result<String, ParseError> {
     let expr = syntax::parse(text)?;
-    Plan::new(&expr)?;
+    pipeline::check_captures(&expr)?;
     Ok(syntax::pretty(&expr, width))
 }
 

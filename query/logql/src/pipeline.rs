@@ -17,7 +17,7 @@ use crate::stage::label_filter::LabelTest;
 use crate::stage::line_filter::LineTest;
 use crate::stage::logfmt::{Pair, Pairs, Value};
 use crate::stage::pattern::Pattern;
-use crate::syntax::{Conversion, Extraction, FormatFrom, LogExpr, Pick, Stage, Unwrap, rule};
+use crate::syntax::{Conversion, Expr, Extraction, FormatFrom, LogExpr, Pick, Stage, Unwrap, rule};
 use crate::template::{Scope, Template};
 use crate::{ParseError, regexp, units};
 
@@ -688,6 +688,19 @@ fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
     json::unescape(entry, spare);
     std::mem::swap(own, spare);
     *rewritten = true;
+}
+
+/// Checks what Loki checks while it reads a query, before any of it is planned: `regexp` and `pattern` stages.
+pub(crate) fn check_captures(expr: &Expr) -> Result<(), ParseError> {
+    let mut stages: Vec<&Stage> = Vec::new();
+    match expr {
+        Expr::Log(log) => stages.extend(&log.stages),
+        Expr::Metric(metric) => metric.for_each_range(&mut |range| stages.extend(&range.log.stages)),
+    }
+    let captures = stages
+        .into_iter()
+        .filter(|s| matches!(s, Stage::Regexp(_) | Stage::Pattern(_)));
+    captures.map(|stage| compile(stage).map(|_| ()).map_err(rule)).collect()
 }
 
 fn compile(stage: &Stage) -> Result<Step, String> {
