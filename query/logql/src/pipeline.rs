@@ -697,10 +697,10 @@ pub(crate) fn check_captures(expr: &Expr) -> Result<(), ParseError> {
         Expr::Log(log) => stages.extend(&log.stages),
         Expr::Metric(metric) => metric.for_each_range(&mut |range| stages.extend(&range.log.stages)),
     }
-    let captures = stages
+    let mut captures = stages
         .into_iter()
         .filter(|s| matches!(s, Stage::Regexp(_) | Stage::Pattern(_)));
-    captures.map(|stage| compile(stage).map(|_| ()).map_err(rule)).collect()
+    captures.try_for_each(|stage| compile(stage).map(|_| ()).map_err(rule))
 }
 
 fn compile(stage: &Stage) -> Result<Step, String> {
