@@ -598,9 +598,12 @@ async fn exemplars_accompany_samples() {
         );
         assert!(exemplar["timestampMs"].is_string());
     }
-    let without = get(&lab.tempo, "/api/metrics/query_range", &[query[0], ("exemplars", "0")])
+    let unsaid = get(&lab.tempo, "/api/metrics/query_range", &[query[0], ("exemplars", "0")])
         .await
         .json();
+    assert!(unsaid["series"][0]["exemplars"].as_array().unwrap().len() > 2);
+    let no = "{ name = \"SELECT\" } | max_over_time(duration) with(exemplars=false)";
+    let without = get(&lab.tempo, "/api/metrics/query_range", &[("q", no)]).await.json();
     assert_eq!(without["series"][0].get("exemplars"), None);
     let instant = get(&lab.tempo, "/api/metrics/query", &query).await.json();
     assert_eq!(instant["series"][0].get("exemplars"), None);
