@@ -49,6 +49,20 @@ enum Wire<'a> {
     Fixed32(u32),
 }
 
+/// A message of two texts, `1` the name and `2` the value: the labels of remote write and of a scrape.
+pub(crate) fn read_text_pair(message: &[u8]) -> Result<(&str, &str), BadWire> {
+    let (mut name, mut value) = ("", "");
+    for field in Fields::new(message) {
+        let field = field?;
+        match field.number {
+            1 => name = field.utf8()?,
+            2 => value = field.utf8()?,
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
 impl<'a> Fields<'a> {
     /// Over the bytes of one message.
     pub fn new(message: &'a [u8]) -> Fields<'a> {

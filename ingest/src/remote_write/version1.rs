@@ -14,7 +14,7 @@ use super::decoded::{Decoded, METADATA_BYTES, bad_labels, check_room, exemplar_o
 use super::histogram::read_histogram;
 use super::label_run::copy_labels;
 use crate::refusal::Refusal;
-use crate::wire::{BadWire, Field, Fields};
+use crate::wire::{BadWire, Field, Fields, read_text_pair};
 
 /// Labels of one exemplar that are looked at.
 const EXEMPLAR_LABELS_MAX: usize = 128;
@@ -57,7 +57,7 @@ fn read_series<'a>(
     for field in Fields::new(message) {
         let field = field?;
         if field.number == 1 {
-            match read_label(field.bytes()?) {
+            match read_text_pair(field.bytes()?) {
                 Ok(("", _)) => bad = Some("an empty label name"),
                 Ok(label) => labels.push(label),
                 Err(BadWire::Utf8 { .. }) => bad = Some("a label that is not UTF-8"),
@@ -121,19 +121,6 @@ fn read_contents(
     Ok(())
 }
 
-fn read_label(message: &[u8]) -> Result<(&str, &str), BadWire> {
-    let (mut name, mut value) = ("", "");
-    for field in Fields::new(message) {
-        let field = field?;
-        match field.number {
-            1 => name = field.utf8()?,
-            2 => value = field.utf8()?,
-            _ => {}
-        }
-    }
-    Ok((name, value))
-}
-
 #[inline]
 fn read_sample(message: &[u8]) -> Result<(TimestampMs, f64), BadWire> {
     let (mut t, mut v) = (0, 0.0);
@@ -156,7 +143,7 @@ fn read_exemplar(field: &Field<'_>) -> Result<Option<Exemplar>, BadWire> {
         let field = field?;
         match field.number {
             1 if labels.len() >= EXEMPLAR_LABELS_MAX => return Ok(None),
-            1 => match read_label(field.bytes()?) {
+            1 => match read_text_pair(field.bytes()?) {
                 Ok(label) => labels.push(label),
                 Err(BadWire::Utf8 { .. }) => return Ok(None),
                 Err(e) => return Err(e),

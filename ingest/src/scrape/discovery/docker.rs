@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::http::{Ask, Client, Kept, Network};
-use super::{ANSWER_BYTES_MAX, ANSWER_WAIT_MAX, label_name};
+use super::{ANSWER_BYTES_MAX, ask_json, label_name};
 
 const META: &str = "__meta_docker_";
 
@@ -141,18 +141,7 @@ impl Daemon {
             bytes_max: ANSWER_BYTES_MAX,
             ..Ask::default()
         };
-        let asking = self.client.ask(&ask, &mut self.kept);
-        let answered = tokio::time::timeout(ANSWER_WAIT_MAX, asking).await;
-        let answered = answered
-            .map_err(|_| format!("{path}: no answer in time"))?
-            .map_err(|e| e.to_string())?;
-        if answered.status.as_u16() != 200 {
-            return Err(format!(
-                "{path}: the daemon returned HTTP status {}",
-                answered.status_words()
-            ));
-        }
-        serde_json::from_slice(&answered.body).map_err(|e| format!("{path}: {e}"))
+        ask_json(&self.client, &ask, &mut self.kept, path, "the daemon").await
     }
 }
 

@@ -3,7 +3,7 @@
 use prometheus_config::{HttpDiscovery, TargetGroup, parse_target_groups};
 
 use super::super::http::{Ask, Client, Kept, Network};
-use super::{ANSWER_BYTES_MAX, ANSWER_WAIT_MAX};
+use super::{ANSWER_BYTES_MAX, ask_in_time};
 
 /// Asks one server.
 pub(super) struct Lists {
@@ -31,11 +31,7 @@ impl Lists {
             bytes_max: ANSWER_BYTES_MAX,
             ..Ask::default()
         };
-        let asking = self.client.ask(&ask, &mut self.kept);
-        let answered = tokio::time::timeout(ANSWER_WAIT_MAX, asking).await;
-        let answered = answered
-            .map_err(|_| "no answer in time".to_owned())?
-            .map_err(|e| e.to_string())?;
+        let answered = ask_in_time(&self.client, &ask, &mut self.kept, "no answer in time").await?;
         if answered.status.as_u16() != 200 {
             return Err(format!("server returned HTTP status {}", answered.status_words()));
         }

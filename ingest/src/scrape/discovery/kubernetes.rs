@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::super::http::{Ask, Client, Kept, Network};
 use super::kubernetes_targets::{Objects, groups};
-use super::{ANSWER_BYTES_MAX, ANSWER_WAIT_MAX};
+use super::{ANSWER_BYTES_MAX, ask_json};
 
 /// How often the lists are asked for.
 pub(super) const REFRESH: Duration = Duration::from_secs(15);
@@ -156,18 +156,7 @@ impl Cluster {
             bytes_max: ANSWER_BYTES_MAX,
             ..Ask::default()
         };
-        let asking = self.client.ask(&ask, &mut self.kept);
-        let answered = tokio::time::timeout(ANSWER_WAIT_MAX, asking).await;
-        let answered = answered
-            .map_err(|_| format!("{path}: no answer in time"))?
-            .map_err(|e| e.to_string())?;
-        if answered.status.as_u16() != 200 {
-            return Err(format!(
-                "{path}: the server returned HTTP status {}",
-                answered.status_words()
-            ));
-        }
-        serde_json::from_slice(&answered.body).map_err(|e| format!("{path}: {e}"))
+        ask_json(&self.client, &ask, &mut self.kept, path, "the server").await
     }
 }
 

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_config::{Discovery, TargetGroup};
+use serde::de::DeserializeOwned;
 
 use super::ScrapeCounters;
-use super::http::Network;
+use super::http::{Answered, Ask, Client, Kept, Network};
 use docker::Daemon;
 use http::Lists;
 use kubernetes::Cluster;
@@ -73,6 +74,29 @@ enum Asked {
     Dns,
     Docker(Daemon),
     Kubernetes(Cluster),
+}
+
+/// One answer of a source, or why there is none; `late` is said if none comes in time.
+async fn ask_in_time(client: &Client, ask: &Ask<'_>, kept: &mut Kept, late: &str) -> Result<Answered, String> {
+    let answered = tokio::time::timeout(ANSWER_WAIT_MAX, client.ask(ask, kept)).await;
+    answered.map_err(|_| late.to_owned())?.map_err(|e| e.to_string())
+}
+
+/// One answer of an API in JSON; `who` is asked for `path`, which stands in what goes wrong.
+async fn ask_json<T: DeserializeOwned>(
+    client: &Client,
+    ask: &Ask<'_>,
+    kept: &mut Kept,
+    path: &str,
+    who: &str,
+) -> Result<T, String> {
+    let late = format!("{path}: no answer in time");
+    let answered = ask_in_time(client, ask, kept, &late).await?;
+    if answered.status.as_u16() != 200 {
+        let status = answered.status_words();
+        return Err(format!("{path}: {who} returned HTTP status {status}"));
+    }
+    serde_json::from_slice(&answered.body).map_err(|e| format!("{path}: {e}"))
 }
 
 fn source_name(source: &Discovery) -> &'static str {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use model::{BucketSpan, Buckets, Histogram, METRIC_NAME, MetricKind, ResetHint};
 
 use super::{About, Exposed, ExposedExemplar, ExposedLabels, ExposedValue, HistogramHabits, Visitor, canonical_float};
-use crate::wire::{BadWire, Field, Fields, read_varint, unzigzag};
+use crate::wire::{BadWire, Field, Fields, read_text_pair, read_varint, unzigzag};
 
 /// Buckets of one side that are read.
 const BUCKETS_MAX: usize = 65_536;
@@ -149,7 +149,7 @@ impl<V: Visitor> Family<'_, V> {
                     let bytes = field.bytes()?;
                     self.key.push(0xff);
                     self.key.extend_from_slice(bytes);
-                    pairs.push(label(bytes)?);
+                    pairs.push(read_text_pair(bytes)?);
                 }
                 6 => t = Some(field.varint()? as i64).filter(|t| *t != 0),
                 _ => {}
@@ -448,19 +448,6 @@ impl Side {
     }
 }
 
-fn label(message: &[u8]) -> Result<(&str, &str), BadWire> {
-    let (mut name, mut value) = ("", "");
-    for field in Fields::new(message) {
-        let field = field?;
-        match field.number {
-            1 => name = field.utf8()?,
-            2 => value = field.utf8()?,
-            _ => {}
-        }
-    }
-    Ok((name, value))
-}
-
 fn exemplar(message: &[u8]) -> Result<Option<ExposedExemplar<'_>>, BadWire> {
     let mut exemplar = ExposedExemplar {
         labels: Vec::new(),
@@ -471,7 +458,7 @@ fn exemplar(message: &[u8]) -> Result<Option<ExposedExemplar<'_>>, BadWire> {
         let field = field?;
         match field.number {
             1 => {
-                let (name, value) = label(field.bytes()?)?;
+                let (name, value) = read_text_pair(field.bytes()?)?;
                 exemplar.labels.push((Cow::Borrowed(name), Cow::Borrowed(value)));
             }
             2 => exemplar.value = field.double()?,

@@ -1,17 +1,14 @@
-//! What a real Tempo answered: a zstd-compressed file of JSON lines.
-//!
-//! ```text
-//! {"version":1, "seed":s, "data":checksum, "server":"…"}
-//! [endpoint, [[parameter, value]*], protobuf, answer]*
-//! ```
+//! What a real Tempo answered, in the file that all peers' answers are kept in ([`golden`]). A question is
+//! `endpoint, [[parameter, value]*], protobuf`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::answer::Answer;
 use super::cases::Case;
+use crate::differential::golden::{self, Recorded};
 use crate::repository;
 
 /// A golden file's content.
@@ -35,47 +32,41 @@ pub fn golden_file() -> PathBuf {
 impl Golden {
     /// Writes the file.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let head = json!({"version": 1, "seed": self.seed, "data": self.data, "server": self.server});
-        let mut text = head.to_string();
-        for (case, answer) in &self.cases {
-            text.push('\n');
-            let line = json!([case.endpoint, case.parameters, case.protobuf, answer.0]);
-            text.push_str(&line.to_string());
-        }
-        let packed = zstd::stream::encode_all(text.as_bytes(), 19)?;
-        std::fs::write(path, packed).with_context(|| path.display().to_string())
+        let recorded = self.cases.iter().map(|(case, answer)| Recorded {
+            row: vec![json!(case.endpoint), json!(case.parameters), json!(case.protobuf)],
+            answer: answer.0.clone(),
+        });
+        let file = golden::Golden {
+            seed: self.seed,
+            data: self.data,
+            server: self.server.clone(),
+            recorded: recorded.collect(),
+        };
+        file.write(path)
     }
 
     /// Reads a file; what has become an exception since is left out.
     pub fn read(path: &Path) -> Result<Golden> {
-        let packed = std::fs::read(path).with_context(|| path.display().to_string())?;
-        let text = String::from_utf8(zstd::stream::decode_all(&packed[..])?)?;
-        let mut lines = text.lines();
-        let head: Value = serde_json::from_str(lines.next().unwrap_or_default())?;
-        ensure!(
-            head["version"] == 1,
-            "{}: version {}, this test reads 1",
-            path.display(),
-            head["version"]
-        );
-        let cases = lines.map(|line| {
-            let mut line: Value = serde_json::from_str(line)?;
-            let answer = Answer(line[3].take());
-            let parameters = serde_json::from_value(line[1].take())?;
-            let case = Case {
-                endpoint: line[0].as_str().context("no endpoint")?.to_owned(),
-                parameters,
-                protobuf: line[2] == true,
+        let file = golden::Golden::read(path)?;
+        let mut cases = Vec::with_capacity(file.recorded.len());
+        for Recorded { row, answer } in file.recorded {
+            let [endpoint, parameters, protobuf] = &row[..] else {
+                bail!("{}: a case of {} elements, not 3", path.display(), row.len());
             };
-            Ok((case, answer))
-        });
+            let case = Case {
+                endpoint: endpoint.as_str().context("no endpoint")?.to_owned(),
+                parameters: serde_json::from_value(parameters.clone())?,
+                protobuf: *protobuf == true,
+            };
+            if case.is_compared() {
+                cases.push((case, Answer(answer)));
+            }
+        }
         Ok(Golden {
-            seed: head["seed"].as_u64().context("no seed")?,
-            data: head["data"].as_u64().context("no checksum of the data")?,
-            server: head["server"].as_str().unwrap_or_default().to_owned(),
-            cases: cases
-                .filter(|one: &Result<(Case, Answer)>| one.as_ref().map_or(true, |(case, _)| case.is_compared()))
-                .collect::<Result<_>>()?,
+            seed: file.seed,
+            data: file.data,
+            server: file.server,
+            cases,
         })
     }
 }
