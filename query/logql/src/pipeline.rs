@@ -4,22 +4,34 @@
 //! The stages before the first that looks at labels run on the bare line; only a line that survives them has its
 //! structured metadata loaded and its fields parsed, and of those only what the query needs ([`Needed`]).
 
+mod compile;
+mod extract;
+mod pretest;
+mod sorted;
+
 use std::ops::Range;
 
 use model::{LabelSet, TimestampNs};
 use regex::{CaptureLocations, Regex};
 use storage_logs::Entries;
 
-use crate::labels::{ERROR, ERROR_DETAILS, Field, Labels, Needed, Origin, PRESERVE_ERROR, unsuffixed};
+use crate::ParseError;
+use crate::labels::{ERROR, ERROR_DETAILS, Field, Labels, Needed, PRESERVE_ERROR, unsuffixed};
 use crate::stage::decolorize::decolorize;
-use crate::stage::json::{self, Next, PathStep};
+use crate::stage::json::PathStep;
 use crate::stage::label_filter::LabelTest;
 use crate::stage::line_filter::LineTest;
-use crate::stage::logfmt::{Pair, Pairs, Value};
 use crate::stage::pattern::Pattern;
-use crate::syntax::{Conversion, Expr, Extraction, FormatFrom, LogExpr, Pick, Stage, Unwrap, rule};
+use crate::syntax::{Conversion, LogExpr, Pick, Unwrap, rule};
 use crate::template::{Scope, Template};
-use crate::{ParseError, regexp, units};
+use crate::units;
+
+use compile::compile;
+use extract::{parse, unpack};
+use pretest::{Pretest, Pretests};
+
+pub(crate) use compile::check_captures;
+pub(crate) use sorted::Sorted;
 
 const JSON_ERROR: &str = "JSONParserErr";
 const LOGFMT_ERROR: &str = "LogfmtParserErr";
@@ -38,18 +50,6 @@ pub(crate) struct Pipeline {
     pretest: Option<Pretest>,
     unwrap: Option<Unwrapped>,
 }
-
-/// Where every label is needed in the end, entries are first tried on the labels that the filters behind the parsers look
-/// at; only those that pass, or whose line has a fault, are parsed in full.
-#[derive(Clone, Debug)]
-struct Pretest {
-    /// How many of the first steps it takes: filters and parsers, the last of them a filter on labels.
-    steps: usize,
-    needed: Needed,
-}
-
-/// Entries of a stream that are pretested whatever comes out; then most must fail for it to be worth while.
-const PRETESTS_MIN: u32 = 64;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -94,58 +94,6 @@ pub(crate) struct Scratch {
     prefix: String,
     captures: Option<CaptureLocations>,
     pretests: Pretests,
-}
-
-/// How pretests of a stream's entries went.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pretests {
-    done: u32,
-    failed: u32,
-}
-
-impl Pretests {
-    fn pay_off(&self) -> bool {
-        self.done < PRETESTS_MIN || self.failed >= self.done / 2
-    }
-
-    fn add(&mut self, failed: bool) {
-        self.done += 1;
-        self.failed += u32::from(failed);
-    }
-}
-
-impl Pretest {
-    fn of(steps: &[Step]) -> Option<Pretest> {
-        let simple = |s: &Step| {
-            matches!(
-                s,
-                Step::Line(_)
-                    | Step::Json
-                    | Step::JsonPaths(_)
-                    | Step::Logfmt { .. }
-                    | Step::LogfmtKeys { .. }
-                    | Step::Regexp(..)
-                    | Step::Pattern(_)
-                    | Step::Labels(_)
-            )
-        };
-        let first = &steps[..steps.iter().take_while(|s| simple(s)).count()];
-        let end = first.iter().rposition(|s| matches!(s, Step::Labels(_)))? + 1;
-        let mut names = Vec::new();
-        let mut parses = false;
-        for step in &first[..end] {
-            match step {
-                Step::Labels(test) => test.names(&mut names),
-                Step::Line(_) => {}
-                _ => parses = true,
-            }
-        }
-        // Lines are parsed to their end, for a fault may decide.
-        parses.then(|| Pretest {
-            steps: end,
-            needed: Needed::only(names, true),
-        })
-    }
 }
 
 impl Scratch {
@@ -489,350 +437,6 @@ fn drop_label(pick: &Pick, labels: &mut Labels) {
         if pick.name() == ERROR && matches!(pick, Pick::Name(_)) {
             labels.remove(ERROR_DETAILS);
         }
-    }
-}
-
-fn parse(
-    step: &Step,
-    line: &str,
-    labels: &mut Labels,
-    needed: &Needed,
-    prefix: &mut String,
-    captures: &mut Option<CaptureLocations>,
-) {
-    match step {
-        Step::Json => {
-            let mut keys = String::new();
-            let result = json::walk(line, needed, |path, value| {
-                if matches!(value, json::Value::Null | json::Value::Array(_)) {
-                    return Next::Go;
-                }
-                let Some((last, parents)) = path.split_last() else {
-                    return Next::Go;
-                };
-                prefix.clear();
-                for parent in parents {
-                    let before = prefix.len();
-                    keys.clear();
-                    json::unescape(parent, &mut keys);
-                    crate::labels::sanitise(&keys, prefix.is_empty(), prefix);
-                    if prefix.len() > before {
-                        prefix.push('_');
-                    }
-                }
-                keys.clear();
-                json::unescape(last, &mut keys);
-                if let Some(slot) = labels.open(prefix, &keys, needed) {
-                    value.write(labels.value());
-                    labels.commit(slot);
-                    if labels.has_all(needed) {
-                        return Next::Stop;
-                    }
-                }
-                Next::Go
-            });
-            if let Err(what) = result {
-                labels.set_error(JSON_ERROR, what);
-            }
-        }
-        Step::JsonPaths(paths) => {
-            if line.is_empty() {
-                return;
-            }
-            if !line.starts_with(['"', '{', '[']) {
-                labels.set_error(JSON_ERROR, "");
-                return;
-            }
-            for (name, path) in paths {
-                match json::look_up(line, path) {
-                    Ok(value) => {
-                        if let Some(slot) = labels.open("", name, needed) {
-                            if let Some(value) = value {
-                                value.write(labels.value());
-                            }
-                            labels.commit(slot);
-                        }
-                    }
-                    Err(what) => {
-                        // Only what goes wrong within a member is an error; what has no members lacks the field.
-                        if line[1..].trim_start().starts_with('"') {
-                            labels.set_error(JSON_ERROR, what);
-                        }
-                        if let Some(slot) = labels.open("", name, needed) {
-                            labels.commit(slot);
-                        }
-                    }
-                }
-            }
-        }
-        Step::Logfmt { strict, keep_empty } => {
-            for pair in Pairs::new(line) {
-                let (key, value) = match pair {
-                    Pair::Pair(key, value) => (key, value),
-                    Pair::Bad(what) if *strict => {
-                        labels.set_error(LOGFMT_ERROR, &what);
-                        return;
-                    }
-                    Pair::Bad(_) => continue,
-                };
-                let empty = value.as_ref().is_none_or(Value::is_empty);
-                if empty && !keep_empty {
-                    continue;
-                }
-                if !needed.may_end_with(key) {
-                    continue;
-                }
-                if let Some(slot) = labels.open("", key, needed) {
-                    if let Some(value) = value {
-                        value.write(labels.value());
-                    }
-                    labels.commit(slot);
-                    if labels.has_all(needed) {
-                        return;
-                    }
-                }
-            }
-        }
-        Step::LogfmtKeys { strict, keys } => {
-            for pair in Pairs::new(line) {
-                let (key, value) = match pair {
-                    Pair::Pair(key, value) => (key, value),
-                    Pair::Bad(what) if *strict => {
-                        labels.set_error(LOGFMT_ERROR, &what);
-                        break;
-                    }
-                    Pair::Bad(_) => continue,
-                };
-                for (name, _) in keys.iter().filter(|(_, wanted)| wanted == key) {
-                    if let Some(slot) = labels.open("", name, needed) {
-                        if let Some(value) = &value {
-                            value.write(labels.value());
-                        }
-                        labels.commit(slot);
-                    }
-                }
-            }
-            // What is missing is there, empty.
-            for (name, _) in keys {
-                if let Some(slot) = labels.open("", name, needed) {
-                    labels.commit(slot);
-                }
-            }
-        }
-        Step::Regexp(regex, names) => {
-            let locations = captures.get_or_insert_with(|| regex.capture_locations());
-            if locations.len() != regex.captures_len() {
-                *locations = regex.capture_locations();
-            }
-            if regex.captures_read(locations, line).is_some() {
-                for (group, name) in names {
-                    let value = locations.get(*group).map_or("", |(from, to)| &line[from..to]);
-                    labels.extract(name, value, needed);
-                }
-            }
-        }
-        Step::Pattern(pattern) => pattern.captures(line, |name, value| {
-            labels.extract(name, value, needed);
-        }),
-        _ => {}
-    }
-}
-
-/// The object that a shipper packed: text members become labels, `_entry` the line.
-fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
-    let Scratch {
-        labels,
-        line: own,
-        rewritten,
-        spare,
-        prefix,
-        ..
-    } = scratch;
-    let current = if *rewritten { own.as_str() } else { line };
-    if current.is_empty() {
-        return;
-    }
-    if !current.starts_with('{') {
-        labels.set_error(JSON_ERROR, "expecting json object(6), but it is not");
-        return;
-    }
-    spare.clear();
-    let mut entry = None;
-    let result = json::members(current, |key, value| {
-        if let (json::Value::Text(inside), "_entry") = (value, key) {
-            entry = Some(inside);
-        }
-        Next::Go
-    });
-    if let Err(what) = result {
-        labels.set_error(JSON_ERROR, what);
-        return;
-    }
-    // Without the packed line it is some other object.
-    let Some(entry) = entry else { return };
-    if !needed.nothing() {
-        let _ = json::members(current, |key, value| {
-            if let json::Value::Text(_) = value
-                && key != "_entry"
-            {
-                prefix.clear();
-                json::unescape(key, prefix);
-                if let Some(slot) = labels.open("", prefix, needed) {
-                    value.write(labels.value());
-                    labels.commit(slot);
-                }
-            }
-            Next::Go
-        });
-    }
-    json::unescape(entry, spare);
-    std::mem::swap(own, spare);
-    *rewritten = true;
-}
-
-/// Checks what Loki checks while it reads a query, before any of it is planned: `regexp` and `pattern` stages.
-pub(crate) fn check_captures(expr: &Expr) -> Result<(), ParseError> {
-    let mut stages: Vec<&Stage> = Vec::new();
-    match expr {
-        Expr::Log(log) => stages.extend(&log.stages),
-        Expr::Metric(metric) => metric.for_each_range(&mut |range| stages.extend(&range.log.stages)),
-    }
-    let mut captures = stages
-        .into_iter()
-        .filter(|s| matches!(s, Stage::Regexp(_) | Stage::Pattern(_)));
-    captures.try_for_each(|stage| compile(stage).map(|_| ()).map_err(rule))
-}
-
-fn compile(stage: &Stage) -> Result<Step, String> {
-    Ok(match stage {
-        Stage::LineFilter(filter) => Step::Line(LineTest::new(filter)?),
-        Stage::Json(extractions) if extractions.is_empty() => Step::Json,
-        Stage::Json(extractions) => Step::JsonPaths(
-            extractions
-                .iter()
-                .map(|Extraction { name, path }| match json::parse_path(path) {
-                    Ok(steps) => Ok((name.clone(), steps)),
-                    Err(what) => Err(format!("cannot parse expression [{path}]: {what}")),
-                })
-                .collect::<Result<_, _>>()?,
-        ),
-        Stage::Logfmt {
-            strict,
-            keep_empty,
-            extractions,
-        } if extractions.is_empty() => Step::Logfmt {
-            strict: *strict,
-            keep_empty: *keep_empty,
-        },
-        Stage::Logfmt {
-            strict, extractions, ..
-        } => Step::LogfmtKeys {
-            strict: *strict,
-            keys: extractions
-                .iter()
-                .map(|Extraction { name, path }| match logfmt_key(path) {
-                    Ok(()) => Ok((name.clone(), path.clone())),
-                    Err(what) => Err(format!("cannot parse expression [{path}]: {what}")),
-                })
-                .collect::<Result<_, _>>()?,
-        },
-        Stage::Regexp(pattern) => {
-            let regex = regexp::compile(pattern).map_err(|e| format!("invalid regexp parser: {}", duplicate(e)))?;
-            let mut names = Vec::new();
-            for (group, name) in regex.capture_names().enumerate() {
-                let Some(name) = name else { continue };
-                if !is_label_name(name) {
-                    return Err(format!("invalid regexp parser: invalid extracted label name '{name}'"));
-                }
-                names.push((group, name.to_owned()));
-            }
-            if names.is_empty() {
-                return Err("invalid regexp parser: at least one named capture must be supplied".into());
-            }
-            Step::Regexp(regex, names)
-        }
-        Stage::Pattern(text) => {
-            Step::Pattern(Pattern::for_parser(text).map_err(|e| format!("invalid pattern parser: {e}"))?)
-        }
-        Stage::Unpack => Step::Unpack,
-        Stage::LabelFilter(filter) => Step::Labels(LabelTest::new(filter)?),
-        Stage::LineFormat(text) => {
-            Step::LineFormat(Template::parse("line", text).map_err(|e| format!("invalid line template: {e}"))?)
-        }
-        Stage::LabelFormat(items) => Step::LabelFormat(
-            items
-                .iter()
-                .map(|item| {
-                    let format = match &item.from {
-                        FormatFrom::Label(from) => Format::Rename(from.clone()),
-                        FormatFrom::Template(text) => {
-                            let template = Template::parse("label", text);
-                            Format::Template(
-                                template.map_err(|e| format!("invalid template for label '{}': {e}", item.name))?,
-                            )
-                        }
-                    };
-                    Ok((item.name.clone(), format))
-                })
-                .collect::<Result<_, String>>()?,
-        ),
-        Stage::Decolorize => Step::Decolorize,
-        Stage::Drop(picks) => Step::Drop(picks.clone()),
-        Stage::Keep(picks) => Step::Keep(picks.clone()),
-    })
-}
-
-fn duplicate(message: String) -> String {
-    match message.split_once("duplicate capture group name: `") {
-        Some((_, name)) => format!("duplicate extracted label name '{}'", name.trim_end_matches('`')),
-        None => message,
-    }
-}
-
-fn is_label_name(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !name.is_empty()
-}
-
-/// A key of `logfmt` may hold what a logfmt key may hold; a space ends it.
-fn logfmt_key(path: &str) -> Result<(), String> {
-    match path
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || "_.-/ ".contains(*c)))
-    {
-        Some(c) => Err(format!("unexpected char {c}")),
-        None if path.contains(' ') => Err("syntax error: unexpected KEY".into()),
-        None => Ok(()),
-    }
-}
-
-/// What is left of the labels after a pipeline, by where a client expects it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sorted {
-    pub stream: Vec<(String, String)>,
-    pub metadata: Vec<(String, String)>,
-    pub parsed: Vec<(String, String)>,
-}
-
-impl Sorted {
-    /// Errors count as parsed.
-    pub fn of(labels: &Labels) -> Sorted {
-        let mut out = Sorted::default();
-        for (name, value, origin) in labels.iter() {
-            let pair = (name.to_owned(), value.to_owned());
-            match origin {
-                Origin::Stream => out.stream.push(pair),
-                Origin::Metadata => out.metadata.push(pair),
-                Origin::Parsed => out.parsed.push(pair),
-            }
-        }
-        for (name, value) in [(ERROR, labels.error()), (ERROR_DETAILS, labels.details())] {
-            if !value.is_empty() {
-                out.parsed.push((name.to_owned(), value.to_owned()));
-            }
-        }
-        out
     }
 }
 
