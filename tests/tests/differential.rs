@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on fails
 
 use trilobite_tests::Trilobite;
-use trilobite_tests::differential::{Loki, Peer, Prometheus, Server, replay};
+use trilobite_tests::differential::{Loki, Peer, Prometheus, Server, Tempo, replay};
 
 #[test]
 fn answers_are_those_of_prometheus() {
@@ -20,6 +20,14 @@ fn answers_are_those_of_loki() {
     let flags = ["--retention-logs", "36500d", "--wal-sync", "never"];
     let server = Trilobite::start(dir.path(), &flags).unwrap();
     check::<Loki>(server.loki(), server.loki());
+}
+
+#[test]
+fn answers_are_those_of_tempo() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = ["--retention-traces", "36500d", "--wal-sync", "never"];
+    let server = Trilobite::start(dir.path(), &flags).unwrap();
+    check::<Tempo>(server.tempo(), server.otlp_http());
 }
 
 fn check<P: Peer>(api: std::net::SocketAddr, ingest: std::net::SocketAddr) {

@@ -5,21 +5,22 @@
 //!     differential PEER replay SERVER     writes the data to any server, and compares its answers with the golden files
 //!     differential PEER compare A B       writes the data to the peer A and to B, asks both, reports every difference
 //!
-//! PEER is `prometheus` or `loki`; a server is `ADDR`, or `API+INGEST` where data has a listener of its own. `again` before
+//! PEER is `prometheus`, `loki` or `tempo`; a server is `ADDR`, or `API+INGEST` where data has a listener of its own. `again` before
 //! the command leaves the writing out: the data is there. `QUERY=text` leaves out questions without the text, and
 //! `QUERY_SEED=n` makes `compare` ask other questions than the recorded ones.
 
 #![allow(clippy::print_stdout)] // a report is what it is for
 
 use anyhow::{Result, bail};
-use trilobite_tests::differential::{Loki, Peer, Prometheus, Server, compare, record, replay};
+use trilobite_tests::differential::{Loki, Peer, Prometheus, Server, Tempo, compare, record, replay};
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("prometheus") => run::<Prometheus>(args.collect()),
         Some("loki") => run::<Loki>(args.collect()),
-        _ => bail!("usage: differential prometheus|loki [again] record|replay SERVER, or compare SERVER SERVER"),
+        Some("tempo") => run::<Tempo>(args.collect()),
+        _ => bail!("usage: differential prometheus|loki|tempo [again] record|replay SERVER, or compare SERVER SERVER"),
     }
 }
 

@@ -26,6 +26,7 @@ pub use golden::{Golden, Recorded};
 pub use loki::Loki;
 pub use prometheus::Prometheus;
 pub use run::{Tally, compare, record, replay};
+pub use tempo::Tempo;
 
 /// A system whose answers ours must equal.
 pub trait Peer {

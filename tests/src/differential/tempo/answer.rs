@@ -2,7 +2,7 @@
 //!
 //! What has no order is sorted and keyed by what identifies it: traces by id, spans by id, series by labels. Which resource a
 //! span was sent with counts, whether two spans share one message does not. Numbers may differ by 1e-9 of the larger. Figures
-//! about the work done are left out. Of an error the status counts; [`Answer::error`] has its words.
+//! about the work done are left out. Of an error the status counts; [`error`] has its words.
 
 use std::collections::BTreeMap;
 
@@ -13,69 +13,60 @@ use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
 use serde_json::{Map, Value, json};
 
-use super::super::{FNV_START, fnv};
-use super::cases::Case;
+use super::case::Case;
+use crate::differential::noise::brief;
+use crate::differential::{FNV_START, fnv};
 use crate::http;
 
-/// What a server said, without what does not matter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer(pub(crate) Value);
-
+/// Numbers may differ by this part of the larger.
 const NOISE: f64 = 1e-9;
 
-impl Answer {
-    pub(super) fn of(case: &Case, answer: &http::Answer) -> Answer {
-        if answer.status != 200 {
-            return Answer(json!({"status": answer.status, "message": answer.text().trim_end()}));
-        }
-        let body = answer.json();
-        let kept = match case.endpoint.as_str() {
-            _ if case.protobuf => protobuf(case, &answer.body),
-            "/api/search" => search(&body),
-            "/api/metrics/query_range" | "/api/metrics/query" => metrics(&body),
-            path if path.starts_with("/api/traces/") => spans(&body["batches"]),
-            path if path.starts_with("/api/v2/traces/") => json!({
-                "trace": spans(&body["trace"]["resourceSpans"]),
-                "status": body["status"], "message": body["message"],
-            }),
-            path if path.contains("/search/tag") => tags(body),
-            _ => json!({"text": answer.text()}),
-        };
-        Answer(kept)
+/// What a server said, without what does not matter.
+pub(super) fn answer(case: &Case, answer: &http::Answer) -> Value {
+    if answer.status != 200 {
+        return json!({"status": answer.status, "message": answer.text().trim_end()});
     }
-
-    /// How long it is when it is written.
-    pub fn bytes(&self) -> usize {
-        self.0.to_string().len()
-    }
-
-    /// Why there is no answer; empty if there is one.
-    pub fn error(&self) -> &str {
-        match self.0["status"].is_number() {
-            true => self.0["message"].as_str().unwrap_or_default(),
-            false => "",
-        }
-    }
-
-    /// The status of an error, 0 if it is none.
-    pub fn status(&self) -> u64 {
-        self.0["status"].as_u64().unwrap_or_default()
-    }
-
-    /// Whether nothing was found.
-    pub fn is_empty(&self) -> bool {
-        ["traces", "series"]
-            .iter()
-            .any(|k| self.0[k].as_object().is_some_and(Map::is_empty))
+    let body = answer.json();
+    match case.endpoint.as_str() {
+        _ if case.protobuf => protobuf(case, &answer.body),
+        "/api/search" => search(&body),
+        "/api/metrics/query_range" | "/api/metrics/query" => metrics(&body),
+        path if path.starts_with("/api/traces/") => spans(&body["batches"]),
+        path if path.starts_with("/api/v2/traces/") => json!({
+            "trace": spans(&body["trace"]["resourceSpans"]),
+            "status": body["status"], "message": body["message"],
+        }),
+        path if path.contains("/search/tag") => tags(body),
+        _ => json!({"text": answer.text()}),
     }
 }
 
+/// Why there is no answer; empty if there is one.
+pub(super) fn error(answer: &Value) -> &str {
+    match answer["status"].is_number() {
+        true => answer["message"].as_str().unwrap_or_default(),
+        false => "",
+    }
+}
+
+/// The status of an error, 0 if it is none.
+pub(super) fn status(answer: &Value) -> u64 {
+    answer["status"].as_u64().unwrap_or_default()
+}
+
+/// Whether nothing was found.
+pub(super) fn is_empty(answer: &Value) -> bool {
+    ["traces", "series"]
+        .iter()
+        .any(|k| answer[*k].as_object().is_some_and(Map::is_empty))
+}
+
 /// How `found` differs from `expected`; `None` if it does not.
-pub fn difference(expected: &Answer, found: &Answer) -> Option<String> {
-    match (expected.status(), found.status()) {
-        (0, 0) => differs("", &expected.0, &found.0),
+pub(super) fn difference(expected: &Value, found: &Value) -> Option<String> {
+    match (status(expected), status(found)) {
+        (0, 0) => differs("", expected, found),
         (a, b) if a == b => None,
-        _ => Some(format!("expected {}, found {}", brief(&expected.0), brief(&found.0))),
+        _ => Some(format!("expected {}, found {}", brief(expected), brief(found))),
     }
 }
 
@@ -111,10 +102,6 @@ fn differs(path: &str, a: &Value, b: &Value) -> Option<String> {
         }
         _ => (a != b).then(|| format!("{path}: expected {}, found {}", brief(a), brief(b))),
     }
-}
-
-fn brief(v: &Value) -> String {
-    v.to_string().chars().take(500).collect()
 }
 
 fn list(v: &Value) -> &[Value] {

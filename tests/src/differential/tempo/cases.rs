@@ -1,11 +1,10 @@
 //! The questions: written ones by subject, and generated ones.
 
-use std::fmt;
-
-use super::super::random::Random;
 use super::T0_MS;
-use super::exceptions::{exception, exception_of_path};
-use super::{grammar, span_id, trace_id};
+use super::case::Case;
+use super::grammar;
+use super::traces::{span_id, trace_id};
+use crate::differential::random::Random;
 
 /// Generated searches, and generated metrics queries.
 const SEARCHES: u64 = 420;
@@ -15,72 +14,8 @@ const METRICS: u64 = 300;
 const FROM_S: i64 = T0_MS / 1000 - 60;
 pub(super) const TO_S: i64 = T0_MS / 1000 + 1260;
 
-/// One question, as it is put by HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Case {
-    /// The path.
-    pub endpoint: String,
-    /// Names and values, in order.
-    pub parameters: Vec<(String, String)>,
-    /// Whether protobuf is asked for.
-    pub protobuf: bool,
-}
-
-impl Case {
-    fn get(endpoint: &str, parameters: &[(&str, &str)]) -> Case {
-        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Case {
-            endpoint: endpoint.to_owned(),
-            parameters: parameters.iter().map(own).collect(),
-            protobuf: false,
-        }
-    }
-
-    /// Whether no exception keeps it from being asked.
-    pub(super) fn is_compared(&self) -> bool {
-        let query = self.parameters.iter().find(|(name, _)| name == "q");
-        query.is_none_or(|(_, q)| exception(q).is_none())
-            && exception_of_path(&self.endpoint, &self.parameters).is_none()
-    }
-
-    /// Path and query string.
-    pub(super) fn path(&self) -> String {
-        let mut path = self.endpoint.clone();
-        for (n, (name, value)) in self.parameters.iter().enumerate() {
-            path.push(if n == 0 { '?' } else { '&' });
-            path.push_str(name);
-            path.push('=');
-            path.push_str(&escaped(value));
-        }
-        path
-    }
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.endpoint)?;
-        for (name, value) in &self.parameters {
-            write!(f, " {name}={value}")?;
-        }
-        if self.protobuf {
-            f.write_str(" (protobuf)")
-        } else {
-            Ok(())
-        }
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => char::from(b).to_string(),
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
-}
-
 /// All of them.
-pub fn cases(seed: u64) -> Vec<Case> {
+pub(super) fn cases(seed: u64) -> Vec<Case> {
     let mut out = Vec::new();
     out.extend(SEARCH.iter().map(|q| search(q)));
     out.extend(RANGES.iter().map(|q| range(q, 60)));
