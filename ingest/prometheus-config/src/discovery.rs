@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::http_client::HttpClientConfig;
 use crate::reader::{Fields, Reader};
-use crate::yaml::{Node, Value};
+use yaml_tree::{Node, Value};
 
 /// Targets with labels in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -184,7 +184,7 @@ pub(crate) fn read(f: &mut Fields<'_>) -> Vec<Discovery> {
 
 /// Target groups of a file of `file_sd_configs`, in YAML or (the same) JSON; the error has the line.
 pub fn parse_target_groups(text: &str) -> Result<Vec<TargetGroup>, String> {
-    let node = crate::yaml::parse(text).map_err(|e| format!("line {}: {}", e.line, e.what))?;
+    let node = yaml_tree::parse(text).map_err(|e| format!("line {}: {}", e.line, e.what))?;
     let findings = std::cell::RefCell::default();
     let reader = Reader {
         file: "".into(),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::reader::{Fields, Reader};
-use crate::yaml::{Node, Value};
+use yaml_tree::{Node, Value};
 
 /// A client's settings.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,6 @@
 //! Not here: what is done with it (`ingest`'s scrapes, the rules' evaluation).
 
 mod discovery;
-mod duration;
 mod file_pattern;
 mod http_client;
 mod mask;
@@ -17,7 +16,6 @@ mod relabel;
 mod scrape;
 #[cfg(test)]
 mod tests;
-mod yaml;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -28,13 +26,13 @@ pub use discovery::{
     Discovery, DnsDiscovery, DnsRecord, DockerDiscovery, FileDiscovery, HttpDiscovery, KubernetesDiscovery,
     KubernetesRole, TargetGroup, parse_target_groups,
 };
-pub use duration::{parse_duration, print_duration};
 pub use file_pattern::files_matching;
 pub use http_client::{Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, TlsConfig, TlsVersion};
+pub use model::{parse_duration, print_duration};
 pub use reader::Finding;
 pub use relabel::{NameScheme, RelabelAction, RelabelRule, RuleField, relabel};
 pub use scrape::{GlobalConfig, Limits, NameEscaping, ScrapeConfig, ScrapeProtocol};
-pub use yaml::{BadYaml, Key, Node, Value, parse as parse_yaml};
+pub use yaml_tree::{BadYaml, Key, Node, Value, parse as parse_yaml};
 
 use reader::Reader;
 
@@ -98,7 +96,7 @@ impl PrometheusConfig {
             env,
             findings: &findings,
         };
-        let config = match yaml::parse(text) {
+        let config = match yaml_tree::parse(text) {
             Ok(node) => read_top(&reader, &node),
             Err(e) => {
                 reader.error(e.line, e.what);
@@ -232,7 +230,7 @@ fn read_scrape_files(reader: &Reader<'_>, line: u32, pattern: &str, global: &Glo
                 continue;
             }
         };
-        match yaml::parse(&text) {
+        match yaml_tree::parse(&text) {
             Ok(node) => {
                 let mut f = inner.fields(&node, "a file of scrape configs");
                 found.extend(f.each("scrape_configs", |_, node| {

@@ -1,6 +1,6 @@
 //! Secrets are not shown: a copy of a tree in which `<secret>` stands in their places.
 
-use crate::yaml::{Key, Node, Value};
+use yaml_tree::{Key, Node, Value};
 
 /// Keys whose value is a secret wherever they stand.
 const SECRET_KEYS: [&str; 12] = [
@@ -34,7 +34,11 @@ fn within(node: &Node, parent: &str) -> Node {
             is_plain: *is_plain,
         },
     };
-    Node { line: node.line, value }
+    Node {
+        line: node.line,
+        column: node.column,
+        value,
+    }
 }
 
 fn member(key: &Key, value: &Node, parent: &str) -> Node {
@@ -50,11 +54,13 @@ fn hidden(node: &Node) -> Node {
     match &node.value {
         Value::List(items) => Node {
             line: node.line,
+            column: node.column,
             value: Value::List(items.iter().map(hidden).collect()),
         },
         _ if node.is_null() => node.clone(),
         _ => Node {
             line: node.line,
+            column: node.column,
             ..Node::scalar(HIDDEN)
         },
     }
@@ -78,7 +84,7 @@ fn without_password(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::yaml::parse;
+    use yaml_tree::parse;
 
     #[test]
     fn secrets_are_hidden() {

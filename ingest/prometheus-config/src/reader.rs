@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::duration::parse_duration;
-use crate::yaml::{Key, Node, Value};
+use model::parse_duration;
+use yaml_tree::{Key, Node, Value};
 
 /// Something to say about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

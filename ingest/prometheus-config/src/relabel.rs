@@ -8,7 +8,7 @@ use model::{LabelsBuilder, METRIC_NAME, anchored_regex};
 use regex::{Captures, Regex};
 
 use crate::reader::Reader;
-use crate::yaml::Node;
+use yaml_tree::Node;
 
 /// What a rule does with labels that match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl RelabelRule {
         let word = ACTIONS.iter().find(|(_, a)| *a == self.action).map_or("", |(w, _)| *w);
         // The pattern is told as it was written, not as it was compiled.
         let pattern = self.node.get("regex").and_then(|n| match &n.value {
-            crate::yaml::Value::Scalar { text, .. } => Some(text.as_str()),
+            yaml_tree::Value::Scalar { text, .. } => Some(text.as_str()),
             _ => None,
         });
         let mut members = Vec::new();

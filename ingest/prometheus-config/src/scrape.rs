@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::discovery::{self, Discovery};
-use crate::duration::print_duration;
 use crate::http_client::HttpClientConfig;
 use crate::mask::masked;
 use crate::reader::{Fields, Reader, expand};
 use crate::relabel::{NameScheme, RelabelRule};
-use crate::yaml::{Key, Node, Value};
+use model::print_duration;
+use yaml_tree::{Key, Node, Value};
 
 /// What holds for every job that does not say otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -467,7 +467,14 @@ impl ScrapeConfig {
         for (name, default) in defaults {
             let value = given.get(name).cloned().unwrap_or(default);
             let text = name.to_owned();
-            pairs.push((Key { line: 0, text }, value));
+            pairs.push((
+                Key {
+                    line: 0,
+                    column: 0,
+                    text,
+                },
+                value,
+            ));
         }
         if let Value::Map(given) = given.value {
             let others = given.into_iter().filter(|(k, _)| !defaults_hold(&pairs, &k.text));
@@ -476,6 +483,7 @@ impl ScrapeConfig {
         }
         Node {
             line: 0,
+            column: 0,
             value: Value::Map(pairs),
         }
     }

@@ -5,6 +5,7 @@
 
 mod attribute;
 mod batch;
+mod duration;
 mod exemplar;
 mod histogram;
 mod ids;
@@ -19,6 +20,7 @@ mod time;
 
 pub use attribute::{AttributeValue, KeyValue};
 pub use batch::{LogBatch, SampleBatch, SeriesIx, SpanBatch, StreamIx};
+pub use duration::{parse_duration, print_duration};
 pub use exemplar::Exemplar;
 pub use histogram::{
     BadHistogram, Bucket, BucketSpan, Buckets, CUSTOM_BUCKETS, Histogram, HistogramSample, ResetHint, coarser_index,

@@ -1,4 +1,4 @@
-//! YAML as a tree of which every node knows its line, so that a finding can say where it is.
+//! YAML as a tree of which every node knows its line and column, so that a finding can say where it is.
 //!
 //! Aliases are resolved to copies of what they name and `<<` merges are left to the reader of fields (Prometheus knows
 //! none). Foreign text is bounded in size, depth and in what its aliases unfold to.
@@ -19,6 +19,8 @@ const NODES_MAX: usize = 1_000_000;
 pub struct Node {
     /// Its line, counted from 1.
     pub line: u32,
+    /// Its column, counted from 1.
+    pub column: u32,
     /// What it is.
     pub value: Value,
 }
@@ -44,6 +46,8 @@ pub enum Value {
 pub struct Key {
     /// Its line, counted from 1.
     pub line: u32,
+    /// Its column, counted from 1.
+    pub column: u32,
     /// Its text.
     pub text: String,
 }
@@ -53,6 +57,8 @@ pub struct Key {
 pub struct BadYaml {
     /// The line, counted from 1.
     pub line: u32,
+    /// The column, counted from 1.
+    pub column: u32,
     /// What is wrong.
     pub what: String,
 }
@@ -62,6 +68,7 @@ impl Node {
     pub fn scalar(text: impl Into<String>) -> Node {
         Node {
             line: 0,
+            column: 0,
             value: Value::Scalar {
                 text: text.into(),
                 is_plain: true,
@@ -73,6 +80,7 @@ impl Node {
     pub fn list(items: impl IntoIterator<Item = Node>) -> Node {
         Node {
             line: 0,
+            column: 0,
             value: Value::List(items.into_iter().collect()),
         }
     }
@@ -91,7 +99,7 @@ impl Node {
     }
 
     /// What it is, in a word.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self.value {
             Value::Scalar { .. } => "a value",
             Value::List(_) => "a list",
@@ -118,6 +126,7 @@ pub fn parse(text: &str) -> Result<Node, BadYaml> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(BadYaml {
             line: 1,
+            column: 1,
             what: format!("the file has more than {TEXT_BYTES_MAX} bytes"),
         });
     }
@@ -133,6 +142,7 @@ pub fn parse(text: &str) -> Result<Node, BadYaml> {
             Event::StreamEnd | Event::DocumentEnd => {
                 return Ok(Node {
                     line: line_of(&span),
+                    column: column_of(&span),
                     ..Node::scalar("")
                 });
             }
@@ -166,12 +176,14 @@ impl<'a> Reading<'a> {
                 Some(Err(e)) => {
                     return Err(BadYaml {
                         line: u32::try_from(e.marker().line()).unwrap_or(0),
+                        column: u32::try_from(e.marker().col() + 1).unwrap_or(0),
                         what: e.info(),
                     });
                 }
                 None => {
                     return Err(BadYaml {
                         line: 1,
+                        column: 1,
                         what: "the file ends too early".to_owned(),
                     });
                 }
@@ -185,7 +197,7 @@ impl<'a> Reading<'a> {
         }
         let before = self.nodes;
         self.count(&span, 1)?;
-        let line = line_of(&span);
+        let (line, column) = (line_of(&span), column_of(&span));
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => {
                 let is_plain = style == ScalarStyle::Plain;
@@ -218,7 +230,7 @@ impl<'a> Reading<'a> {
             }
             _ => return Err(bad(&span, "unexpected YAML")),
         };
-        let node = Node { line, value };
+        let node = Node { line, column, value };
         if anchor != 0 {
             self.anchors.push((anchor, self.nodes - before, node.clone()));
         }
@@ -242,7 +254,8 @@ impl<'a> Reading<'a> {
             }
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
-            pairs.push((Key { line: key.line, text }, value));
+            let (line, column) = (key.line, key.column);
+            pairs.push((Key { line, column, text }, value));
         }
     }
 
@@ -263,9 +276,14 @@ fn line_of(span: &Span) -> u32 {
     u32::try_from(span.start.line()).unwrap_or(u32::MAX)
 }
 
+fn column_of(span: &Span) -> u32 {
+    u32::try_from(span.start.col() + 1).unwrap_or(u32::MAX)
+}
+
 fn bad(span: &Span, what: impl Into<String>) -> BadYaml {
     BadYaml {
         line: line_of(span),
+        column: column_of(span),
         what: what.into(),
     }
 }
@@ -434,12 +452,12 @@ mod tests {
         /// What `status/config` shows can be given back to the process.
         #[test]
         fn what_is_written_is_read_again(texts in proptest::collection::vec("\\PC{0,12}", 0..5), plain in "[a-z0-9.:/ -]{0,8}") {
-            let items = texts.iter().map(|text| Node { line: 0, value: Value::Scalar { text: text.clone(), is_plain: false } });
-            let map = |i: usize, node: Node| (Key { line: 0, text: format!("k{i}") }, node);
-            let mut pairs = vec![map(0, Node::list(items)), map(1, Node { line: 0, value: Value::Scalar { text: plain, is_plain: false } })];
-            let inner = Node { line: 0, value: Value::Map(pairs.clone()) };
+            let items = texts.iter().map(|text| Node { line: 0, column: 0, value: Value::Scalar { text: text.clone(), is_plain: false } });
+            let map = |i: usize, node: Node| (Key { line: 0, column: 0, text: format!("k{i}") }, node);
+            let mut pairs = vec![map(0, Node::list(items)), map(1, Node { line: 0, column: 0, value: Value::Scalar { text: plain, is_plain: false } })];
+            let inner = Node { line: 0, column: 0, value: Value::Map(pairs.clone()) };
             pairs.push(map(2, Node::list([inner.clone(), inner])));
-            let node = Node { line: 0, value: Value::Map(pairs) };
+            let node = Node { line: 0, column: 0, value: Value::Map(pairs) };
             let again = parse(&node.to_yaml()).unwrap();
             prop_assert_eq!(texts_of(&again), texts_of(&node), "{}", node.to_yaml());
         }
