@@ -36,7 +36,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("query-exec", &["model", "storage-budget"]),
     ("query-promql", &["model", "query-exec", "storage-metrics"]),
-    ("query-logql", &["model", "query-exec", "storage-logs"]),
+    ("query-template", &[]),
+    (
+        "query-logql",
+        &["model", "query-exec", "query-template", "storage-logs"],
+    ),
     ("query-traceql", &["model", "query-exec", "storage-traces"]),
     (
         "query",

@@ -154,12 +154,12 @@ impl Pipeline {
         for step in &self.steps {
             match step {
                 Step::Labels(test) => test.names(&mut needed),
-                Step::LineFormat(template) => template.for_each_label(&mut |n| needed.push(n.to_owned())),
+                Step::LineFormat(template) => template.for_each_name(&mut |n| needed.push(n.to_owned())),
                 Step::LabelFormat(items) => {
                     for (_, format) in items {
                         match format {
                             Format::Rename(from) => needed.push(from.clone()),
-                            Format::Template(t) => t.for_each_label(&mut |n| needed.push(n.to_owned())),
+                            Format::Template(t) => t.for_each_name(&mut |n| needed.push(n.to_owned())),
                         }
                     }
                 }

@@ -6,7 +6,7 @@ use crate::stage::label_filter::LabelTest;
 use crate::stage::line_filter::LineTest;
 use crate::stage::pattern::Pattern;
 use crate::syntax::{Expr, Extraction, FormatFrom, Stage, rule};
-use crate::template::Template;
+use crate::template;
 use crate::{ParseError, regexp};
 
 /// Checks what Loki checks while it reads a query, before any of it is planned: `regexp` and `pattern` stages.
@@ -76,7 +76,7 @@ pub(super) fn compile(stage: &Stage) -> Result<Step, String> {
         Stage::Unpack => Step::Unpack,
         Stage::LabelFilter(filter) => Step::Labels(LabelTest::new(filter)?),
         Stage::LineFormat(text) => {
-            Step::LineFormat(Template::parse("line", text).map_err(|e| format!("invalid line template: {e}"))?)
+            Step::LineFormat(template::parse("line", text).map_err(|e| format!("invalid line template: {e}"))?)
         }
         Stage::LabelFormat(items) => Step::LabelFormat(
             items
@@ -85,7 +85,7 @@ pub(super) fn compile(stage: &Stage) -> Result<Step, String> {
                     let format = match &item.from {
                         FormatFrom::Label(from) => Format::Rename(from.clone()),
                         FormatFrom::Template(text) => {
-                            let template = Template::parse("label", text);
+                            let template = template::parse("label", text);
                             Format::Template(
                                 template.map_err(|e| format!("invalid template for label '{}': {e}", item.name))?,
                             )

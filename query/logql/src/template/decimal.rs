@@ -1,6 +1,6 @@
 //! Arithmetic of `addf`, `subf`, `mulf` and `divf`: decimal, as Loki's, so that 0.1 + 0.2 is 0.3.
 
-use super::value::Value;
+use query_template::Value;
 
 /// Digits after the point that a quotient keeps.
 const QUOTIENT_DIGITS: u32 = 16;

@@ -1,16 +1,13 @@
-//! The functions of templates. A pipe supplies the last argument, so argument order matters.
+//! The functions of log templates beside Go's own. A pipe supplies the last argument, so argument order matters.
 
 use jiff::tz::TimeZone;
 
-use super::clock;
+use query_template::{TEXT_BYTES_MAX, Value, clock, kind, quote, url_encode};
+
+use super::Scope;
 use super::decimal;
-use super::run::Scope;
-use super::value::Value;
 use crate::regexp;
 use crate::units;
-
-/// Longest text that a function builds.
-const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// A function by name.
 pub(super) struct Function {
@@ -18,12 +15,6 @@ pub(super) struct Function {
     /// Fewest and most arguments.
     pub arguments: (usize, usize),
     pub call: fn(&mut [Value], &Scope<'_>) -> Result<Value, String>,
-}
-
-impl std::fmt::Debug for Function {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
 }
 
 const MANY: usize = usize::MAX;
@@ -48,97 +39,6 @@ pub(super) static FUNCTIONS: &[Function] = &[
     f("__line__", 0, 0, |_, s| text(s.line)),
     f("__timestamp__", 0, 0, |_, s| Ok(Value::Time(s.at.0, TimeZone::UTC))),
     f("now", 0, 0, |_, s| Ok(Value::Time(s.now.0, TimeZone::UTC))),
-    // Go's own.
-    f("and", 1, MANY, |a, _| Ok(last(a))),
-    f("or", 1, MANY, |a, _| Ok(last(a))),
-    f("not", 1, 1, |a, _| Ok(Value::Bool(!a[0].truth()))),
-    f("eq", 2, MANY, |a, _| {
-        for other in &a[1..] {
-            if compare(&a[0], other)?.is_eq() {
-                return Ok(Value::Bool(true));
-            }
-        }
-        Ok(Value::Bool(false))
-    }),
-    f("ne", 2, 2, |a, _| Ok(Value::Bool(!compare(&a[0], &a[1])?.is_eq()))),
-    f("lt", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_lt()))),
-    f("le", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_le()))),
-    f("gt", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_gt()))),
-    f("ge", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_ge()))),
-    f("len", 1, 1, |a, _| match &a[0] {
-        Value::Text(t) => Ok(Value::Int(t.len() as i64)),
-        Value::List(items) => Ok(Value::Int(items.len() as i64)),
-        Value::Map(entries) => Ok(Value::Int(entries.len() as i64)),
-        other => Err(format!("len of type {}", kind(other))),
-    }),
-    f("index", 1, MANY, index),
-    f("slice", 1, 3, |a, _| {
-        let from = a.get(1).map_or(0, Value::int);
-        match &a[0] {
-            Value::Text(t) => {
-                let to = a.get(2).map_or(t.len() as i64, Value::int);
-                let range = checked(from, to, t.len())?;
-                text(String::from_utf8_lossy(&t.as_bytes()[range]))
-            }
-            Value::List(items) => {
-                let to = a.get(2).map_or(items.len() as i64, Value::int);
-                Ok(Value::List(items[checked(from, to, items.len())?].to_vec()))
-            }
-            other => Err(format!("can't slice item of type {}", kind(other))),
-        }
-    }),
-    f("print", 0, MANY, |a, _| {
-        let mut out = String::new();
-        for (i, v) in a.iter().enumerate() {
-            let texts = matches!(v, Value::Text(_)) || i > 0 && matches!(a[i - 1], Value::Text(_));
-            out.push_str(if i > 0 && !texts { " " } else { "" });
-            v.print(&mut out);
-        }
-        text(out)
-    }),
-    f("println", 0, MANY, |a, _| {
-        let mut out = String::new();
-        for (i, v) in a.iter().enumerate() {
-            out.push_str(if i > 0 { " " } else { "" });
-            v.print(&mut out);
-        }
-        out.push('\n');
-        text(out)
-    }),
-    f("printf", 1, MANY, |a, _| {
-        let format = a[0].text().into_owned();
-        text(printf(&format, &a[1..])?)
-    }),
-    f("html", 0, MANY, |a, _| {
-        let mut out = String::new();
-        for c in joined(a).chars() {
-            match c {
-                '<' => out.push_str("&lt;"),
-                '>' => out.push_str("&gt;"),
-                '&' => out.push_str("&amp;"),
-                '"' => out.push_str("&#34;"),
-                '\'' => out.push_str("&#39;"),
-                '\0' => out.push('\u{fffd}'),
-                c => out.push(c),
-            }
-        }
-        text(out)
-    }),
-    f("js", 0, MANY, |a, _| {
-        let mut out = String::new();
-        for c in joined(a).chars() {
-            match c {
-                '\\' => out.push_str("\\\\"),
-                '\'' => out.push_str("\\'"),
-                '"' => out.push_str("\\\""),
-                '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
-                c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04X}", c as u32)),
-                c => out.push(c),
-            }
-        }
-        text(out)
-    }),
-    f("urlquery", 0, MANY, |a, _| text(url_encode(&joined(a)))),
     // Case and trimming; the older ones take the text first.
     f("ToLower", 1, 1, |a, _| text(a[0].text().to_lowercase())),
     f("ToUpper", 1, 1, |a, _| text(a[0].text().to_uppercase())),
@@ -373,7 +273,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         let n: i64 = t.parse().map_err(|_| {
             format!(
                 "unable to parse time '{t}': strconv.ParseInt: parsing {}: invalid syntax",
-                units::quote(&t)
+                quote(&t)
             )
         })?;
         let unit = match t.len() {
@@ -391,88 +291,6 @@ pub(super) static FUNCTIONS: &[Function] = &[
         Ok(Value::Time(n.saturating_mul(unit), TimeZone::UTC))
     }),
 ];
-
-fn last(arguments: &mut [Value]) -> Value {
-    arguments
-        .last_mut()
-        .map_or(Value::Nil, |v| std::mem::replace(v, Value::Nil))
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Nil => "nil",
-        Value::Bool(_) => "bool",
-        Value::Int(_) => "int",
-        Value::Float(_) => "float64",
-        Value::Text(_) => "string",
-        Value::Time(..) => "time.Time",
-        Value::List(_) => "[]interface {}",
-        Value::Map(_) | Value::Labels => "map",
-    }
-}
-
-fn compare(left: &Value, right: &Value) -> Result<std::cmp::Ordering, String> {
-    let ordering = match (left, right) {
-        (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
-        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
-        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).or(Some(std::cmp::Ordering::Less)),
-        (Value::Time(a, _), Value::Time(b, _)) => Some(a.cmp(b)),
-        (Value::Nil, Value::Nil) => Some(std::cmp::Ordering::Equal),
-        (Value::Nil, _) | (_, Value::Nil) => Some(std::cmp::Ordering::Less),
-        _ => None,
-    };
-    ordering.ok_or_else(|| "incompatible types for comparison".to_owned())
-}
-
-fn index(arguments: &mut [Value], scope: &Scope<'_>) -> Result<Value, String> {
-    let mut value = std::mem::replace(&mut arguments[0], Value::Nil);
-    for key in &arguments[1..] {
-        value = match value {
-            Value::List(mut items) => {
-                let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
-                if i >= items.len() {
-                    return Err(format!("index out of range: {}", key.int()));
-                }
-                items.swap_remove(i)
-            }
-            Value::Map(entries) => {
-                let key = key.text();
-                entries
-                    .into_iter()
-                    .find(|(k, _)| *k == key)
-                    .map_or(Value::Nil, |(_, v)| v)
-            }
-            Value::Labels => {
-                let key = key.text();
-                let found = match scope.frozen {
-                    Some(frozen) => scope.labels.get_frozen(frozen, &key),
-                    None => scope.labels.get(&key),
-                };
-                Value::Text(found.unwrap_or("").to_owned())
-            }
-            Value::Text(t) => {
-                let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
-                let byte = t.as_bytes().get(i).ok_or("reflect: string index out of range")?;
-                Value::Int(i64::from(*byte))
-            }
-            Value::Nil => return Err("index of untyped nil".into()),
-            other => return Err(format!("can't index item of type {}", kind(&other))),
-        };
-    }
-    Ok(value)
-}
-
-fn checked(from: i64, to: i64, len: usize) -> Result<std::ops::Range<usize>, String> {
-    match (usize::try_from(from), usize::try_from(to)) {
-        (Ok(from), Ok(to)) if from <= to && to <= len => Ok(from..to),
-        _ => Err(format!("index out of range: {to}")),
-    }
-}
-
-fn joined(arguments: &[Value]) -> String {
-    arguments.iter().map(Value::text).collect()
-}
 
 fn trim<'a>(t: &'a str, cut: &str, left: bool, right: bool) -> &'a str {
     let t = if left {
@@ -555,18 +373,6 @@ fn to_date(layout: &str, t: &str, zone: &TimeZone) -> Value {
     }
 }
 
-fn url_encode(t: &str) -> String {
-    let mut out = String::new();
-    for b in t.bytes() {
-        match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(b as char),
-            b' ' => out.push('+'),
-            _ => out.push_str(&format!("%{b:02X}")),
-        }
-    }
-    out
-}
-
 fn url_decode(t: &str) -> Result<String, String> {
     let mut out = Vec::new();
     let mut bytes = t.bytes();
@@ -616,150 +422,4 @@ fn base64_decode(t: &str) -> Option<Vec<u8>> {
         }
     }
     (have != 6).then_some(out)
-}
-
-/// The verbs that log templates use: `%s %v %q %d %x %f %e %g %t %%`, with flags, width and precision.
-fn printf(format: &str, arguments: &[Value]) -> Result<String, String> {
-    let mut out = String::new();
-    let mut arguments_left = arguments.iter();
-    let mut chars = format.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        let (mut minus, mut zero, mut plus, mut space, mut sharp) = (false, false, false, false, false);
-        while let Some(flag) = chars.peek() {
-            match flag {
-                '-' => minus = true,
-                '0' => zero = true,
-                '+' => plus = true,
-                ' ' => space = true,
-                '#' => sharp = true,
-                _ => break,
-            }
-            chars.next();
-        }
-        let mut number = |out: &mut std::iter::Peekable<std::str::Chars<'_>>| -> Option<usize> {
-            if out.peek() == Some(&'*') {
-                out.next();
-                return arguments_left.next().and_then(|v| usize::try_from(v.int()).ok());
-            }
-            let mut n = None;
-            while let Some(d) = out.peek().and_then(|c| c.to_digit(10)) {
-                n = Some(n.unwrap_or(0usize).saturating_mul(10).saturating_add(d as usize));
-                out.next();
-            }
-            n
-        };
-        let width = number(&mut chars).unwrap_or(0);
-        let precision = if chars.peek() == Some(&'.') {
-            chars.next();
-            Some(number(&mut chars).unwrap_or(0))
-        } else {
-            None
-        };
-        if width > 10_000 || precision.is_some_and(|p| p > 10_000) {
-            return Err("width or precision too large".into());
-        }
-        let Some(verb) = chars.next() else {
-            out.push_str("%!(NOVERB)");
-            break;
-        };
-        if verb == '%' {
-            out.push('%');
-            continue;
-        }
-        let Some(value) = arguments_left.next() else {
-            out.push_str(&format!("%!{verb}(MISSING)"));
-            continue;
-        };
-        let signed = |t: String, positive: bool| match (positive, plus, space) {
-            (true, true, _) => format!("+{t}"),
-            (true, false, true) => format!(" {t}"),
-            _ => t,
-        };
-        let (t, numeric) = match (verb, value) {
-            ('v', Value::Text(t)) if sharp => (units::quote(t), false),
-            ('v', v) => (v.text_or_nil(), matches!(v, Value::Int(_) | Value::Float(_))),
-            ('s', v @ (Value::Int(_) | Value::Float(_) | Value::Bool(_))) => {
-                (format!("%!s({}={})", kind(v), v.text()), false)
-            }
-            ('s', v) => {
-                let t = v.text_or_nil();
-                (precision.map_or(t.clone(), |p| t.chars().take(p).collect()), false)
-            }
-            ('q', v) => (units::quote(&v.text()), false),
-            ('d', Value::Int(n)) => (signed(n.to_string(), *n >= 0), true),
-            ('x', Value::Int(n)) => (format!("{n:x}"), true),
-            ('X', Value::Int(n)) => (format!("{n:X}"), true),
-            ('o', Value::Int(n)) => (format!("{n:o}"), true),
-            ('b', Value::Int(n)) => (format!("{n:b}"), true),
-            ('c', Value::Int(n)) => (
-                u32::try_from(*n)
-                    .ok()
-                    .and_then(char::from_u32)
-                    .unwrap_or('\u{fffd}')
-                    .to_string(),
-                false,
-            ),
-            ('x', v @ Value::Text(_)) => (v.text().bytes().map(|b| format!("{b:02x}")).collect(), false),
-            ('X', v @ Value::Text(_)) => (v.text().bytes().map(|b| format!("{b:02X}")).collect(), false),
-            ('f' | 'F', Value::Float(v)) => (signed(format!("{v:.*}", precision.unwrap_or(6)), *v >= 0.0), true),
-            ('e', Value::Float(v)) => (
-                signed(exponent(&format!("{v:.*e}", precision.unwrap_or(6))), *v >= 0.0),
-                true,
-            ),
-            ('g', Value::Float(v)) => (signed(units::print_float(*v), *v >= 0.0), true),
-            ('t', Value::Bool(b)) => (b.to_string(), false),
-            ('T', v) => (kind(v).to_owned(), false),
-            (verb, v) => (format!("%!{verb}({}={})", kind(v), v.text_or_nil()), false),
-        };
-        let missing = width.saturating_sub(t.chars().count());
-        if minus {
-            out.push_str(&t);
-            out.extend(std::iter::repeat_n(' ', missing));
-        } else if zero && numeric {
-            let sign = usize::from(t.starts_with(['+', '-']));
-            out.push_str(&t[..sign]);
-            out.extend(std::iter::repeat_n('0', missing));
-            out.push_str(&t[sign..]);
-        } else {
-            out.extend(std::iter::repeat_n(if zero { '0' } else { ' ' }, missing));
-            out.push_str(&t);
-        }
-        if out.len() > TEXT_BYTES_MAX {
-            return Err(too_long());
-        }
-    }
-    let extra: Vec<String> = arguments_left
-        .map(|v| format!("{}={}", kind(v), v.text_or_nil()))
-        .collect();
-    if !extra.is_empty() {
-        out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
-    }
-    Ok(out)
-}
-
-/// `1.5e3` as `1.5e+03`.
-fn exponent(t: &str) -> String {
-    match t.split_once('e') {
-        Some((mantissa, exponent)) => {
-            let (sign, digits) = match exponent.strip_prefix('-') {
-                Some(digits) => ('-', digits),
-                None => ('+', exponent),
-            };
-            format!("{mantissa}e{sign}{digits:0>2}")
-        }
-        None => t.to_owned(),
-    }
-}
-
-impl Value {
-    fn text_or_nil(&self) -> String {
-        match self {
-            Value::Nil => "<nil>".into(),
-            other => other.text().into_owned(),
-        }
-    }
 }

@@ -1,55 +1,31 @@
-//! Running a template on one entry.
-
-use model::TimestampNs;
+//! Running a template.
 
 use super::value::Value;
-use super::{Command, Node, Pipe, Place, Template, Term, clock};
-use crate::labels::{Field, Labels};
+use super::{Callee, Command, Host, Node, Pipe, Place, Template, Term, clock};
 
 /// Longest output of one run.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// Most nodes visited in one run.
 const STEPS_MAX: usize = 100_000;
 
-/// What a template sees.
-pub(crate) struct Scope<'a> {
-    pub labels: &'a Labels,
-    /// Values as they were when the stage began; without them the labels as they are.
-    pub frozen: Option<&'a [Field]>,
-    pub line: &'a str,
-    pub at: TimestampNs,
-    /// The instant that `now` gives.
-    pub now: TimestampNs,
-}
-
-impl Scope<'_> {
-    fn label(&self, name: &str) -> &str {
-        match self.frozen {
-            Some(frozen) => self.labels.get_frozen(frozen, name),
-            None => self.labels.get(name),
-        }
-        .unwrap_or("")
-    }
-}
-
 impl Template {
     /// Appends the result to `out`. The error has Go's words; what was written until then stays.
-    pub fn run(&self, scope: &Scope<'_>, out: &mut String) -> Result<(), String> {
+    pub fn run(&self, host: &dyn Host, out: &mut String) -> Result<(), String> {
         let mut run = Run {
             template: self,
-            scope,
+            host,
             variables: vec![Value::Nil; self.variables],
             out_start: out.len(),
             steps: 0,
         };
-        run.variables[0] = Value::Labels;
-        run.body(&self.body, &Value::Labels, out).map(|_| ())
+        run.variables[0] = Value::Host;
+        run.body(&self.body, &Value::Host, out).map(|_| ())
     }
 }
 
 struct Run<'a> {
     template: &'a Template,
-    scope: &'a Scope<'a>,
+    host: &'a dyn Host,
     variables: Vec<Value>,
     out_start: usize,
     steps: usize,
@@ -67,7 +43,7 @@ enum Flow {
 
 impl Run<'_> {
     fn fault(&self, place: Place, at: &str, what: &str) -> String {
-        let (name, line, byte) = (self.template.name, place.line, place.byte);
+        let (name, line, byte) = (&self.template.name, place.line, place.byte);
         format!("template: {name}:{line}:{byte}: executing \"{name}\" at <{at}>: {what}")
     }
 
@@ -182,13 +158,10 @@ impl Run<'_> {
                 .map(|(i, item)| (Value::Int(i as i64), item))
                 .collect(),
             Value::Map(entries) => entries.into_iter().map(|(k, v)| (Value::Text(k), v)).collect(),
-            Value::Labels => {
-                let mut all: Vec<(Value, Value)> = self
-                    .scope
-                    .labels
-                    .iter()
-                    .map(|(k, v, _)| (Value::Text(k.to_owned()), Value::Text(v.to_owned())))
-                    .collect();
+            Value::Host => {
+                let mut all: Vec<(Value, Value)> = Vec::new();
+                self.host
+                    .for_each(&mut |k, v| all.push((Value::Text(k.to_owned()), Value::Text(v.to_owned()))));
                 all.sort_by(|a, b| a.0.text().cmp(&b.0.text()));
                 all
             }
@@ -223,11 +196,11 @@ impl Run<'_> {
 
     fn action(&mut self, pipe: &Pipe, dot: &Value, out: &mut String) -> Result<(), String> {
         // The plain `{{ .label }}` needs no value of its own.
-        if let ([Command { terms, .. }], [], Value::Labels) = (&pipe.commands[..], &pipe.variables[..], dot)
+        if let ([Command { terms, .. }], [], Value::Host) = (&pipe.commands[..], &pipe.variables[..], dot)
             && let [Term::Field(path)] = &terms[..]
             && let [name] = &path[..]
         {
-            out.push_str(self.scope.label(name));
+            out.push_str(self.host.get(name).unwrap_or(""));
             return Ok(());
         }
         let value = self.pipe(pipe, dot)?;
@@ -257,7 +230,7 @@ impl Run<'_> {
         };
         let mut arguments = Vec::with_capacity(rest.len() + 1);
         // `and` and `or` stop at the first argument that decides.
-        let decides = match function.name {
+        let decides = match function.name() {
             "and" => Some(false),
             "or" => Some(true),
             _ => None,
@@ -270,7 +243,7 @@ impl Run<'_> {
             arguments.push(value);
         }
         arguments.extend(piped);
-        let (least, most) = function.arguments;
+        let (least, most) = function.arguments();
         if arguments.len() < least || arguments.len() > most {
             let want = if least == most {
                 format!("want {least}")
@@ -279,13 +252,17 @@ impl Run<'_> {
             };
             let what = format!(
                 "wrong number of args for {}: {want} got {}",
-                function.name,
+                function.name(),
                 arguments.len()
             );
-            return Err(self.fault(command.place, function.name, &what));
+            return Err(self.fault(command.place, function.name(), &what));
         }
-        (function.call)(&mut arguments, self.scope).map_err(|what| {
-            let name = function.name;
+        let called = match function {
+            Callee::Builtin(builtin) => (builtin.call)(&mut arguments, self.host),
+            Callee::Host(known) => self.host.call(known.number, &mut arguments),
+        };
+        called.map_err(|what| {
+            let name = function.name();
             self.fault(
                 command.place,
                 &self.text_at(command.place),
@@ -356,7 +333,7 @@ impl Run<'_> {
             }
         };
         path.iter().try_fold(value, |value, name| match value {
-            Value::Labels => Ok(Value::Text(self.scope.label(name).to_owned())),
+            Value::Host => Ok(Value::Text(self.host.get(name).unwrap_or("").to_owned())),
             Value::Map(entries) => Ok(entries
                 .into_iter()
                 .find(|(k, _)| k == name)

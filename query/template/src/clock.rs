@@ -174,7 +174,7 @@ fn parts(layout: &str) -> Vec<Part<'_>> {
 }
 
 /// Appends the instant, seen in `zone`, in the layout.
-pub(super) fn format(layout: &str, ns: i64, zone: &TimeZone, out: &mut String) {
+pub fn format(layout: &str, ns: i64, zone: &TimeZone, out: &mut String) {
     use std::fmt::Write;
     let Ok(instant) = Timestamp::from_nanosecond(i128::from(ns)) else {
         return;
@@ -240,7 +240,7 @@ pub(super) fn format(layout: &str, ns: i64, zone: &TimeZone, out: &mut String) {
 }
 
 /// Reads a time by its layout; without a zone in the text it is in `zone`. `None` if the text does not fit.
-pub(super) fn parse(layout: &str, text: &str, zone: &TimeZone) -> Option<(i64, TimeZone)> {
+pub fn parse(layout: &str, text: &str, zone: &TimeZone) -> Option<(i64, TimeZone)> {
     let (mut year, mut month, mut day, mut yearday) = (0i16, 1i8, 1i8, None);
     let (mut hour, mut minute, mut second, mut nanosecond) = (0i8, 0i8, 0i8, 0i32);
     let mut afternoon = None;
@@ -381,7 +381,7 @@ fn fraction(rest: &mut &str) -> Option<i32> {
 }
 
 /// A method of a time. `None`: there is no such method.
-pub(super) fn method(ns: i64, zone: &TimeZone, method: &str, arguments: &[Value]) -> Option<Value> {
+pub fn method(ns: i64, zone: &TimeZone, method: &str, arguments: &[Value]) -> Option<Value> {
     let instant = Timestamp::from_nanosecond(i128::from(ns)).ok()?;
     let t = zone.to_datetime(instant);
     Some(match (method, arguments) {

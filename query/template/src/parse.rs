@@ -1,9 +1,11 @@
 //! Template text to tree.
 
-use super::functions::{FUNCTIONS, Function};
+use super::builtin::BUILTINS;
 use super::value::Value;
-use super::{Command, Node, Pipe, Place, Template, Term};
-use crate::units;
+use std::sync::Arc;
+
+use super::spelling::{go_float, quote, unescape};
+use super::{Callee, Command, Known, Node, Pipe, Place, Template, Term};
 
 /// Deepest nesting of blocks and parentheses.
 const DEPTH_MAX: usize = 50;
@@ -36,11 +38,13 @@ enum Piece {
 }
 
 impl Template {
-    /// Parses `text`; `name` stands in error texts.
-    pub fn parse(name: &'static str, text: &str) -> Result<Template, String> {
+    /// Parses `text`; `name` stands in error texts, `find` knows the host's functions.
+    pub fn parse(name: &str, text: &str, find: &dyn Fn(&str) -> Option<Known>) -> Result<Template, String> {
+        let name: Arc<str> = name.into();
         let pieces = split(text).map_err(|(line, what)| format!("template: {name}:{line}: {what}"))?;
         let mut parser = Parser {
-            name,
+            name: name.clone(),
+            find,
             pieces: pieces.into_iter().peekable(),
             scope: vec![String::new()],
             variables: 1,
@@ -173,7 +177,7 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             let Some((len, _)) = end else {
                 return Err("unterminated quoted string".into());
             };
-            let inside = units::unescape(&text[1..=len]).ok_or("malformed string constant")?;
+            let inside = unescape(&text[1..=len]).ok_or("malformed string constant")?;
             let after = &text[len + 2..];
             if first == '"' {
                 (Tok::Text(inside), after)
@@ -192,7 +196,7 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             let len = word(text);
             (Tok::Word(text[..len].to_owned()), &text[len..])
         }
-        c => return Err(format!("unexpected {} in command", units::quote(&c.to_string()))),
+        c => return Err(format!("unexpected {} in command", quote(&c.to_string()))),
     })
 }
 
@@ -206,8 +210,9 @@ enum End {
 
 type Tokens = std::iter::Peekable<std::vec::IntoIter<(Tok, Place)>>;
 
-struct Parser {
-    name: &'static str,
+struct Parser<'a> {
+    name: Arc<str>,
+    find: &'a dyn Fn(&str) -> Option<Known>,
     pieces: std::iter::Peekable<std::vec::IntoIter<Piece>>,
     /// Names of variables in scope, by slot.
     scope: Vec<String>,
@@ -216,7 +221,7 @@ struct Parser {
     loops: usize,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn fault(&self, place: Place, what: &str) -> String {
         format!("template: {}:{}: {what}", self.name, place.line)
     }
@@ -402,17 +407,16 @@ impl Parser {
                 Tok::Text(text) => Term::Constant(Value::Text(text)),
                 Tok::Char(c) => Term::Constant(Value::Int(c)),
                 Tok::Number(text) => Term::Constant(
-                    number(&text)
-                        .ok_or_else(|| self.fault(at, &format!("bad number syntax: {}", units::quote(&text))))?,
+                    number(&text).ok_or_else(|| self.fault(at, &format!("bad number syntax: {}", quote(&text))))?,
                 ),
                 Tok::Word(word) => match word.as_str() {
                     "true" | "false" => Term::Constant(Value::Bool(word == "true")),
                     "nil" => Term::Nil,
                     name => {
-                        let function: &'static Function = FUNCTIONS
-                            .iter()
-                            .find(|f| f.name == name)
-                            .ok_or_else(|| self.fault(at, &format!("function {} not defined", units::quote(name))))?;
+                        let function = (self.find)(name)
+                            .map(Callee::Host)
+                            .or_else(|| BUILTINS.iter().find(|f| f.name == name).map(Callee::Builtin))
+                            .ok_or_else(|| self.fault(at, &format!("function {} not defined", quote(name))))?;
                         match tokens.peek() {
                             // `__timestamp__.Unix`: a call without arguments, then a method.
                             Some((Tok::Field(_), _)) => {
@@ -484,5 +488,5 @@ fn number(text: &str) -> Option<Value> {
     if let Ok(n) = digits.parse::<i64>() {
         return Some(Value::Int(sign * n));
     }
-    units::go_float(&clean).ok().map(Value::Float)
+    go_float(&clean).ok().map(Value::Float)
 }

@@ -1,22 +1,28 @@
 //! Values while a template runs, and how Go prints and compares them.
 
-use crate::units::{self, print_float};
+use crate::spelling::{go_float, print_float};
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing; printed as `<no value>`.
     Nil,
+    /// `true`, `false`.
     Bool(bool),
+    /// A whole number.
     Int(i64),
+    /// A float.
     Float(f64),
+    /// A string.
     Text(String),
     /// Nanoseconds since the epoch, and the zone it is shown in.
     Time(i64, jiff::tz::TimeZone),
+    /// A slice.
     List(Vec<Value>),
     /// In the order of keys.
     Map(Vec<(String, Value)>),
-    /// All labels of the entry: the dot at the top.
-    Labels,
+    /// The map that the host brings: the dot at the top.
+    Host,
 }
 
 impl Value {
@@ -49,7 +55,7 @@ impl Value {
                 }
                 out.push(']');
             }
-            Value::Labels => out.push_str("map[]"),
+            Value::Host => out.push_str("map[]"),
         }
     }
 
@@ -76,7 +82,7 @@ impl Value {
             Value::Text(text) => !text.is_empty(),
             Value::List(items) => !items.is_empty(),
             Value::Map(entries) => !entries.is_empty(),
-            Value::Time(..) | Value::Labels => true,
+            Value::Time(..) | Value::Host => true,
         }
     }
 
@@ -99,7 +105,7 @@ impl Value {
         match self {
             Value::Int(n) => *n as f64,
             Value::Float(v) => *v,
-            Value::Text(text) => units::go_float(text).unwrap_or(0.0),
+            Value::Text(text) => go_float(text).unwrap_or(0.0),
             Value::Bool(b) => f64::from(*b),
             _ => 0.0,
         }

@@ -1,0 +1,223 @@
+//! Go's own functions: logic, comparison, indexing, printing, escaping.
+
+use super::printf::{printf, too_long};
+use super::value::Value;
+use super::{Call, Host, TEXT_BYTES_MAX};
+
+/// A function of the language itself.
+pub(crate) struct Builtin {
+    pub name: &'static str,
+    /// Fewest and most arguments.
+    pub arguments: (usize, usize),
+    pub call: Call,
+}
+
+impl std::fmt::Debug for Builtin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const MANY: usize = usize::MAX;
+
+const fn f(name: &'static str, least: usize, most: usize, call: Call) -> Builtin {
+    Builtin {
+        name,
+        arguments: (least, most),
+        call,
+    }
+}
+
+fn text(value: impl Into<String>) -> Result<Value, String> {
+    let text = value.into();
+    match text.len() <= TEXT_BYTES_MAX {
+        true => Ok(Value::Text(text)),
+        false => Err(too_long()),
+    }
+}
+
+/// All functions there are without a host's.
+pub(crate) static BUILTINS: &[Builtin] = &[
+    f("and", 1, MANY, |a, _| Ok(last(a))),
+    f("or", 1, MANY, |a, _| Ok(last(a))),
+    f("not", 1, 1, |a, _| Ok(Value::Bool(!a[0].truth()))),
+    f("eq", 2, MANY, |a, _| {
+        for other in &a[1..] {
+            if compare(&a[0], other)?.is_eq() {
+                return Ok(Value::Bool(true));
+            }
+        }
+        Ok(Value::Bool(false))
+    }),
+    f("ne", 2, 2, |a, _| Ok(Value::Bool(!compare(&a[0], &a[1])?.is_eq()))),
+    f("lt", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_lt()))),
+    f("le", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_le()))),
+    f("gt", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_gt()))),
+    f("ge", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_ge()))),
+    f("len", 1, 1, |a, _| match &a[0] {
+        Value::Text(t) => Ok(Value::Int(t.len() as i64)),
+        Value::List(items) => Ok(Value::Int(items.len() as i64)),
+        Value::Map(entries) => Ok(Value::Int(entries.len() as i64)),
+        other => Err(format!("len of type {}", kind(other))),
+    }),
+    f("index", 1, MANY, index),
+    f("slice", 1, 3, |a, _| {
+        let from = a.get(1).map_or(0, Value::int);
+        match &a[0] {
+            Value::Text(t) => {
+                let to = a.get(2).map_or(t.len() as i64, Value::int);
+                let range = checked(from, to, t.len())?;
+                text(String::from_utf8_lossy(&t.as_bytes()[range]))
+            }
+            Value::List(items) => {
+                let to = a.get(2).map_or(items.len() as i64, Value::int);
+                Ok(Value::List(items[checked(from, to, items.len())?].to_vec()))
+            }
+            other => Err(format!("can't slice item of type {}", kind(other))),
+        }
+    }),
+    f("print", 0, MANY, |a, _| {
+        let mut out = String::new();
+        for (i, v) in a.iter().enumerate() {
+            let texts = matches!(v, Value::Text(_)) || i > 0 && matches!(a[i - 1], Value::Text(_));
+            out.push_str(if i > 0 && !texts { " " } else { "" });
+            v.print(&mut out);
+        }
+        text(out)
+    }),
+    f("println", 0, MANY, |a, _| {
+        let mut out = String::new();
+        for (i, v) in a.iter().enumerate() {
+            out.push_str(if i > 0 { " " } else { "" });
+            v.print(&mut out);
+        }
+        out.push('\n');
+        text(out)
+    }),
+    f("printf", 1, MANY, |a, _| {
+        let format = a[0].text().into_owned();
+        text(printf(&format, &a[1..])?)
+    }),
+    f("html", 0, MANY, |a, _| {
+        let mut out = String::new();
+        for c in joined(a).chars() {
+            match c {
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '&' => out.push_str("&amp;"),
+                '"' => out.push_str("&#34;"),
+                '\'' => out.push_str("&#39;"),
+                '\0' => out.push('\u{fffd}'),
+                c => out.push(c),
+            }
+        }
+        text(out)
+    }),
+    f("js", 0, MANY, |a, _| {
+        let mut out = String::new();
+        for c in joined(a).chars() {
+            match c {
+                '\\' => out.push_str("\\\\"),
+                '\'' => out.push_str("\\'"),
+                '"' => out.push_str("\\\""),
+                '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", c as u32)),
+                c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04X}", c as u32)),
+                c => out.push(c),
+            }
+        }
+        text(out)
+    }),
+    f("urlquery", 0, MANY, |a, _| text(url_encode(&joined(a)))),
+];
+
+fn last(arguments: &mut [Value]) -> Value {
+    arguments
+        .last_mut()
+        .map_or(Value::Nil, |v| std::mem::replace(v, Value::Nil))
+}
+
+/// The name of its type in Go.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nil",
+        Value::Bool(_) => "bool",
+        Value::Int(_) => "int",
+        Value::Float(_) => "float64",
+        Value::Text(_) => "string",
+        Value::Time(..) => "time.Time",
+        Value::List(_) => "[]interface {}",
+        Value::Map(_) | Value::Host => "map",
+    }
+}
+
+fn compare(left: &Value, right: &Value) -> Result<std::cmp::Ordering, String> {
+    let ordering = match (left, right) {
+        (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
+        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
+        (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).or(Some(std::cmp::Ordering::Less)),
+        (Value::Time(a, _), Value::Time(b, _)) => Some(a.cmp(b)),
+        (Value::Nil, Value::Nil) => Some(std::cmp::Ordering::Equal),
+        (Value::Nil, _) | (_, Value::Nil) => Some(std::cmp::Ordering::Less),
+        _ => None,
+    };
+    ordering.ok_or_else(|| "incompatible types for comparison".to_owned())
+}
+
+fn index(arguments: &mut [Value], host: &dyn Host) -> Result<Value, String> {
+    let mut value = std::mem::replace(&mut arguments[0], Value::Nil);
+    for key in &arguments[1..] {
+        value = match value {
+            Value::List(mut items) => {
+                let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
+                if i >= items.len() {
+                    return Err(format!("index out of range: {}", key.int()));
+                }
+                items.swap_remove(i)
+            }
+            Value::Map(entries) => {
+                let key = key.text();
+                entries
+                    .into_iter()
+                    .find(|(k, _)| *k == key)
+                    .map_or(Value::Nil, |(_, v)| v)
+            }
+            Value::Host => {
+                let key = key.text();
+                Value::Text(host.get(&key).unwrap_or("").to_owned())
+            }
+            Value::Text(t) => {
+                let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
+                let byte = t.as_bytes().get(i).ok_or("reflect: string index out of range")?;
+                Value::Int(i64::from(*byte))
+            }
+            Value::Nil => return Err("index of untyped nil".into()),
+            other => return Err(format!("can't index item of type {}", kind(&other))),
+        };
+    }
+    Ok(value)
+}
+
+fn checked(from: i64, to: i64, len: usize) -> Result<std::ops::Range<usize>, String> {
+    match (usize::try_from(from), usize::try_from(to)) {
+        (Ok(from), Ok(to)) if from <= to && to <= len => Ok(from..to),
+        _ => Err(format!("index out of range: {to}")),
+    }
+}
+
+fn joined(arguments: &[Value]) -> String {
+    arguments.iter().map(Value::text).collect()
+}
+
+/// As in a query string: a space becomes `+`.
+pub fn url_encode(t: &str) -> String {
+    let mut out = String::new();
+    for b in t.bytes() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(b as char),
+            b' ' => out.push('+'),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
