@@ -146,7 +146,7 @@ pub struct ScrapeConfig {
     pub native_histogram_min_bucket_factor: f64,
     /// Whether native histograms are asked for and stored.
     pub scrape_native_histograms: bool,
-    /// Whether classic histograms were to become native ones with custom buckets, which is not done.
+    /// Whether classic histograms become native ones with custom buckets.
     pub convert_classic_histograms_to_nhcb: bool,
     /// Whether classic histograms are stored beside native ones.
     pub always_scrape_classic_histograms: bool,
@@ -411,12 +411,11 @@ impl ScrapeConfig {
             job_name,
             yaml: String::new(),
         };
-        if config.convert_classic_histograms_to_nhcb {
-            let key = "convert_classic_histograms_to_nhcb";
-            reader.warn(
-                f.line_of(key),
-                format!("{key} has no effect: classic histograms stay classic"),
-            );
+        if config.relabel.is_empty()
+            && let Some(address) = config.static_addresses().find(|address| address.contains('/'))
+        {
+            let line = f.line_of("static_configs");
+            reader.error(line, format!("{address:?} is not a valid hostname"));
         }
         if !matches!(config.scheme.as_str(), "http" | "https") {
             reader.error(
@@ -428,6 +427,15 @@ impl ScrapeConfig {
         f.finish();
         config.yaml = config.printed(node).to_yaml();
         config
+    }
+
+    fn static_addresses(&self) -> impl Iterator<Item = &str> {
+        let groups = self.discovery.iter().filter_map(|discovery| match discovery {
+            Discovery::Static(groups) => Some(groups),
+            _ => None,
+        });
+        let pairs = groups.flatten().flat_map(|group| group.targets.iter().flatten());
+        pairs.map(|(_, address)| address.as_str())
     }
 
     /// With the fields that were not said, in the order in which they are documented, and without secrets.

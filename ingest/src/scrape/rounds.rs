@@ -13,8 +13,9 @@ use prometheus_config::{ScrapeConfig, relabel};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::exposition::{self, About, Exposed, ExposedValue, Format, HistogramHabits, Visitor};
+use super::exposition::{self, About, Exposed, ExposedValue, Format, Visitor};
 use super::series_cache::{EntryIx, Met, SeriesCache};
+use super::target::ScrapeTarget;
 
 /// Characters of an exemplar's labels, names and values.
 const EXEMPLAR_CHARS_MAX: usize = 128;
@@ -22,6 +23,8 @@ const EXEMPLAR_CHARS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 1 << 30;
 /// Families whose metadata a target may leave here.
 const FAMILIES_MAX: usize = 50_000;
+/// Answers in a row that may leave a family out before it is forgotten.
+const ANSWERS_WITHOUT_FAMILY_MAX: u64 = 10;
 /// Times further ahead than this are refused.
 const AHEAD_MS_MAX: i64 = 600_000;
 
@@ -30,9 +33,21 @@ const AHEAD_MS_MAX: i64 = 600_000;
 pub(crate) struct Shown {
     pub cache: SeriesCache,
     /// What it says of its families.
-    pub families: BTreeMap<String, MetricMetadata>,
+    pub families: BTreeMap<String, Known>,
+    /// How many answers were taken.
+    taken: u64,
     /// Whether `up` and its like are stored and must end with the target.
     pub is_reported: bool,
+}
+
+/// What is known of a family.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub metadata: MetricMetadata,
+    /// The answer that told of it last.
+    seen: u64,
+    /// It was stored as it is now.
+    is_stored: bool,
 }
 
 /// What came of a scrape.
@@ -65,7 +80,7 @@ impl Shown {
     pub fn take(
         &mut self,
         config: &ScrapeConfig,
-        target: &LabelSet,
+        target: &ScrapeTarget,
         (body, format): (&[u8], Format),
         t: TimestampMs,
         batch: &mut SampleBatch,
@@ -73,7 +88,7 @@ impl Shown {
         self.cache.open();
         let mut taking = Taking {
             config,
-            target,
+            target: &target.labels,
             t,
             batch,
             shown: self,
@@ -81,13 +96,14 @@ impl Shown {
             over_limit: None,
             metadata: BTreeMap::new(),
         };
-        let habits = HistogramHabits {
-            native: config.scrape_native_histograms,
-            classic_too: config.always_scrape_classic_histograms,
+        // An empty answer is one, whatever its format asks for.
+        let read = match body {
+            [] => Ok(()),
+            body => exposition::read(body, format, target.habits, &mut taking),
         };
-        let read = exposition::read(body, format, habits, &mut taking);
         let (mut outcome, metadata) = (taking.outcome, taking.metadata);
         let over_limit = taking.over_limit.map(str::to_owned);
+        self.learn(metadata);
         if let Some(why) = read.err().or(over_limit) {
             outcome.error = why;
             outcome.series_added = 0;
@@ -96,13 +112,29 @@ impl Shown {
         }
         self.cache
             .close(|labels, is_histogram| end(batch, labels, is_histogram, t));
-        for (family, metadata) in metadata {
-            if self.families.get(&family) != Some(&metadata) && self.families.len() < FAMILIES_MAX {
-                batch.metadata(family.clone(), metadata.clone());
-                self.families.insert(family, metadata);
-            }
+        for (family, known) in self.families.iter_mut().filter(|(_, known)| !known.is_stored) {
+            batch.metadata(family.clone(), known.metadata.clone());
+            known.is_stored = true;
         }
         outcome
+    }
+
+    /// Takes note of what an answer says of its families, be there something wrong with it or not.
+    fn learn(&mut self, told: BTreeMap<String, MetricMetadata>) {
+        self.taken += 1;
+        let seen = self.taken;
+        for (family, metadata) in told {
+            let is_stored = self.families.get(&family).is_some_and(|k| k.is_stored && k.metadata == metadata);
+            if self.families.len() < FAMILIES_MAX || self.families.contains_key(&family) {
+                let known = Known {
+                    metadata,
+                    seen,
+                    is_stored,
+                };
+                self.families.insert(family, known);
+            }
+        }
+        self.families.retain(|_, known| seen - known.seen <= ANSWERS_WITHOUT_FAMILY_MAX);
     }
 
     /// A scrape without an answer: every series of the last one ends.
@@ -361,13 +393,19 @@ impl Taking<'_> {
         let mut scraped = LabelsBuilder::default();
         // An empty label takes the place of the target's where the job honours labels.
         let mut empty: Vec<String> = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         let honors = self.config.honor_labels;
         sample.labels.each(&mut |name, value| {
             if value.is_empty() && honors {
                 empty.push(name.to_owned());
             }
+            names.push(name.to_owned());
             scraped.set(name, value);
         })?;
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("label name {:?} is not unique: invalid sample", pair[0]));
+        }
         let mut labels = scraped;
         if honors {
             for (name, value) in self.target.iter() {

@@ -6,6 +6,13 @@ use std::time::Duration;
 use model::{LabelSet, LabelsBuilder};
 use prometheus_config::{ScrapeConfig, TargetGroup, parse_duration, print_duration, relabel};
 
+use super::exposition::HistogramHabits;
+
+/// Labels by which the rules of a job may decide on each target's histograms.
+const NATIVE: &str = "__scrape_native_histograms__";
+const CLASSIC_TOO: &str = "__always_scrape_classic_histograms__";
+const CUSTOM_BUCKETS: &str = "__convert_classic_histograms_to_nhcb__";
+
 /// One target of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ScrapeTarget {
@@ -19,6 +26,8 @@ pub(crate) struct ScrapeTarget {
     pub socket: Option<String>,
     pub interval: Duration,
     pub timeout: Duration,
+    /// Which histograms are read.
+    pub habits: HistogramHabits,
 }
 
 /// What becomes of a target that was found.
@@ -40,8 +49,12 @@ pub(crate) fn discovered(config: &ScrapeConfig, group: &TargetGroup, target: &[(
     }
     let interval = print_duration(config.scrape_interval);
     let timeout = print_duration(config.scrape_timeout);
+    let flag = |is_on: bool| if is_on { "true" } else { "false" };
     for (name, value) in [
         ("job", config.job_name.as_str()),
+        (NATIVE, flag(config.scrape_native_histograms)),
+        (CLASSIC_TOO, flag(config.always_scrape_classic_histograms)),
+        (CUSTOM_BUCKETS, flag(config.convert_classic_histograms_to_nhcb)),
         ("__scrape_interval__", &interval),
         ("__scrape_timeout__", &timeout),
         ("__metrics_path__", &config.metrics_path),
@@ -105,6 +118,16 @@ fn finished(config: &ScrapeConfig, discovered: &LabelSet, mut labels: LabelsBuil
                 .to_owned(),
         );
     }
+    let flag = |name: &str| match labels.get(name).unwrap_or("false") {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        text => Err(format!("error parsing {name}: {text:?} is neither true nor false")),
+    };
+    let habits = HistogramHabits {
+        native: flag(NATIVE)?,
+        classic_too: flag(CLASSIC_TOO)?,
+        custom_buckets: flag(CUSTOM_BUCKETS)?,
+    };
     if labels.get("instance").is_none() {
         labels.set("instance", address.as_str());
     }
@@ -118,6 +141,7 @@ fn finished(config: &ScrapeConfig, discovered: &LabelSet, mut labels: LabelsBuil
         socket,
         interval,
         timeout,
+        habits,
     })
 }
 

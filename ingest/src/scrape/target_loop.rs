@@ -228,7 +228,7 @@ impl Running {
             let mut batch = SampleBatch::default();
             let mut shown = lock(&shown);
             let outcome = match &answer {
-                Some((body, format)) => shown.take(&config, &target.labels, (body, *format), t, &mut batch),
+                Some((body, format)) => shown.take(&config, &target, (body, *format), t, &mut batch),
                 None => {
                     shown.miss(t, &mut batch);
                     Outcome::default()
@@ -310,7 +310,12 @@ impl Running {
             ));
         }
         let bytes = Some(answered.body.len() as u64);
-        let format = format(config, answered.content_type()).map_err(|why| (why, bytes))?;
+        let format = match format(config, answered.content_type()) {
+            Ok(format) => format,
+            // There is nothing in it that would have a format.
+            Err(_) if answered.body.is_empty() => Format::Text(Dialect::Prometheus),
+            Err(why) => return Err((why, bytes)),
+        };
         Ok((answered.body, format))
     }
 }

@@ -4,6 +4,7 @@
 //! taken apart when the visitor asks, which it does for keys it has not seen before; a scrape like the last one allocates
 //! nothing per sample.
 
+mod custom_buckets;
 mod number;
 mod protobuf;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 
 use model::{Histogram, MetricKind};
 
+use custom_buckets::Joining;
 pub(crate) use number::canonical_float;
 pub(crate) use text::Dialect;
 
@@ -101,6 +103,8 @@ pub(crate) struct HistogramHabits {
     pub native: bool,
     /// Classic ones where there are native ones too.
     pub classic_too: bool,
+    /// Classic ones as native ones with custom buckets.
+    pub custom_buckets: bool,
 }
 
 /// Shows a whole answer; an error in words says what is wrong with it, and where.
@@ -111,6 +115,12 @@ pub(crate) fn read(
     visitor: &mut impl Visitor,
 ) -> Result<(), String> {
     match format {
+        Format::Text(dialect) if habits.custom_buckets => {
+            let has_starts = dialect == Dialect::OpenMetrics;
+            let mut joining = Joining::new(visitor, habits.classic_too, has_starts);
+            text::read(body, dialect, &mut joining)?;
+            joining.finish()
+        }
         Format::Text(dialect) => text::read(body, dialect, visitor),
         Format::Protobuf => protobuf::read(body, habits, visitor),
     }

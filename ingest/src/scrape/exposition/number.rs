@@ -16,7 +16,8 @@ pub(crate) fn parse_float(bytes: &[u8]) -> Option<f64> {
     if v.is_nan() {
         return (bytes.len() == 3).then_some(NAN);
     }
-    Some(v)
+    // What is too large to be written as a number is none; infinity has a name.
+    (v.is_finite() || !bytes.iter().any(u8::is_ascii_digit)).then_some(v)
 }
 
 /// Most values are small whole numbers.

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use model::{BucketSpan, Buckets, Histogram, METRIC_NAME, MetricKind, ResetHint};
 
+use super::custom_buckets::Classic;
 use super::{About, Exposed, ExposedExemplar, ExposedLabels, ExposedValue, HistogramHabits, Visitor, canonical_float};
+use crate::remote_write::histogram::check_count;
 use crate::wire::{BadWire, Field, Fields, read_text_pair, read_varint, unzigzag};
 
 /// Buckets of one side that are read.
@@ -254,7 +256,12 @@ impl<V: Visitor> Family<'_, V> {
             h.field(&field?)?;
         }
         let is_native = h.is_native && self.habits.native;
-        let is_classic = !is_native || !h.buckets.is_empty() && self.habits.classic_too;
+        let is_joined = !is_native && self.habits.custom_buckets;
+        let is_classic = match (is_native, is_joined) {
+            (true, _) => !h.buckets.is_empty() && self.habits.classic_too,
+            (_, true) => self.habits.classic_too,
+            _ => true,
+        };
         let times = (t, h.start);
         if is_classic {
             self.show(("_count", None), pairs, ExposedValue::Float(h.count), times, &[])?;
@@ -274,6 +281,12 @@ impl<V: Visitor> Family<'_, V> {
             let (histogram, exemplars) = h.native(self.is_gauge_histogram).map_err(Fault::Words)?;
             let value = ExposedValue::Histogram(Box::new(histogram));
             self.show(("", None), pairs, value, times, &exemplars)?;
+        } else if is_joined && let Some(mut histogram) = h.classic().to_custom() {
+            if self.is_gauge_histogram {
+                histogram.reset = ResetHint::Gauge;
+            }
+            let value = ExposedValue::Histogram(Box::new(histogram));
+            self.show(("", None), pairs, value, times, &h.placed_exemplars())?;
         }
         Ok(())
     }
@@ -373,15 +386,7 @@ impl<'a> Sent<'a> {
                 "a native histogram has more than {BUCKETS_MAX} buckets on one side"
             ));
         }
-        if self.exemplars.is_empty() {
-            self.exemplars = self
-                .buckets
-                .into_iter()
-                .flat_map(|(_, _, exemplars)| exemplars)
-                .collect();
-        }
-        // Here an exemplar's place in time is all that orders it.
-        self.exemplars.retain(|e| e.t.is_some());
+        let exemplars = self.placed_exemplars();
         let reduced = self.schema > SCHEMA_MAX && self.schema <= SCHEMA_REDUCED_MAX;
         let mut histogram = Histogram {
             reset: if is_gauge { ResetHint::Gauge } else { ResetHint::Unknown },
@@ -397,11 +402,35 @@ impl<'a> Sent<'a> {
         histogram
             .validate()
             .map_err(|e| format!("invalid native histogram: {e}"))?;
+        if !self.is_float {
+            check_count(&histogram).map_err(|e| format!("invalid native histogram: {e}"))?;
+        }
         if reduced {
             histogram.schema = self.schema;
             histogram.reduce_to(SCHEMA_MAX);
         }
-        Ok((histogram, self.exemplars))
+        Ok((histogram, exemplars))
+    }
+
+    /// Its classic form.
+    fn classic(&self) -> Classic {
+        Classic {
+            buckets: self.buckets.iter().map(|(bound, count, _)| (*bound, *count)).collect(),
+            sum: self.sum,
+            count: Some(self.count),
+        }
+    }
+
+    /// Its exemplars; those of classic buckets where it has none of its own.
+    fn placed_exemplars(&mut self) -> Vec<ExposedExemplar<'a>> {
+        let mut exemplars = std::mem::take(&mut self.exemplars);
+        if exemplars.is_empty() {
+            let buckets = self.buckets.iter_mut();
+            exemplars = buckets.flat_map(|(_, _, exemplars)| std::mem::take(exemplars)).collect();
+        }
+        // In a native histogram an exemplar's place in time is all that orders it.
+        exemplars.retain(|e| e.t.is_some());
+        exemplars
     }
 }
 

@@ -49,7 +49,7 @@ fn shown(body: &[u8], format: Format) -> Result<Vec<String>, String> {
         format,
         HistogramHabits {
             native: true,
-            classic_too: false,
+            ..HistogramHabits::default()
         },
         &mut lines,
     )?;

@@ -5,7 +5,8 @@
 //!
 //! Both are read by one walk over the bytes. Prometheus' takes any blanks between tokens, comments and empty lines, times
 //! in whole ms and no exemplars; OpenMetrics has one space between tokens, times in seconds, exemplars, `# UNIT`, and ends
-//! with `# EOF`. A fault anywhere is one of the whole answer. One trailing CR of a line is forgiven.
+//! with `# EOF`. A fault anywhere is one of the whole answer. More is taken than Prometheus takes where the meaning is plain: one
+//! trailing CR of a line, blanks after a type, times before 1970.
 
 use std::borrow::Cow;
 
@@ -43,7 +44,8 @@ pub(crate) fn read(body: &[u8], dialect: Dialect, visitor: &mut impl Visitor) ->
         match reading.line(&mut cursor, visitor) {
             Ok(Line::Eof) => ended = true,
             Ok(Line::Other) => {}
-            Err(why) => {
+            Err(Fault::Visitor(why)) => return Err(why),
+            Err(Fault::Line(why)) => {
                 let shown = &whole[..memchr(b'\n', whole).unwrap_or(whole.len())];
                 return Err(format!("line {line_number}: {why} while parsing: {}", quoted(shown)));
             }
@@ -64,6 +66,24 @@ pub(crate) fn read(body: &[u8], dialect: Dialect, visitor: &mut impl Visitor) ->
 enum Line {
     Eof,
     Other,
+}
+
+/// What is wrong with a line: how it is written, or what the visitor says of it.
+enum Fault {
+    Line(String),
+    Visitor(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Fault {
+        Fault::Line(why)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Fault {
+        Fault::Line(why.to_owned())
+    }
 }
 
 /// What is left to be read.
@@ -168,15 +188,15 @@ impl<'a> Text<'a> {
     fn resolve(self, what: &str) -> Result<Cow<'a, str>, String> {
         let text = std::str::from_utf8(self.raw).map_err(|_| format!("invalid UTF-8 {what}: {}", quoted(self.raw)))?;
         Ok(if self.escaped {
-            unescape(text)
+            unescape(text, &['\\', '"'])
         } else {
             Cow::Borrowed(text)
         })
     }
 }
 
-/// `\\`, `\"` and `\n`; other escapes stay as they are.
-fn unescape(text: &str) -> Cow<'_, str> {
+/// `\n`, and those characters that a backslash takes the meaning from; other escapes stay as they are.
+fn unescape<'a>(text: &'a str, plain: &[char]) -> Cow<'a, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
     }
@@ -189,7 +209,7 @@ fn unescape(text: &str) -> Cow<'_, str> {
         }
         match chars.next() {
             Some('n') => out.push('\n'),
-            Some(c @ ('\\' | '"')) => out.push(c),
+            Some(c) if plain.contains(&c) => out.push(c),
             Some(c) => out.extend(['\\', c]),
             None => out.push('\\'),
         }
@@ -254,7 +274,7 @@ fn expected(what: &str, cursor: &Cursor<'_>) -> String {
 }
 
 impl<'a> Reading<'a> {
-    fn line(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<Line, String> {
+    fn line(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<Line, Fault> {
         let lenient = self.dialect == Dialect::Prometheus;
         if lenient {
             cursor.blanks();
@@ -272,12 +292,13 @@ impl<'a> Reading<'a> {
     }
 
     /// `# HELP`, `# TYPE`, or anything.
-    fn comment(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<Line, String> {
+    fn comment(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<Line, Fault> {
         cursor.take(b'#');
+        let is_apart = matches!(cursor.peek(), Some(b' ' | b'\t'));
         cursor.blanks();
         let word = cursor.rest.first_chunk::<4>().copied();
         let is_word = matches!(cursor.rest.get(4), Some(b' ' | b'\t'));
-        let word = word.filter(|word| is_word && matches!(word, b"HELP" | b"TYPE"));
+        let word = word.filter(|word| is_apart && is_word && matches!(word, b"HELP" | b"TYPE"));
         let Some(word) = word else {
             cursor.line();
             return Ok(Line::Other);
@@ -295,44 +316,43 @@ impl<'a> Reading<'a> {
                     b"histogram" => MetricKind::Histogram,
                     b"summary" => MetricKind::Summary,
                     b"untyped" => MetricKind::Unknown,
-                    _ => return Err(format!("invalid metric type {}", quoted(word))),
+                    _ => return Err(format!("invalid metric type {}", quoted(word)).into()),
                 };
                 visitor.about(&family, About::Kind(self.kind));
             }
             _ => {
-                let text = text.get(1..).unwrap_or(&[]);
-                let help = Text {
-                    raw: text,
-                    escaped: true,
-                };
-                visitor.about(&family, About::Help(&help.resolve("help text")?));
+                let help = Text::plain(text.get(1..).unwrap_or(&[])).resolve("help text")?;
+                // Quotes are not escaped here, unlike in OpenMetrics.
+                visitor.about(&family, About::Help(&unescape(&help, &['\\'])));
             }
         }
         Ok(Line::Other)
     }
 
     /// `# HELP`, `# TYPE`, `# UNIT` or `# EOF`.
-    fn descriptor(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<Line, String> {
+    fn descriptor(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<Line, Fault> {
         if let Some(rest) = cursor.rest.strip_prefix(b"# EOF") {
             cursor.rest = rest;
             return if cursor.line_end() {
                 Ok(Line::Eof)
             } else {
-                Err("unexpected data after # EOF".to_owned())
+                Err("unexpected data after # EOF".into())
             };
         }
         let word = match cursor.rest.first_chunk::<7>() {
             Some(word @ (b"# HELP " | b"# TYPE " | b"# UNIT ")) => word,
-            _ => return Err(expected("# HELP, # TYPE, # UNIT or # EOF", cursor)),
+            _ => return Err(expected("# HELP, # TYPE, # UNIT or # EOF", cursor).into()),
         };
         cursor.rest = &cursor.rest[7..];
         let family = self.family(cursor)?;
         let text = cursor.line();
-        let Some(text) = text.strip_prefix(b" ").or(text.is_empty().then_some(text)) else {
-            return Err(format!(
-                "expected one space after the metric name, got {}",
-                quoted(text)
-            ));
+        if text.is_empty() {
+            let word = String::from_utf8_lossy(&word[2..6]);
+            return Err(format!("expected text in {word}").into());
+        }
+        let Some(text) = text.strip_prefix(b" ") else {
+            let why = format!("expected one space after the metric name, got {}", quoted(text));
+            return Err(why.into());
         };
         match word {
             b"# TYPE " => {
@@ -345,7 +365,7 @@ impl<'a> Reading<'a> {
                     b"info" => MetricKind::Info,
                     b"stateset" => MetricKind::StateSet,
                     b"unknown" => MetricKind::Unknown,
-                    _ => return Err(format!("invalid metric type {}", quoted(text))),
+                    _ => return Err(format!("invalid metric type {}", quoted(text)).into()),
                 };
                 visitor.about(&family, About::Kind(self.kind));
             }
@@ -353,7 +373,7 @@ impl<'a> Reading<'a> {
                 let unit = Text::plain(text).resolve("unit")?;
                 let fits = unit.is_empty() || family.strip_suffix(&*unit).is_some_and(|f| f.ends_with('_'));
                 if !fits {
-                    return Err(format!("unit {unit:?} not a suffix of metric {family:?}"));
+                    return Err(format!("unit {unit:?} not a suffix of metric {family:?}").into());
                 }
                 visitor.about(&family, About::Unit(&unit));
             }
@@ -380,13 +400,13 @@ impl<'a> Reading<'a> {
         name.resolve("metric name")
     }
 
-    fn sample(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<(), String> {
+    fn sample(&mut self, cursor: &mut Cursor<'a>, visitor: &mut impl Visitor) -> Result<(), Fault> {
         let start = cursor.rest;
         self.labels.pairs.clear();
         self.labels.kind = self.kind;
         let name = cursor.take_while(is_name);
         if name.first().is_some_and(u8::is_ascii_digit) {
-            return Err("a metric name does not begin with a digit".to_owned());
+            return Err("a metric name does not begin with a digit".into());
         }
         let mut named = (!name.is_empty()).then_some(Text::plain(name));
         let after_name = cursor.rest;
@@ -406,7 +426,8 @@ impl<'a> Reading<'a> {
                 expected("a metric name", cursor)
             } else {
                 "metric name not set".to_owned()
-            });
+            }
+            .into());
         };
         self.labels.name = name;
         let key = &start[..start.len() - key_end.len()];
@@ -423,7 +444,7 @@ impl<'a> Reading<'a> {
                 t = Some(parse_ms(text).ok_or_else(|| expected("a timestamp or a new line", cursor))?);
                 cursor.blanks();
                 if !cursor.line_end() {
-                    return Err(expected("a new line after the timestamp", cursor));
+                    return Err(expected("a new line after the timestamp", cursor).into());
                 }
             }
         } else {
@@ -437,17 +458,18 @@ impl<'a> Reading<'a> {
                 exemplar = Some(self.exemplar(cursor)?);
             }
             if !cursor.line_end() {
-                return Err(expected("a new line", cursor));
+                return Err(expected("a new line", cursor).into());
             }
         }
-        visitor.sample(&Exposed {
+        let shown = visitor.sample(&Exposed {
             key,
             labels: &self.labels,
             value: ExposedValue::Float(value),
             t,
             start: None,
             exemplars: exemplar.as_slice(),
-        })
+        });
+        shown.map_err(Fault::Visitor)
     }
 
     /// What stands before the next blank or the line's end; `None` if nothing does. OpenMetrics wants one space before it.
@@ -533,6 +555,9 @@ fn label_run<'a>(
             return Err(expected("a label value in quotes", cursor));
         }
         let value = cursor.quoted().ok_or("unterminated label value")?;
+        if !lenient && memchr(b'\n', value.raw).is_some() {
+            return Err("unterminated label value".to_owned());
+        }
         pairs.push((name, value));
         blanks(cursor);
         if !cursor.take(b',') && cursor.peek() != Some(b'}') && !lenient {

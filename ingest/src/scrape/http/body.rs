@@ -28,11 +28,9 @@ pub(super) async fn read(mut body: Incoming, headers: &HeaderMap, bytes_max: u64
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
     match encoding.to_ascii_lowercase().as_str() {
-        "" | "identity" => Ok(all.freeze()),
         "gzip" => unpack(&all, bytes_max),
-        other => Err(AskError::Failed(format!(
-            "Content-Encoding {other:?} was not asked for"
-        ))),
+        // Nothing else was asked for. Some exporters say what they are written in, as in `utf-8`.
+        _ => Ok(all.freeze()),
     }
 }
 
