@@ -257,7 +257,13 @@ impl Pool {
             .values()
             .find(|l| l.target.url == url && l.target.labels == *labels)?;
         let shown = lock(&found.shown);
-        Some(shown.families.iter().map(|(n, known)| (n.clone(), known.metadata.clone())).collect())
+        Some(
+            shown
+                .families
+                .iter()
+                .map(|(n, known)| (n.clone(), known.metadata.clone()))
+                .collect(),
+        )
     }
 }
 

@@ -124,7 +124,10 @@ impl Shown {
         self.taken += 1;
         let seen = self.taken;
         for (family, metadata) in told {
-            let is_stored = self.families.get(&family).is_some_and(|k| k.is_stored && k.metadata == metadata);
+            let is_stored = self
+                .families
+                .get(&family)
+                .is_some_and(|k| k.is_stored && k.metadata == metadata);
             if self.families.len() < FAMILIES_MAX || self.families.contains_key(&family) {
                 let known = Known {
                     metadata,
@@ -134,7 +137,8 @@ impl Shown {
                 self.families.insert(family, known);
             }
         }
-        self.families.retain(|_, known| seen - known.seen <= ANSWERS_WITHOUT_FAMILY_MAX);
+        self.families
+            .retain(|_, known| seen - known.seen <= ANSWERS_WITHOUT_FAMILY_MAX);
     }
 
     /// A scrape without an answer: every series of the last one ends.

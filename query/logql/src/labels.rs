@@ -32,6 +32,9 @@ pub(crate) enum Origin {
     Parsed,
 }
 
+/// Stands for the error's details where places of fields are listed.
+const DETAILS_PLACE: u32 = u32::MAX;
+
 /// Places in [`Labels::text`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Field {
@@ -39,6 +42,8 @@ pub(crate) struct Field {
     value: (u32, u32),
     pub origin: Origin,
     live: bool,
+    /// Whether it went because a stage took the name away, not because something else took its place.
+    dropped: bool,
 }
 
 /// Which labels a query looks at.
@@ -115,7 +120,14 @@ impl Needed {
         !plain || only.unsuffixed.iter().any(|n| n.ends_with(key))
     }
 
-    fn wants(&self, name: &str) -> bool {
+    /// Whether a label may be needed that has this name before anything is appended to it.
+    pub fn may_become(&self, name: &str) -> bool {
+        let only = self.only.as_ref();
+        only.is_none_or(|only| only.unsuffixed.iter().any(|n| n == name))
+    }
+
+    /// Whether a label of this name is needed.
+    pub fn wants(&self, name: &str) -> bool {
         self.only
             .as_ref()
             .is_none_or(|only| only.names.iter().any(|n| n == name))
@@ -226,6 +238,7 @@ impl Labels {
             value: (name_span.1, self.text.len() as u32),
             origin: Origin::Metadata,
             live: true,
+            dropped: false,
         });
     }
 
@@ -265,7 +278,7 @@ impl Labels {
         if !self.has_room(name.len() + value.len()) {
             return;
         }
-        self.remove(name);
+        self.hide(name);
         self.push(name, value, Origin::Parsed);
     }
 
@@ -273,8 +286,7 @@ impl Labels {
     pub fn rename(&mut self, from: &str, to: &str) {
         let Some(i) = self.find(from) else { return };
         let value = self.fields[i].value;
-        self.remove(from);
-        self.remove(to);
+        self.hide(to);
         let start = self.text.len() as u32;
         self.text.push_str(to);
         self.fields.push(Field {
@@ -282,7 +294,10 @@ impl Labels {
             value,
             origin: Origin::Parsed,
             live: true,
+            dropped: false,
         });
+        // Who renames a label to its own name loses it.
+        self.remove(from);
     }
 
     /// Removes a label or clears an error.
@@ -295,18 +310,80 @@ impl Labels {
         }
         while let Some(i) = self.find(name) {
             self.fields[i].live = false;
+            self.fields[i].dropped = true;
         }
     }
 
-    /// Removes every label that `keep` refuses. Errors stay.
+    /// Makes room for another label of this name.
+    fn hide(&mut self, name: &str) {
+        self.changed = true;
+        while let Some(i) = self.find(name) {
+            self.fields[i].live = false;
+        }
+    }
+
+    /// Whether a stage took the label away, whatever has its name by now: grouping by the name does not find that.
+    pub fn was_dropped(&self, name: &str) -> bool {
+        self.changed && self.fields.iter().any(|f| f.dropped && self.slice(f.name) == name)
+    }
+
+    /// Removes every label that `keep` refuses. Errors stay, also those that a line calls so itself.
     pub fn retain(&mut self, keep: impl Fn(&str, &str) -> bool) {
         self.changed = true;
         for i in 0..self.fields.len() {
             let field = self.fields[i];
-            if field.live && !keep(self.slice(field.name), self.slice(field.value)) {
+            let name = self.slice(field.name);
+            if field.live && !matches!(name, ERROR | ERROR_DETAILS) && !keep(name, self.slice(field.value)) {
+                self.fields[i].live = false;
+                self.fields[i].dropped = true;
+            }
+        }
+    }
+
+    /// Begins a label that an extraction names: it takes the place of one that was parsed before. `None`: not needed.
+    pub fn open_anew(&mut self, name: &str, needed: &Needed) -> Option<Slot> {
+        let start = self.text.len();
+        if !self.has_room(name.len() + EXTRACTED.len()) {
+            return None;
+        }
+        self.text.push_str(name);
+        if self.stream_has(start) || self.metadata_has(start) {
+            self.text.push_str(EXTRACTED);
+        }
+        if !needed.wants(&self.text[start..]) {
+            self.text.truncate(start);
+            return None;
+        }
+        let (span, before) = ((start as u32, self.text.len() as u32), self.fields.len());
+        for i in 0..before {
+            let field = self.fields[i];
+            let same = field.live && field.origin == Origin::Parsed;
+            if same && self.slice(field.name) == self.slice(span) {
                 self.fields[i].live = false;
             }
         }
+        Some(Slot { name: span })
+    }
+
+    /// Whether the name is that of a label of the stream (dropped or not) or of metadata.
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.stream_fields.iter().any(|f| self.slice(f.name) == name) || self.metadata_place(name).is_some()
+    }
+
+    /// Whether a label of this name was parsed, gone or not.
+    pub fn was_parsed(&self, name: &str) -> bool {
+        self.was_parsed_before(self.fields.len(), name)
+    }
+
+    /// The same when there were [`Labels::len`] labels.
+    pub fn was_parsed_before(&self, len: usize, name: &str) -> bool {
+        let parsed = |f: &Field| f.origin == Origin::Parsed && self.slice(f.name) == name;
+        self.fields.iter().take(len).any(parsed)
+    }
+
+    /// How many labels there are, those not counted out that are gone.
+    pub fn len(&self) -> usize {
+        self.fields.len()
     }
 
     /// Begins a parsed label with the name `prefix` + `name`, sanitised. `None` if the query does not need it, or has it already. The
@@ -324,7 +401,8 @@ impl Labels {
         let span = (start as u32, self.text.len() as u32);
         let taken = self.may_have(span) && {
             let name = self.slice(span);
-            let parsed = |f: &&Field| f.live && f.origin == Origin::Parsed;
+            // What was parsed once is not parsed again, not even if it was dropped since.
+            let parsed = |f: &&Field| f.origin == Origin::Parsed;
             self.fields.iter().filter(parsed).any(|f| self.slice(f.name) == name)
         };
         let name = self.slice(span);
@@ -354,6 +432,7 @@ impl Labels {
             value: (slot.name.1, self.text.len() as u32),
             origin: Origin::Parsed,
             live: true,
+            dropped: false,
         });
     }
 
@@ -372,7 +451,7 @@ impl Labels {
     /// How many parsed labels of those needed are there; all found: a parser may stop.
     pub fn has_all(&self, needed: &Needed) -> bool {
         let parsed = |n: &String| {
-            let is = |f: &Field| f.live && f.origin == Origin::Parsed && self.slice(f.name) == n;
+            let is = |f: &Field| f.origin == Origin::Parsed && self.slice(f.name) == n;
             self.fields.iter().any(is)
         };
         match &needed.only {
@@ -381,13 +460,21 @@ impl Labels {
         }
     }
 
-    /// Notes what went wrong; the first fault stays.
+    /// Notes what went wrong, in place of what went wrong before.
     pub fn set_error(&mut self, kind: &str, details: &str) {
-        if self.error.is_empty() {
-            self.changed = true;
-            self.error.push_str(kind);
+        self.changed = true;
+        self.error.clear();
+        self.error.push_str(kind);
+        if !details.is_empty() {
             self.details.clear();
             self.details.push_str(details);
+        }
+    }
+
+    /// Notes what went wrong unless something did before.
+    pub fn set_first_error(&mut self, kind: &str, details: &str) {
+        if self.error.is_empty() {
+            self.set_error(kind, details);
         }
     }
 
@@ -398,6 +485,15 @@ impl Labels {
 
     /// What went wrong in detail.
     pub fn details(&self) -> &str {
+        &self.details
+    }
+
+    /// What went wrong in detail, as a label: if the error was dropped it is there only where labels differ from the stream's.
+    pub fn shown_details(&self) -> &str {
+        let differ = self.fields.len() > self.stream_fields.len() || self.fields.iter().any(|f| !f.live);
+        if self.error.is_empty() && !differ {
+            return "";
+        }
         &self.details
     }
 
@@ -418,20 +514,26 @@ impl Labels {
                 order.push(i as u32);
             }
         }
-        let field = |i: &u32| self.fields[*i as usize];
+        // The details of an error that was dropped are a label like others.
+        let details = self.shown_details();
+        if !details.is_empty() && keep(ERROR_DETAILS) {
+            order.push(DETAILS_PLACE);
+        }
+        let field = |i: &u32| match self.fields.get(*i as usize) {
+            Some(field) => (self.slice(field.name), self.slice(field.value), field.origin as u8),
+            None => (ERROR_DETAILS, details, Origin::Parsed as u8),
+        };
         // Of equal names the strongest comes first: later origins are stronger.
         order.sort_unstable_by(|a, b| {
             let (a, b) = (field(a), field(b));
-            let by_name = self.slice(a.name).cmp(self.slice(b.name));
-            by_name.then((b.origin as u8).cmp(&(a.origin as u8)))
+            a.0.cmp(b.0).then(b.2.cmp(&a.2))
         });
         let mut last = None;
         for i in order.iter() {
-            let field = field(i);
-            let name = self.slice(field.name);
+            let (name, value, _) = field(i);
             if last != Some(name) {
                 put(name, out);
-                put(self.slice(field.value), out);
+                put(value, out);
                 last = Some(name);
             }
         }
@@ -448,6 +550,7 @@ impl Labels {
             value: (middle, self.text.len() as u32),
             origin,
             live: true,
+            dropped: false,
         });
     }
 
@@ -510,7 +613,7 @@ impl Labels {
     fn has_room(&mut self, bytes: usize) -> bool {
         let fits = self.text.len().saturating_add(bytes) <= TEXT_BYTES_MAX;
         if !fits {
-            self.set_error(
+            self.set_first_error(
                 TOO_LARGE_ERROR,
                 "the labels of this line would take more than 16 MiB of memory",
             );
@@ -591,7 +694,7 @@ mod tests {
         l.rename("b", "c");
         l.rename("missing", "a");
         assert_eq!(all(&l), ["a=x", "c=2"]);
-        l.remove("c");
+        l.rename("c", "c");
         l.extract("b", "3", &Needed::all());
         assert_eq!(l.get("b_extracted"), Some("3"));
         l.next_line();
@@ -612,7 +715,8 @@ mod tests {
             assert_eq!(l.get("n499"), Some(&line.to_string()[..]));
             assert_eq!(l.get("n7_extracted"), Some(&line.to_string()[..]));
             l.remove("n3");
-            assert!(l.extract("n3", "again", &Needed::all()));
+            assert!(!l.extract("n3", "again", &Needed::all()));
+            assert!(l.was_dropped("n3") && !l.was_dropped("n4"));
         }
     }
 

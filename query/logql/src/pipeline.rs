@@ -336,10 +336,10 @@ impl Pipeline {
                 }
             }
             Step::LabelFormat(items) => self.label_format(items, line, at, now, scratch),
-            Step::Unpack if needed.nothing() => {}
+            Step::Unpack if needed.nothing() || scratch.labels.has_all(needed) => {}
             Step::Unpack => unpack(scratch, line, needed),
             parser => {
-                if !needed.nothing() {
+                if !needed.nothing() && !scratch.labels.has_all(needed) {
                     let Scratch {
                         labels,
                         line: own,
@@ -429,14 +429,10 @@ fn rewrite(scratch: &mut Scratch, line: &str, edit: impl FnOnce(&str, &Labels, &
 fn drop_label(pick: &Pick, labels: &mut Labels) {
     let matches = match pick {
         Pick::Name(_) => true,
-        Pick::Matching(m) => labels.get(m.name()).is_some_and(|value| m.matches(value)),
+        Pick::Matching(m) => m.matches(labels.get(m.name()).unwrap_or("")),
     };
     if matches {
         labels.remove(pick.name());
-        // The details belong to the error.
-        if pick.name() == ERROR && matches!(pick, Pick::Name(_)) {
-            labels.remove(ERROR_DETAILS);
-        }
     }
 }
 

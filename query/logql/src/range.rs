@@ -482,6 +482,13 @@ impl Collector<'_> {
             if pipeline.fails(&scratch.labels) {
                 return Err(pipeline_error(&scratch.labels));
             }
+            // What a line itself calls an error is one if it stays among the labels.
+            if scratch.labels.error().is_empty()
+                && let Some(kind) = scratch.labels.get_label(ERROR)
+                && self.keeps(ERROR)
+            {
+                return Err(pipeline_error_of(kind, &scratch.labels, |n| self.keeps(n)));
+            }
             // Entries whose labels are the stream's own have the stream's series.
             let unchanged = self.by_nothing() || scratch.labels.is_stream_only();
             let number = match own.filter(|_| unchanged) {
@@ -510,15 +517,28 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// Whether series keep the label.
+    fn keeps(&self, name: &str) -> bool {
+        match &self.plan.group {
+            Group::All => Some(name) != self.plan.log.pipeline.unwrapped(),
+            Group::By(names) => names.iter().any(|n| n == name),
+            Group::Without(names) => names.iter().all(|n| n != name),
+        }
+    }
+
     /// The number of the series of an entry with these labels.
     fn series(&self, labels: &Labels, order: &mut Vec<u32>, key: &mut Vec<u8>, out: &mut Collected) -> usize {
         let unwrapped = self.plan.log.pipeline.unwrapped();
         key.clear();
         match &self.plan.group {
-            Group::All => labels.encode(|n| Some(n) != unwrapped, true, order, key),
-            Group::By(names) => labels.encode(|n| names.iter().any(|k| k == n), true, order, key),
+            Group::All if unwrapped.is_none() => labels.encode(|_| true, true, order, key),
+            Group::All => labels.encode(|n| Some(n) != unwrapped && n != ERROR_DETAILS, true, order, key),
+            Group::By(names) => {
+                let is_kept = |n: &str| names.iter().any(|k| k == n) && n != ERROR_DETAILS && !labels.was_dropped(n);
+                labels.encode(is_kept, true, order, key);
+            }
             Group::Without(names) => labels.encode(
-                |n| Some(n) != unwrapped && !names.iter().any(|k| k == n),
+                |n| Some(n) != unwrapped && n != ERROR_DETAILS && !names.iter().any(|k| k == n),
                 true,
                 order,
                 key,
@@ -590,8 +610,13 @@ impl Windows {
 
 /// Loki's answer to a metric query that meets an entry with an error.
 fn pipeline_error(labels: &Labels) -> EvalError {
-    let kind = labels.error();
-    let mut pairs: Vec<(&str, &str)> = labels.iter().map(|(n, v, _)| (n, v)).collect();
+    pipeline_error_of(labels.error(), labels, |_| true)
+}
+
+/// The same for an error of this kind, with labels as far as series `keep` them.
+fn pipeline_error_of(kind: &str, labels: &Labels, keep: impl Fn(&str) -> bool) -> EvalError {
+    let kept = labels.iter().filter(|(n, ..)| *n != ERROR && keep(n));
+    let mut pairs: Vec<(&str, &str)> = kept.map(|(n, v, _)| (n, v)).collect();
     pairs.push((ERROR, kind));
     if !labels.details().is_empty() {
         pairs.push((ERROR_DETAILS, labels.details()));

@@ -426,7 +426,9 @@ impl<'a> Sent<'a> {
         let mut exemplars = std::mem::take(&mut self.exemplars);
         if exemplars.is_empty() {
             let buckets = self.buckets.iter_mut();
-            exemplars = buckets.flat_map(|(_, _, exemplars)| std::mem::take(exemplars)).collect();
+            exemplars = buckets
+                .flat_map(|(_, _, exemplars)| std::mem::take(exemplars))
+                .collect();
         }
         // In a native histogram an exemplar's place in time is all that orders it.
         exemplars.retain(|e| e.t.is_some());

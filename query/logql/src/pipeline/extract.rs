@@ -3,8 +3,8 @@
 use regex::CaptureLocations;
 
 use super::{JSON_ERROR, LOGFMT_ERROR, Scratch, Step};
-use crate::labels::{Labels, Needed};
-use crate::stage::json::{self, Next};
+use crate::labels::{EXTRACTED, Labels, Needed, sanitise};
+use crate::stage::json::{self, Next, PathStep};
 use crate::stage::logfmt::{Pair, Pairs, Value};
 
 /// Runs a parser on the line: what it finds and what is needed of it joins the labels.
@@ -59,24 +59,25 @@ pub(super) fn parse(
                 labels.set_error(JSON_ERROR, "");
                 return;
             }
-            for (name, path) in paths {
-                match json::look_up(line, path) {
-                    Ok(value) => {
-                        if let Some(slot) = labels.open("", name, needed) {
-                            if let Some(value) = value {
-                                value.write(labels.value());
-                            }
-                            labels.commit(slot);
-                        }
+            let mut found = 0;
+            let steps: Vec<&[PathStep]> = paths.iter().map(|(_, path)| &path[..]).collect();
+            json::extract(line, &steps, |i, value| match value {
+                Err(what) => labels.set_error(JSON_ERROR, what),
+                Ok(value) => {
+                    found += 1;
+                    if let Some((name, _)) = paths.get(i)
+                        && let Some(slot) = labels.open_anew(name, needed)
+                    {
+                        value.write(labels.value());
+                        labels.commit(slot);
                     }
-                    Err(what) => {
-                        // Only what goes wrong within a member is an error; what has no members lacks the field.
-                        if line[1..].trim_start().starts_with('"') {
-                            labels.set_error(JSON_ERROR, what);
-                        }
-                        if let Some(slot) = labels.open("", name, needed) {
-                            labels.commit(slot);
-                        }
+                }
+            });
+            // What is missing is there, empty, unless something else has the name.
+            if found < paths.len() {
+                for (name, _) in paths {
+                    if labels.get_label(name).is_none() {
+                        labels.set(name, "");
                     }
                 }
             }
@@ -109,32 +110,7 @@ pub(super) fn parse(
                 }
             }
         }
-        Step::LogfmtKeys { strict, keys } => {
-            for pair in Pairs::new(line) {
-                let (key, value) = match pair {
-                    Pair::Pair(key, value) => (key, value),
-                    Pair::Bad(what) if *strict => {
-                        labels.set_error(LOGFMT_ERROR, &what);
-                        break;
-                    }
-                    Pair::Bad(_) => continue,
-                };
-                for (name, _) in keys.iter().filter(|(_, wanted)| wanted == key) {
-                    if let Some(slot) = labels.open("", name, needed) {
-                        if let Some(value) = &value {
-                            value.write(labels.value());
-                        }
-                        labels.commit(slot);
-                    }
-                }
-            }
-            // What is missing is there, empty.
-            for (name, _) in keys {
-                if let Some(slot) = labels.open("", name, needed) {
-                    labels.commit(slot);
-                }
-            }
-        }
+        Step::LogfmtKeys { strict, keys } => logfmt_keys(keys, *strict, line, labels, needed, prefix),
         Step::Regexp(regex, names) => {
             let locations = captures.get_or_insert_with(|| regex.capture_locations());
             if locations.len() != regex.captures_len() {
@@ -151,6 +127,63 @@ pub(super) fn parse(
             labels.extract(name, value, needed);
         }),
         _ => {}
+    }
+}
+
+/// Fields of a logfmt line by the names that a query gives them. Each is there, if only empty; the last of equals counts.
+fn logfmt_keys(
+    keys: &[(String, String)],
+    strict: bool,
+    line: &str,
+    labels: &mut Labels,
+    needed: &Needed,
+    clean: &mut String,
+) {
+    let set = |name: &str, value: &str, labels: &mut Labels| {
+        if let Some(slot) = labels.open_anew(name, needed) {
+            labels.value().push_str(value);
+            labels.commit(slot);
+        }
+    };
+    for (name, _) in keys {
+        if !labels.is_taken(name) {
+            set(name, "", labels);
+        }
+    }
+    let mut text = String::new();
+    for pair in Pairs::new(line) {
+        let (key, value) = match pair {
+            Pair::Pair(key, value) => (key, value),
+            Pair::Bad(what) if strict => return labels.set_error(LOGFMT_ERROR, &what),
+            Pair::Bad(_) => continue,
+        };
+        clean.clear();
+        sanitise(key, true, clean);
+        let is_name = keys.iter().any(|(name, _)| name == clean);
+        if clean.is_empty() || !is_name && (!needed.may_become(clean) || labels.was_parsed(clean)) {
+            continue;
+        }
+        // A field that is no name but is asked for goes by its name; one that has a name of another is that, too.
+        let asked_for = keys.iter().find(|(_, wanted)| wanted == clean);
+        let Some((name, _)) = asked_for.or_else(|| keys.iter().find(|(name, _)| name == clean)) else {
+            continue;
+        };
+        if labels.is_taken(name) {
+            clean.clear();
+            clean.push_str(name);
+            clean.push_str(EXTRACTED);
+            if labels.was_parsed(clean) || !needed.wants(clean) {
+                return;
+            }
+        }
+        text.clear();
+        if let Some(value) = value.filter(|value| !value.is_damaged()) {
+            value.write(&mut text);
+        }
+        set(name, &text, labels);
+        if labels.has_all(needed) {
+            return;
+        }
     }
 }
 
@@ -174,9 +207,12 @@ pub(super) fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
     }
     spare.clear();
     let mut entry = None;
+    let mut members = Vec::new();
     let result = json::members(current, |key, value| {
-        if let (json::Value::Text(inside), "_entry") = (value, key) {
-            entry = Some(inside);
+        match (value, key) {
+            (json::Value::Text(inside), "_entry") => entry = Some(inside),
+            (json::Value::Text(_), _) => members.push((key, value)),
+            _ => {}
         }
         Next::Go
     });
@@ -186,22 +222,27 @@ pub(super) fn unpack(scratch: &mut Scratch, line: &str, needed: &Needed) {
     }
     // Without the packed line it is some other object.
     let Some(entry) = entry else { return };
-    if !needed.nothing() {
-        let _ = json::members(current, |key, value| {
-            if let json::Value::Text(_) = value
-                && key != "_entry"
-            {
-                prefix.clear();
-                json::unescape(key, prefix);
-                if let Some(slot) = labels.open("", prefix, needed) {
-                    value.write(labels.value());
-                    labels.commit(slot);
-                }
-            }
-            Next::Go
-        });
+    if !json::unescape(entry, spare) {
+        labels.set_error(JSON_ERROR, json::BAD_ESCAPE);
+        return;
     }
-    json::unescape(entry, spare);
+    let mut text = String::new();
+    let known = labels.len();
+    for (key, value) in members {
+        prefix.clear();
+        json::unescape(key, prefix);
+        if labels.is_taken(prefix) {
+            prefix.push_str(EXTRACTED);
+        }
+        // Of equals within the line the last counts.
+        if needed.wants(prefix) && !labels.was_parsed_before(known, prefix) {
+            text.clear();
+            value.write(&mut text);
+            let mut name = String::new();
+            sanitise(prefix, true, &mut name);
+            labels.set(&name, &text);
+        }
+    }
     std::mem::swap(own, spare);
     *rewritten = true;
 }

@@ -22,7 +22,7 @@ impl Sorted {
                 Origin::Parsed => out.parsed.push(pair),
             }
         }
-        for (name, value) in [(ERROR, labels.error()), (ERROR_DETAILS, labels.details())] {
+        for (name, value) in [(ERROR, labels.error()), (ERROR_DETAILS, labels.shown_details())] {
             if !value.is_empty() {
                 out.parsed.push((name.to_owned(), value.to_owned()));
             }

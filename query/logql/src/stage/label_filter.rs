@@ -87,7 +87,7 @@ fn typed<T: PartialOrd>(
         None => false,
         Some(Ok(value)) => op.holds(value, want),
         Some(Err(details)) => {
-            labels.set_error(LABEL_FILTER_ERROR, &details);
+            labels.set_first_error(LABEL_FILTER_ERROR, &details);
             true
         }
     }

@@ -1,6 +1,6 @@
 //! The `logfmt` decoder: `key=value`, `key="quoted value"`, bare `key`.
 
-use super::json::Escapes;
+use memchr::memchr;
 
 /// A pair, or why there is none at this place.
 pub(crate) enum Pair<'a> {
@@ -26,12 +26,19 @@ impl Value<'_> {
                 let mut text = String::new();
                 match inside.contains('\\') {
                     true => {
-                        super::json::unescape(inside, &mut text);
+                        unescape(inside, &mut text);
                     }
                     false => text.push_str(inside),
                 }
                 write_clean(&text, out);
             }
+        }
+    }
+
+    /// Whether characters in it were no UTF-8.
+    pub fn is_damaged(&self) -> bool {
+        match self {
+            Value::Plain(text) | Value::Quoted(text) => text.contains('\u{fffd}'),
         }
     }
 
@@ -49,6 +56,74 @@ fn write_clean(text: &str, out: &mut String) {
     } else {
         out.push_str(text);
     }
+}
+
+/// Appends the inside of a quoted value, unescaped. A malformed escape becomes U+FFFD.
+fn unescape(inside: &str, out: &mut String) -> Escapes {
+    let mut rest = inside;
+    let mut escapes = Escapes::Sound;
+    while let Some(at) = memchr(b'\\', rest.as_bytes()) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let Some(escape) = rest.chars().next() else {
+            return Escapes::Broken;
+        };
+        rest = &rest[escape.len_utf8()..];
+        out.push(match escape {
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            '"' | '\\' | '/' | '\'' => escape,
+            'u' => {
+                let unit = |text: &str| text.get(..4).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+                match unit(rest) {
+                    Some(high @ 0xd800..0xdc00) => {
+                        let low = rest[4..].strip_prefix("\\u").and_then(unit);
+                        rest = &rest[4..];
+                        match low {
+                            Some(low @ 0xdc00..0xe000) => {
+                                rest = &rest[6..];
+                                char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)).unwrap_or('\u{fffd}')
+                            }
+                            _ => {
+                                escapes = escapes.max(Escapes::Lone);
+                                '\u{fffd}'
+                            }
+                        }
+                    }
+                    Some(one) => {
+                        rest = &rest[4..];
+                        char::from_u32(one).unwrap_or_else(|| {
+                            escapes = escapes.max(Escapes::Lone);
+                            '\u{fffd}'
+                        })
+                    }
+                    None => {
+                        escapes = Escapes::Broken;
+                        '\u{fffd}'
+                    }
+                }
+            }
+            _ => {
+                escapes = Escapes::Broken;
+                '\u{fffd}'
+            }
+        });
+    }
+    out.push_str(rest);
+    escapes
+}
+
+/// What the escapes of a string are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Escapes {
+    Sound,
+    /// Half a surrogate pair, which became U+FFFD.
+    Lone,
+    /// No escapes at all.
+    Broken,
 }
 
 /// The pairs of a line.
@@ -118,7 +193,7 @@ impl<'a> Iterator for Pairs<'a> {
                 match bytes.get(at) {
                     None => {
                         self.at = bytes.len();
-                        return Some(self.bad(bytes.len(), "unterminated quoted value"));
+                        return Some(self.bad(bytes.len() + 1, "unterminated quoted value"));
                     }
                     Some(b'\\') => at += 2,
                     Some(b'"') => break,
@@ -127,7 +202,7 @@ impl<'a> Iterator for Pairs<'a> {
             }
             self.at = at + 1;
             let inside = &self.line[start + 1..at];
-            if inside.contains('\\') && super::json::unescape(inside, &mut String::new()) == Escapes::Broken {
+            if inside.contains('\\') && unescape(inside, &mut String::new()) == Escapes::Broken {
                 return Some(self.bad(at + 2, "invalid quoted value"));
             }
             return Some(Pair::Pair(key, Some(Value::Quoted(&self.line[start + 1..at]))));
@@ -188,11 +263,11 @@ mod tests {
         check("foo=b\u{fffd}r", &["foo=b r"]);
         check(
             "a=\"open",
-            &["! logfmt syntax error at pos 7 : unterminated quoted value"],
+            &["! logfmt syntax error at pos 8 : unterminated quoted value"],
         );
         check(
             "a=\"\\",
-            &["! logfmt syntax error at pos 4 : unterminated quoted value"],
+            &["! logfmt syntax error at pos 5 : unterminated quoted value"],
         );
         check(
             "bu\"zz=1 é=ü",
