@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use model::{LogBatch, SampleBatch, Signal, SpanBatch};
+use storage_wal::Lsn;
 
 use crate::Storage;
 
@@ -29,11 +30,25 @@ impl Storage {
     pub async fn append_samples(&self, batch: &SampleBatch) -> Result<storage_metrics::Appended, AppendError> {
         self.admit()?;
         let now = self.now().floor_ms();
-        self.metrics.append(batch, now).await.map_err(|e| match e {
-            storage_metrics::AppendError::Wal(e) => self.wal_refused(Signal::Metrics, e),
-            storage_metrics::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
-            storage_metrics::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
-        })
+        (self.metrics.append(batch, now).await).map_err(|e| self.samples_refused(e))
+    }
+
+    /// The first half of [`Storage::append_samples`]: when it returns, queries see the samples. They are durable when
+    /// [`Storage::durable_samples`] has returned for the place that is given; `None`: there was nothing to store.
+    pub fn begin_append_samples(
+        &self,
+        batch: &SampleBatch,
+    ) -> Result<(storage_metrics::Appended, Option<Lsn>), AppendError> {
+        self.admit()?;
+        let now = self.now().floor_ms();
+        self.metrics
+            .begin_append(batch, now)
+            .map_err(|e| self.samples_refused(e))
+    }
+
+    /// Returns when the samples of every [`Storage::begin_append_samples`] up to this place are durable.
+    pub async fn durable_samples(&self, place: Lsn) -> Result<(), AppendError> {
+        self.metrics.durable(place).await.map_err(|e| self.samples_refused(e))
     }
 
     /// Stores entries; returns when they are durable.
@@ -88,6 +103,14 @@ impl Storage {
             )));
         }
         Ok(())
+    }
+
+    fn samples_refused(&self, error: storage_metrics::AppendError) -> AppendError {
+        match error {
+            storage_metrics::AppendError::Wal(e) => self.wal_refused(Signal::Metrics, e),
+            storage_metrics::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
+            storage_metrics::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),
+        }
     }
 
     fn wal_refused(&self, signal: Signal, error: storage_wal::WalError) -> AppendError {

@@ -27,4 +27,4 @@ pub use storage_catalogue::BlockMeta;
 pub use storage_logs::{DeleteLanguage, KeepStreams, LogPolicy, Logs};
 pub use storage_metrics::Metrics;
 pub use storage_traces::Traces;
-pub use storage_wal::{Stats as WalStats, SyncMode};
+pub use storage_wal::{Lsn, Stats as WalStats, SyncMode};

@@ -8,9 +8,18 @@
 //!
 //! Not here: who is told of alerts (a [`Notify`] of the server's), files and clock (`server`), HTTP (`ui-api`).
 
+mod alert;
+mod evaluate;
+mod expression;
 mod file;
 mod group;
+mod lanes;
+mod link;
+mod live;
+mod overlay;
+mod restore;
 mod ruler;
+mod schedule;
 mod status;
 mod templates;
 

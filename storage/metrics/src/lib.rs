@@ -315,6 +315,21 @@ impl Metrics {
         Ok(appended)
     }
 
+    /// The first half of [`Metrics::append`]: when it returns, queries see the samples. They are durable when
+    /// [`Metrics::durable`] has returned for the place that is given; `None`: there was nothing to store.
+    pub fn begin_append(
+        &self,
+        batch: &SampleBatch,
+        now: TimestampMs,
+    ) -> Result<(Appended, Option<storage_wal::Lsn>), AppendError> {
+        self.append_now(batch, now)
+    }
+
+    /// Returns when everything up to a place that [`Metrics::begin_append`] gave is durable.
+    pub async fn durable(&self, place: storage_wal::Lsn) -> Result<(), AppendError> {
+        Ok(self.wal.durable(place).await?)
+    }
+
     /// What is stored at this moment, for reading in peace: blocks and frozen samples stay as they are; samples
     /// appended later may be seen as well.
     pub fn snapshot(&self, range: TimeRangeMs) -> Snapshot {
