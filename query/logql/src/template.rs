@@ -22,6 +22,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Template, String> {
             name: FUNCTIONS[number].name,
             number,
             arguments: FUNCTIONS[number].arguments,
+            parameters: &[],
         })
     })
 }

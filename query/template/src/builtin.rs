@@ -43,21 +43,26 @@ pub(crate) static BUILTINS: &[Builtin] = &[
     f("not", 1, 1, |a, _| Ok(Value::Bool(!a[0].truth()))),
     f("eq", 2, MANY, |a, _| {
         for other in &a[1..] {
-            if compare(&a[0], other)?.is_eq() {
+            if equal(&a[0], other)? {
                 return Ok(Value::Bool(true));
             }
         }
         Ok(Value::Bool(false))
     }),
-    f("ne", 2, 2, |a, _| Ok(Value::Bool(!compare(&a[0], &a[1])?.is_eq()))),
-    f("lt", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_lt()))),
-    f("le", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_le()))),
-    f("gt", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_gt()))),
-    f("ge", 2, 2, |a, _| Ok(Value::Bool(compare(&a[0], &a[1])?.is_ge()))),
+    f("ne", 2, 2, |a, _| Ok(Value::Bool(!equal(&a[0], &a[1])?))),
+    f("lt", 2, 2, |a, _| Ok(Value::Bool(less(&a[0], &a[1])?))),
+    f("le", 2, 2, |a, _| {
+        Ok(Value::Bool(less(&a[0], &a[1])? || equal(&a[0], &a[1])?))
+    }),
+    f("gt", 2, 2, |a, _| {
+        Ok(Value::Bool(!(less(&a[0], &a[1])? || equal(&a[0], &a[1])?)))
+    }),
+    f("ge", 2, 2, |a, _| Ok(Value::Bool(!less(&a[0], &a[1])?))),
     f("len", 1, 1, |a, _| match &a[0] {
         Value::Text(t) => Ok(Value::Int(t.len() as i64)),
-        Value::List(items) => Ok(Value::Int(items.len() as i64)),
+        Value::List(_, items) => Ok(Value::Int(items.len() as i64)),
         Value::Map(entries) => Ok(Value::Int(entries.len() as i64)),
+        Value::Texts(entries) => Ok(Value::Int(entries.len() as i64)),
         other => Err(format!("len of type {}", kind(other))),
     }),
     f("index", 1, MANY, index),
@@ -69,9 +74,9 @@ pub(crate) static BUILTINS: &[Builtin] = &[
                 let range = checked(from, to, t.len())?;
                 text(String::from_utf8_lossy(&t.as_bytes()[range]))
             }
-            Value::List(items) => {
+            Value::List(of, items) => {
                 let to = a.get(2).map_or(items.len() as i64, Value::int);
-                Ok(Value::List(items[checked(from, to, items.len())?].to_vec()))
+                Ok(Value::List(of, items[checked(from, to, items.len())?].into()))
             }
             other => Err(format!("can't slice item of type {}", kind(other))),
         }
@@ -81,7 +86,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         for (i, v) in a.iter().enumerate() {
             let texts = matches!(v, Value::Text(_)) || i > 0 && matches!(a[i - 1], Value::Text(_));
             out.push_str(if i > 0 && !texts { " " } else { "" });
-            v.print(&mut out);
+            v.print_inside(&mut out);
         }
         text(out)
     }),
@@ -89,7 +94,7 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         let mut out = String::new();
         for (i, v) in a.iter().enumerate() {
             out.push_str(if i > 0 { " " } else { "" });
-            v.print(&mut out);
+            v.print_inside(&mut out);
         }
         out.push('\n');
         text(out)
@@ -145,42 +150,61 @@ pub fn kind(value: &Value) -> &'static str {
         Value::Float(_) => "float64",
         Value::Text(_) => "string",
         Value::Time(..) => "time.Time",
-        Value::List(_) => "[]interface {}",
-        Value::Map(_) | Value::Host => "map",
+        Value::Duration(_) => "time.Duration",
+        Value::List(name, _) | Value::Record(name, _) | Value::Opaque(name, _) => name,
+        Value::Map(_) => "map[string]interface {}",
+        Value::Texts(_) | Value::Host => "map[string]string",
     }
 }
 
-fn compare(left: &Value, right: &Value) -> Result<std::cmp::Ordering, String> {
-    let ordering = match (left, right) {
-        (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
-        (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
-        (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        (Value::Float(a), Value::Float(b)) => a.partial_cmp(b).or(Some(std::cmp::Ordering::Less)),
-        (Value::Time(a, _), Value::Time(b, _)) => Some(a.cmp(b)),
-        (Value::Nil, Value::Nil) => Some(std::cmp::Ordering::Equal),
-        (Value::Nil, _) | (_, Value::Nil) => Some(std::cmp::Ordering::Less),
-        _ => None,
-    };
-    ordering.ok_or_else(|| "incompatible types for comparison".to_owned())
+fn equal(left: &Value, right: &Value) -> Result<bool, String> {
+    Ok(match (left, right) {
+        (Value::Text(a), Value::Text(b)) => a == b,
+        (Value::Int(a), Value::Int(b)) => a == b,
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Float(a), Value::Float(b)) => a == b,
+        (Value::Time(a, _), Value::Time(b, _)) => a == b,
+        (Value::Duration(a), Value::Duration(b)) => a == b,
+        (Value::Nil, Value::Nil) => true,
+        (Value::Nil, _) | (_, Value::Nil) => false,
+        _ => return Err("incompatible types for comparison".to_owned()),
+    })
+}
+
+fn less(left: &Value, right: &Value) -> Result<bool, String> {
+    Ok(match (left, right) {
+        (Value::Text(a), Value::Text(b)) => a < b,
+        (Value::Int(a), Value::Int(b)) => a < b,
+        (Value::Float(a), Value::Float(b)) => a < b,
+        (Value::Time(a, _), Value::Time(b, _)) => a < b,
+        (Value::Duration(a), Value::Duration(b)) => a < b,
+        (Value::Bool(_), Value::Bool(_)) | (Value::Nil, _) | (_, Value::Nil) => {
+            return Err("invalid type for comparison".to_owned());
+        }
+        _ => return Err("incompatible types for comparison".to_owned()),
+    })
 }
 
 fn index(arguments: &mut [Value], host: &dyn Host) -> Result<Value, String> {
     let mut value = std::mem::replace(&mut arguments[0], Value::Nil);
     for key in &arguments[1..] {
         value = match value {
-            Value::List(mut items) => {
+            Value::List(_, items) => {
                 let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
                 if i >= items.len() {
                     return Err(format!("index out of range: {}", key.int()));
                 }
-                items.swap_remove(i)
+                items[i].clone()
             }
             Value::Map(entries) => {
                 let key = key.text();
-                entries
-                    .into_iter()
-                    .find(|(k, _)| *k == key)
-                    .map_or(Value::Nil, |(_, v)| v)
+                let found = entries.iter().find(|(k, _)| *k == key);
+                found.map_or(Value::Nil, |(_, v)| v.clone())
+            }
+            Value::Texts(entries) => {
+                let key = key.text();
+                let found = entries.iter().find(|(k, _)| *k == key);
+                Value::Text(found.map_or_else(String::new, |(_, v)| v.clone()))
             }
             Value::Host => {
                 let key = key.text();

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
+use super::spelling::print_duration;
 use super::value::Value;
 
 const MONTHS: [&str; 12] = [
@@ -380,8 +381,37 @@ fn fraction(rest: &mut &str) -> Option<i32> {
     Some(value * 10i32.pow(9 - kept.len() as u32))
 }
 
-/// A method of a time. `None`: there is no such method.
-pub fn method(ns: i64, zone: &TimeZone, method: &str, arguments: &[Value]) -> Option<Value> {
+/// A method of a time or a duration. `None`: there is no such method, or not with these arguments.
+pub fn method(value: &Value, method: &str, arguments: &[Value]) -> Option<Value> {
+    match value {
+        Value::Time(ns, zone) => of_time(*ns, zone, method, arguments),
+        Value::Duration(ns) => of_duration(*ns, method, arguments),
+        _ => None,
+    }
+}
+
+fn of_duration(ns: i64, method: &str, arguments: &[Value]) -> Option<Value> {
+    Some(match (method, arguments) {
+        ("String", []) => Value::Text(print_duration(ns)),
+        ("Nanoseconds", []) => Value::Int(ns),
+        ("Microseconds", []) => Value::Int(ns / 1_000),
+        ("Milliseconds", []) => Value::Int(ns / 1_000_000),
+        ("Seconds", []) => Value::Float(ns as f64 / 1e9),
+        ("Minutes", []) => Value::Float(ns as f64 / 6e10),
+        ("Hours", []) => Value::Float(ns as f64 / 3.6e12),
+        ("Abs", []) => Value::Duration(ns.saturating_abs()),
+        ("Truncate", [Value::Duration(by)]) if *by > 0 => Value::Duration(ns - ns % by),
+        ("Round", [Value::Duration(by)]) if *by > 0 => {
+            let rest = ns % by;
+            let away = rest.unsigned_abs() >= by.unsigned_abs() - rest.unsigned_abs();
+            let step = if away { by * ns.signum() } else { 0 };
+            Value::Duration((ns - rest).saturating_add(step))
+        }
+        _ => return None,
+    })
+}
+
+fn of_time(ns: i64, zone: &TimeZone, method: &str, arguments: &[Value]) -> Option<Value> {
     let instant = Timestamp::from_nanosecond(i128::from(ns)).ok()?;
     let t = zone.to_datetime(instant);
     Some(match (method, arguments) {
@@ -389,6 +419,11 @@ pub fn method(ns: i64, zone: &TimeZone, method: &str, arguments: &[Value]) -> Op
         ("UnixMilli", []) => Value::Int(ns.div_euclid(1_000_000)),
         ("UnixMicro", []) => Value::Int(ns.div_euclid(1_000)),
         ("UnixNano", []) => Value::Int(ns),
+        ("Add", [Value::Duration(by)]) => Value::Time(ns.saturating_add(*by), zone.clone()),
+        ("Sub", [Value::Time(other, _)]) => Value::Duration(ns.saturating_sub(*other)),
+        ("Before", [Value::Time(other, _)]) => Value::Bool(ns < *other),
+        ("After", [Value::Time(other, _)]) => Value::Bool(ns > *other),
+        ("Equal", [Value::Time(other, _)]) => Value::Bool(ns == *other),
         ("UTC", []) => Value::Time(ns, TimeZone::UTC),
         ("Local", []) => Value::Time(ns, TimeZone::UTC),
         ("Year", []) => Value::Int(t.year().into()),

@@ -14,11 +14,13 @@ mod run;
 mod spelling;
 mod value;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use builtin::{kind, url_encode};
-pub use spelling::{go_float, print_float, quote, unescape};
-pub use value::Value;
+pub use printf::print_float_short;
+pub use spelling::{go_float, print_duration, print_float, quote, unescape};
+pub use value::{ANY_LIST, Value};
 
 use builtin::Builtin;
 
@@ -44,6 +46,19 @@ pub struct Known {
     pub number: usize,
     /// Fewest and most arguments.
     pub arguments: (usize, usize),
+    /// What it takes; further arguments are [`Parameter::Any`].
+    pub parameters: &'static [Parameter],
+}
+
+/// What a function takes in one place.
+#[derive(Clone, Copy, Debug)]
+pub enum Parameter {
+    /// Any value.
+    Any,
+    /// A string.
+    Text,
+    /// A list, record or the like of this type.
+    Named(&'static str),
 }
 
 type Call = fn(&mut [Value], &dyn Host) -> Result<Value, String>;
@@ -68,16 +83,27 @@ impl Callee {
             Callee::Host(known) => known.arguments,
         }
     }
+
+    fn parameter(&self, i: usize) -> Parameter {
+        match self {
+            Callee::Builtin(_) => Parameter::Any,
+            Callee::Host(known) => known.parameters.get(i).copied().unwrap_or(Parameter::Any),
+        }
+    }
 }
 
-/// A parsed template.
+/// A parsed template, with those that it defines.
 #[derive(Clone, Debug)]
 pub struct Template {
     name: Arc<str>,
-    body: Vec<Node>,
-    /// As it was written, for error texts.
-    source: String,
-    /// Most variables in scope at once.
+    body: Body,
+    named: Vec<(String, Body)>,
+}
+
+#[derive(Clone, Debug)]
+struct Body {
+    nodes: Vec<Node>,
+    /// Most variables in scope at once; the first is `$`.
     variables: usize,
 }
 
@@ -108,6 +134,11 @@ enum Node {
         then: Vec<Node>,
         otherwise: Vec<Node>,
     },
+    Template {
+        place: Place,
+        name: String,
+        pipe: Option<Pipe>,
+    },
     Break,
     Continue,
 }
@@ -122,54 +153,124 @@ struct Pipe {
 /// A function or operand with its arguments.
 #[derive(Clone, Debug)]
 struct Command {
-    place: Place,
     terms: Vec<Term>,
 }
 
 #[derive(Clone, Debug)]
-enum Term {
+struct Term {
+    place: Place,
+    kind: TermKind,
+}
+
+#[derive(Clone, Debug)]
+enum TermKind {
     Dot,
     Nil,
-    Constant(Value),
+    /// With its text.
+    Constant(Value, String),
     Function(Callee),
     /// `.a.b`
     Field(Vec<String>),
-    /// `$x.a`, by slot; slot 0 is `$`.
-    Variable(usize, Vec<String>),
+    /// `$x.a`, by slot and name; slot 0 is `$`.
+    Variable(usize, String, Vec<String>),
     /// `(pipe).a`
     Pipe(Box<Pipe>, Vec<String>),
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = match &self.kind {
+            TermKind::Dot => return f.write_str("."),
+            TermKind::Nil => return f.write_str("nil"),
+            TermKind::Constant(_, text) => return f.write_str(text),
+            TermKind::Function(function) => return f.write_str(function.name()),
+            TermKind::Field(path) => path,
+            TermKind::Variable(_, name, path) => {
+                write!(f, "${name}")?;
+                path
+            }
+            TermKind::Pipe(pipe, path) => {
+                write!(f, "({pipe})")?;
+                path
+            }
+        };
+        path.iter().try_for_each(|name| write!(f, ".{name}"))
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, term) in self.terms.iter().enumerate() {
+            f.write_str(if i == 0 { "" } else { " " })?;
+            term.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Pipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, command) in self.commands.iter().enumerate() {
+            f.write_str(if i == 0 { "" } else { " | " })?;
+            command.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Node {
+    /// Only calls of templates are shown as nodes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Node::Template { name, pipe, .. } => {
+                write!(f, "{{{{template {}", quote(name))?;
+                match pipe {
+                    Some(pipe) => write!(f, " {pipe}}}}}"),
+                    None => f.write_str("}}"),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Template {
     /// Calls `visit` with the names of the host's map that the template may read.
     pub fn for_each_name(&self, visit: &mut impl FnMut(&str)) {
-        body_labels(&self.body, visit);
+        body_names(&self.body.nodes, visit);
+        for (_, body) in &self.named {
+            body_names(&body.nodes, visit);
+        }
     }
 }
 
-fn body_labels(body: &[Node], visit: &mut impl FnMut(&str)) {
+fn body_names(body: &[Node], visit: &mut impl FnMut(&str)) {
     for node in body {
         match node {
-            Node::Text(_) | Node::Break | Node::Continue => {}
-            Node::Action(pipe) => pipe_labels(pipe, visit),
+            Node::Text(_) | Node::Break | Node::Continue | Node::Template { pipe: None, .. } => {}
+            Node::Action(pipe) | Node::Template { pipe: Some(pipe), .. } => pipe_names(pipe, visit),
             Node::If { pipe, then, otherwise }
             | Node::With { pipe, then, otherwise }
             | Node::Range { pipe, then, otherwise } => {
-                pipe_labels(pipe, visit);
-                body_labels(then, visit);
-                body_labels(otherwise, visit);
+                pipe_names(pipe, visit);
+                body_names(then, visit);
+                body_names(otherwise, visit);
             }
         }
     }
 }
 
-fn pipe_labels(pipe: &Pipe, visit: &mut impl FnMut(&str)) {
+fn pipe_names(pipe: &Pipe, visit: &mut impl FnMut(&str)) {
     for term in pipe.commands.iter().flat_map(|c| &c.terms) {
-        match term {
-            Term::Field(path) | Term::Variable(0, path) => path.iter().take(1).for_each(|name| visit(name)),
-            Term::Pipe(inner, _) => pipe_labels(inner, visit),
+        match &term.kind {
+            // A variable may hold the map itself.
+            TermKind::Field(path) | TermKind::Variable(_, _, path) => path.iter().take(1).for_each(|name| visit(name)),
+            TermKind::Pipe(inner, path) => {
+                path.iter().take(1).for_each(|name| visit(name));
+                pipe_names(inner, visit);
+            }
             // `index . "name"` and the like may look at any label; they are found by their text.
-            Term::Constant(Value::Text(text)) => visit(text),
+            TermKind::Constant(Value::Text(text), _) => visit(text),
             _ => {}
         }
     }

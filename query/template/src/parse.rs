@@ -1,11 +1,11 @@
-//! Template text to tree.
+//! Template text to tree: the text is cut at its braces, what is between them into tokens, and those are read by descent.
 
-use super::builtin::BUILTINS;
-use super::value::Value;
 use std::sync::Arc;
 
+use super::builtin::BUILTINS;
 use super::spelling::{go_float, quote, unescape};
-use super::{Callee, Command, Known, Node, Pipe, Place, Template, Term};
+use super::value::Value;
+use super::{Body, Callee, Command, Known, Node, Pipe, Place, Template, Term, TermKind};
 
 /// Deepest nesting of blocks and parentheses.
 const DEPTH_MAX: usize = 50;
@@ -19,8 +19,9 @@ enum Tok {
     /// `$name`, `$` itself as an empty name
     Variable(String),
     Word(String),
-    Text(String),
-    Char(i64),
+    /// Its value and how it is written.
+    Text(String, String),
+    Char(i64, String),
     Number(String),
     Open,
     Close,
@@ -50,19 +51,27 @@ impl Template {
             variables: 1,
             depth: 0,
             loops: 0,
+            named: Vec::new(),
         };
-        let (body, end) = parser.body()?;
+        let (nodes, end) = parser.body()?;
         match end {
             End::Text => Ok(Template {
                 name,
-                body,
-                source: text.to_owned(),
-                variables: parser.variables,
+                body: Body {
+                    nodes,
+                    variables: parser.variables,
+                },
+                named: parser.named,
             }),
             End::Closed(place) => Err(parser.fault(place, "unexpected {{end}}")),
             End::Else(_, place) => Err(parser.fault(place, "unexpected {{else}}")),
         }
     }
+}
+
+/// What Go's templates take for blank.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
 /// Cuts the text at its braces and honours trim markers.
@@ -82,14 +91,14 @@ fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
             None => (rest, None),
         };
         if trim {
-            literal = literal.trim_start();
+            literal = literal.trim_start_matches(is_space);
         }
         let action = action.map(|a| match a.strip_prefix('-') {
-            Some(inner) if inner.starts_with([' ', '\t', '\n', '\r']) => (inner, true),
+            Some(inner) if inner.starts_with(is_space) => (inner, true),
             _ => (a, false),
         });
         if let Some((_, true)) = action {
-            literal = literal.trim_end();
+            literal = literal.trim_end_matches(is_space);
         }
         if !literal.is_empty() {
             pieces.push(Piece::Text(literal.to_owned()));
@@ -98,11 +107,11 @@ fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
             return Ok(pieces);
         };
         let line = place(inner).line;
-        if inner.trim_start().starts_with("/*") {
+        if inner.trim_start_matches(is_space).starts_with("/*") {
             let Some((_, after)) = inner.split_once("*/") else {
                 return Err((line, "unclosed comment".into()));
             };
-            let after = after.trim_start();
+            let after = after.trim_start_matches(is_space);
             trim = after.starts_with("-}}");
             rest = after
                 .strip_prefix("-}}")
@@ -113,7 +122,7 @@ fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
         let mut tokens = Vec::new();
         let mut at = inner;
         loop {
-            let blank = at.len() - at.trim_start().len();
+            let blank = at.len() - at.trim_start_matches(is_space).len();
             let body = &at[blank..];
             if blank > 0 && (body.starts_with("-}}")) {
                 trim = true;
@@ -164,7 +173,7 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             }
         }
         '`' => match text[1..].split_once('`') {
-            Some((inside, after)) => (Tok::Text(inside.to_owned()), after),
+            Some((inside, after)) => (Tok::Text(inside.to_owned(), format!("`{inside}`")), after),
             None => return Err("unterminated raw quoted string".into()),
         },
         '"' | '\'' => {
@@ -179,11 +188,12 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             };
             let inside = unescape(&text[1..=len]).ok_or("malformed string constant")?;
             let after = &text[len + 2..];
+            let written = text[..len + 2].to_owned();
             if first == '"' {
-                (Tok::Text(inside), after)
+                (Tok::Text(inside, written), after)
             } else {
                 let c = inside.chars().next().ok_or("malformed character constant")?;
-                (Tok::Char(c as i64), after)
+                (Tok::Char(c as i64, written), after)
             }
         }
         '+' | '-' | '.' | '0'..='9' => {
@@ -196,7 +206,11 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             let len = word(text);
             (Tok::Word(text[..len].to_owned()), &text[len..])
         }
-        c => return Err(format!("unexpected {} in command", quote(&c.to_string()))),
+        c if c.is_ascii_graphic() => return Err(format!("unexpected {} in command", quote(&c.to_string()))),
+        c if c.is_control() || c.is_whitespace() => {
+            return Err(format!("unrecognized character in action: U+{:04X}", c as u32));
+        }
+        c => return Err(format!("unrecognized character in action: U+{:04X} '{c}'", c as u32)),
     })
 }
 
@@ -219,6 +233,7 @@ struct Parser<'a> {
     variables: usize,
     depth: usize,
     loops: usize,
+    named: Vec<(String, Body)>,
 }
 
 impl Parser<'_> {
@@ -262,14 +277,29 @@ impl Parser<'_> {
                 }
                 "break" => body.push(Node::Break),
                 "continue" => body.push(Node::Continue),
-                "define" | "block" | "template" => {
-                    return Err(self.fault(place, &format!("{keyword} is not supported here")));
+                "define" if self.depth > 0 => return Err(self.fault(place, "unexpected {{define}}")),
+                "define" => {
+                    let name = self.template_name(&mut tokens, place, "define clause")?;
+                    self.end_of_clause(&mut tokens, "define clause")?;
+                    self.define(name, place)?;
+                }
+                "block" => {
+                    let name = self.template_name(&mut tokens, place, "block clause")?;
+                    let pipe = Some(self.whole_pipe(&mut tokens, place, false)?);
+                    self.define(name.clone(), place)?;
+                    body.push(Node::Template { place, name, pipe });
+                }
+                "template" => {
+                    let name = self.template_name(&mut tokens, place, "template clause")?;
+                    skip_space(&mut tokens);
+                    let pipe = match tokens.peek() {
+                        Some(_) => Some(self.whole_pipe(&mut tokens, place, false)?),
+                        None => None,
+                    };
+                    body.push(Node::Template { place, name, pipe });
                 }
                 _ => {
-                    let pipe = self.pipe(&mut tokens, place, false)?;
-                    if let Some((_, place)) = tokens.next() {
-                        return Err(self.fault(place, "unexpected ) in input"));
-                    }
+                    let pipe = self.whole_pipe(&mut tokens, place, false)?;
                     body.push(Node::Action(pipe));
                 }
             }
@@ -280,10 +310,7 @@ impl Parser<'_> {
     fn block(&mut self, keyword: &str, mut tokens: Tokens, place: Place) -> Result<Node, String> {
         self.deeper(place)?;
         let in_scope = self.scope.len();
-        let pipe = self.pipe(&mut tokens, place, keyword == "range")?;
-        if let Some((_, place)) = tokens.next() {
-            return Err(self.fault(place, "unexpected ) in input"));
-        }
+        let pipe = self.whole_pipe(&mut tokens, place, keyword == "range")?;
         self.loops += usize::from(keyword == "range");
         let (then, end) = self.body()?;
         self.loops -= usize::from(keyword == "range");
@@ -315,12 +342,71 @@ impl Parser<'_> {
         })
     }
 
+    /// The name that `define`, `block` and `template` begin with.
+    fn template_name(&mut self, tokens: &mut Tokens, place: Place, context: &str) -> Result<String, String> {
+        skip_space(tokens);
+        match tokens.next() {
+            Some((Tok::Text(name, _), _)) => Ok(name),
+            _ => Err(self.fault(place, &format!("unexpected token in {context}"))),
+        }
+    }
+
+    fn end_of_clause(&self, tokens: &mut Tokens, context: &str) -> Result<(), String> {
+        skip_space(tokens);
+        match tokens.next() {
+            Some((_, place)) => Err(self.fault(place, &format!("unexpected token in {context}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads a template up to its `end`; it has variables of its own.
+    fn define(&mut self, name: String, place: Place) -> Result<(), String> {
+        self.deeper(place)?;
+        let scope = std::mem::replace(&mut self.scope, vec![String::new()]);
+        let variables = std::mem::replace(&mut self.variables, 1);
+        let loops = std::mem::take(&mut self.loops);
+        let (nodes, end) = self.body()?;
+        if !matches!(end, End::Closed(_)) {
+            return Err(self.fault(place, "unexpected EOF"));
+        }
+        self.depth -= 1;
+        self.scope = scope;
+        self.loops = loops;
+        let variables = std::mem::replace(&mut self.variables, variables);
+        let is_empty = |nodes: &[Node]| {
+            nodes
+                .iter()
+                .all(|node| matches!(node, Node::Text(text) if text.trim_matches(is_space).is_empty()))
+        };
+        let body = Body { nodes, variables };
+        match self.named.iter_mut().find(|(n, _)| *n == name) {
+            // Of two, the one that says something is meant.
+            Some((_, before)) if is_empty(&before.nodes) => *before = body,
+            Some(_) if is_empty(&body.nodes) => {}
+            Some(_) => {
+                let (parsed, name) = (&self.name, quote(&name));
+                return Err(format!("template: {parsed}: multiple definition of template {name}"));
+            }
+            None => self.named.push((name, body)),
+        }
+        Ok(())
+    }
+
+    /// A pipe that is all of its action.
+    fn whole_pipe(&mut self, tokens: &mut Tokens, place: Place, range: bool) -> Result<Pipe, String> {
+        let pipe = self.pipe(tokens, place, range)?;
+        match tokens.next() {
+            Some((_, place)) => Err(self.fault(place, "unexpected right paren")),
+            None => Ok(pipe),
+        }
+    }
+
     /// A pipe up to the end or to a closing parenthesis, which stays.
     fn pipe(&mut self, tokens: &mut Tokens, place: Place, range: bool) -> Result<Pipe, String> {
         let variables = self.declaration(tokens, range)?;
         let mut commands = Vec::new();
         loop {
-            let command = self.command(tokens, place)?;
+            let command = self.command(tokens)?;
             if command.terms.is_empty() {
                 let what = if commands.is_empty() {
                     "missing value for command"
@@ -329,11 +415,15 @@ impl Parser<'_> {
                 };
                 return Err(self.fault(place, what));
             }
-            if !commands.is_empty() && !matches!(command.terms[0], Term::Function(_)) && command.terms.len() == 1 {
-                // Only what can be called takes a piped value.
-                if !matches!(command.terms[0], Term::Field(_) | Term::Variable(..) | Term::Pipe(..)) {
-                    return Err(self.fault(place, "non executable command in pipeline"));
-                }
+            // Only what can be called takes a piped value.
+            if !commands.is_empty()
+                && matches!(
+                    command.terms[0].kind,
+                    TermKind::Dot | TermKind::Nil | TermKind::Constant(..)
+                )
+            {
+                let n = commands.len() + 1;
+                return Err(self.fault(place, &format!("non executable command in pipeline stage {n}")));
             }
             commands.push(command);
             match tokens.peek() {
@@ -363,9 +453,9 @@ impl Parser<'_> {
                     self.variables = self.variables.max(self.scope.len());
                     return Ok(slots);
                 }
-                Some((Tok::Assign, place)) if names.len() == 1 => {
+                Some((Tok::Assign, place)) => {
                     *tokens = ahead;
-                    return Ok(vec![self.slot(&names[0], place)?]);
+                    return names.iter().map(|name| self.slot(name, place)).collect();
                 }
                 _ => break,
             }
@@ -380,11 +470,8 @@ impl Parser<'_> {
             .ok_or_else(|| self.fault(place, &format!("undefined variable \"${name}\"")))
     }
 
-    fn command(&mut self, tokens: &mut Tokens, place: Place) -> Result<Command, String> {
-        let mut command = Command {
-            place,
-            terms: Vec::new(),
-        };
+    fn command(&mut self, tokens: &mut Tokens) -> Result<Command, String> {
+        let mut command = Command { terms: Vec::new() };
         loop {
             skip_space(tokens);
             let Some((tok, at)) = tokens.peek().cloned() else {
@@ -393,25 +480,26 @@ impl Parser<'_> {
             if matches!(tok, Tok::Pipe | Tok::Close) {
                 return Ok(command);
             }
-            if command.terms.is_empty() {
-                command.place = at;
-            }
             tokens.next();
-            let term = match tok {
-                Tok::Dot => Term::Dot,
-                Tok::Field(name) => Term::Field(self.fields(tokens, vec![name])),
+            // A path stands where its second name begins, as in Go.
+            let mut place = at;
+            let kind = match tok {
+                Tok::Dot => TermKind::Dot,
+                Tok::Field(name) => TermKind::Field(self.fields(tokens, vec![name], &mut place)),
                 Tok::Variable(name) => {
                     let slot = self.slot(&name, at)?;
-                    Term::Variable(slot, self.fields(tokens, Vec::new()))
+                    TermKind::Variable(slot, name, self.fields(tokens, Vec::new(), &mut place))
                 }
-                Tok::Text(text) => Term::Constant(Value::Text(text)),
-                Tok::Char(c) => Term::Constant(Value::Int(c)),
-                Tok::Number(text) => Term::Constant(
-                    number(&text).ok_or_else(|| self.fault(at, &format!("bad number syntax: {}", quote(&text))))?,
-                ),
+                Tok::Text(text, written) => TermKind::Constant(Value::Text(text), written),
+                Tok::Char(c, written) => TermKind::Constant(Value::Int(c), written),
+                Tok::Number(text) => {
+                    let value =
+                        number(&text).ok_or_else(|| self.fault(at, &format!("bad number syntax: {}", quote(&text))))?;
+                    TermKind::Constant(value, text)
+                }
                 Tok::Word(word) => match word.as_str() {
-                    "true" | "false" => Term::Constant(Value::Bool(word == "true")),
-                    "nil" => Term::Nil,
+                    "true" | "false" => TermKind::Constant(Value::Bool(word == "true"), word),
+                    "nil" => TermKind::Nil,
                     name => {
                         let function = (self.find)(name)
                             .map(Callee::Host)
@@ -423,13 +511,15 @@ impl Parser<'_> {
                                 let call = Pipe {
                                     variables: Vec::new(),
                                     commands: vec![Command {
-                                        place: at,
-                                        terms: vec![Term::Function(function)],
+                                        terms: vec![Term {
+                                            place: at,
+                                            kind: TermKind::Function(function),
+                                        }],
                                     }],
                                 };
-                                Term::Pipe(Box::new(call), self.fields(tokens, Vec::new()))
+                                TermKind::Pipe(Box::new(call), self.fields(tokens, Vec::new(), &mut place))
                             }
-                            _ => Term::Function(function),
+                            _ => TermKind::Function(function),
                         }
                     }
                 },
@@ -441,17 +531,20 @@ impl Parser<'_> {
                         Some((Tok::Close, _)) => {}
                         _ => return Err(self.fault(at, "unclosed left paren")),
                     }
-                    Term::Pipe(Box::new(inner), self.fields(tokens, Vec::new()))
+                    TermKind::Pipe(Box::new(inner), self.fields(tokens, Vec::new(), &mut place))
                 }
                 Tok::Declare | Tok::Assign | Tok::Comma => return Err(self.fault(at, "unexpected token in operand")),
                 Tok::Pipe | Tok::Close | Tok::Space => continue,
             };
-            command.terms.push(term);
+            command.terms.push(Term { place, kind });
         }
     }
 
     /// Fields that follow without a space.
-    fn fields(&self, tokens: &mut Tokens, mut names: Vec<String>) -> Vec<String> {
+    fn fields(&self, tokens: &mut Tokens, mut names: Vec<String>, place: &mut Place) -> Vec<String> {
+        if let Some((Tok::Field(_), at)) = tokens.peek() {
+            *place = *at;
+        }
         while let Some((Tok::Field(name), _)) = tokens.peek() {
             names.push(name.clone());
             tokens.next();

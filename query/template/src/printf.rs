@@ -73,6 +73,7 @@ pub(crate) fn printf(format: &str, arguments: &[Value]) -> Result<String, String
         let (t, numeric) = match (verb, value) {
             ('v', Value::Text(t)) if sharp => (quote(t), false),
             ('v', v) => (v.text_or_nil(), matches!(v, Value::Int(_) | Value::Float(_))),
+            (verb, Value::Nil) if verb != 'v' => (format!("%!{verb}(<nil>)"), false),
             ('s', v @ (Value::Int(_) | Value::Float(_) | Value::Bool(_))) => {
                 (format!("%!s({}={})", kind(v), v.text()), false)
             }
@@ -96,12 +97,27 @@ pub(crate) fn printf(format: &str, arguments: &[Value]) -> Result<String, String
             ),
             ('x', v @ Value::Text(_)) => (v.text().bytes().map(|b| format!("{b:02x}")).collect(), false),
             ('X', v @ Value::Text(_)) => (v.text().bytes().map(|b| format!("{b:02X}")).collect(), false),
+            ('f' | 'F' | 'e' | 'g' | 'E' | 'G', Value::Float(v)) if !v.is_finite() => (print_float(*v), false),
             ('f' | 'F', Value::Float(v)) => (signed(format!("{v:.*}", precision.unwrap_or(6)), *v >= 0.0), true),
             ('e', Value::Float(v)) => (
                 signed(exponent(&format!("{v:.*e}", precision.unwrap_or(6))), *v >= 0.0),
                 true,
             ),
-            ('g', Value::Float(v)) => (signed(print_float(*v), *v >= 0.0), true),
+            ('E', Value::Float(v)) => (
+                signed(
+                    exponent(&format!("{v:.*e}", precision.unwrap_or(6))).to_uppercase(),
+                    *v >= 0.0,
+                ),
+                true,
+            ),
+            ('g', Value::Float(v)) => {
+                let t = precision.map_or_else(|| print_float(*v), |p| print_float_short(*v, p));
+                (signed(t, *v >= 0.0), true)
+            }
+            ('G', Value::Float(v)) => {
+                let t = precision.map_or_else(|| print_float(*v), |p| print_float_short(*v, p));
+                (signed(t.to_uppercase(), *v >= 0.0), true)
+            }
             ('t', Value::Bool(b)) => (b.to_string(), false),
             ('T', v) => (kind(v).to_owned(), false),
             (verb, v) => (format!("%!{verb}({}={})", kind(v), v.text_or_nil()), false),
@@ -132,6 +148,26 @@ pub(crate) fn printf(format: &str, arguments: &[Value]) -> Result<String, String
     Ok(out)
 }
 
+/// With at most so many significant digits, as `%.4g` prints: trailing zeros go, and what is far from 1 gets an exponent.
+pub fn print_float_short(v: f64, digits: usize) -> String {
+    if !v.is_finite() || v == 0.0 {
+        return print_float(v);
+    }
+    let digits = digits.clamp(1, 1000);
+    let scientific = format!("{v:.*e}", digits - 1);
+    let (mantissa, power) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let power: i64 = power.parse().unwrap_or(0);
+    let trimmed = |t: &str| match t.contains('.') {
+        true => t.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => t.to_owned(),
+    };
+    if power < -4 || power >= digits as i64 {
+        return exponent(&format!("{}e{power}", trimmed(mantissa)));
+    }
+    let decimals = usize::try_from(digits as i64 - 1 - power).unwrap_or(0);
+    trimmed(&format!("{v:.decimals$}"))
+}
+
 /// `1.5e3` as `1.5e+03`.
 fn exponent(t: &str) -> String {
     match t.split_once('e') {
@@ -151,6 +187,29 @@ impl Value {
         match self {
             Value::Nil => "<nil>".into(),
             other => other.text().into_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_in_few_digits() {
+        for (v, want) in [
+            (1_234_567.0, "1.235e+06"),
+            (1.0, "1"),
+            (0.12, "0.12"),
+            (123.45, "123.5"),
+            (9999.9, "1e+04"),
+            (1234.0, "1234"),
+            (0.000_012_345, "1.234e-05"),
+            (-22.222, "-22.22"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            assert_eq!(print_float_short(v, 4), want);
         }
     }
 }

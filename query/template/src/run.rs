@@ -1,38 +1,62 @@
 //! Running a template.
 
+use std::fmt::Display;
+use std::sync::Arc;
+
 use super::value::Value;
-use super::{Callee, Command, Host, Node, Pipe, Place, Template, Term, clock};
+use super::{Body, Callee, Command, Host, Node, Parameter, Pipe, Place, Template, Term, TermKind, clock, kind};
 
 /// Longest output of one run.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// Most nodes visited in one run.
 const STEPS_MAX: usize = 100_000;
+/// Most blocks and templates within one another.
+const DEPTH_MAX: usize = 150;
+/// Characters of a node that an error text shows.
+const SHOWN_MAX: usize = 20;
 
 impl Template {
-    /// Appends the result to `out`. The error has Go's words; what was written until then stays.
+    /// Appends the result to `out`, with the host's map as the dot. The error has Go's words; what was written until then
+    /// stays.
     pub fn run(&self, host: &dyn Host, out: &mut String) -> Result<(), String> {
+        self.run_on(Value::Host, host, out)
+    }
+
+    /// The same, with this dot.
+    pub fn run_on(&self, dot: Value, host: &dyn Host, out: &mut String) -> Result<(), String> {
         let mut run = Run {
             template: self,
             host,
-            variables: vec![Value::Nil; self.variables],
+            name: &self.name,
+            variables: vec![Value::Nil; self.body.variables],
+            at: At::Nowhere,
             out_start: out.len(),
             steps: 0,
+            depth: 0,
         };
-        run.variables[0] = Value::Host;
-        run.body(&self.body, &Value::Host, out).map(|_| ())
+        run.variables[0] = dot.clone();
+        run.body(&self.body.nodes, &dot, out).map(|_| ())
     }
 }
 
 struct Run<'a> {
     template: &'a Template,
     host: &'a dyn Host,
+    /// Of the template that runs: the whole, or one that it defines.
+    name: &'a str,
     variables: Vec<Value>,
+    /// What is evaluated, for error texts.
+    at: At<'a>,
     out_start: usize,
     steps: usize,
+    depth: usize,
 }
 
-/// Characters of a command that an error text shows.
-const SHOWN_MAX: usize = 20;
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Nowhere,
+    Node(Place, &'a dyn Display),
+}
 
 #[derive(PartialEq)]
 enum Flow {
@@ -41,52 +65,29 @@ enum Flow {
     Continue,
 }
 
-impl Run<'_> {
-    fn fault(&self, place: Place, at: &str, what: &str) -> String {
-        let (name, line, byte) = (&self.template.name, place.line, place.byte);
-        format!("template: {name}:{line}:{byte}: executing \"{name}\" at <{at}>: {what}")
-    }
-
-    /// The command that begins at a place as it was written, cut after [`SHOWN_MAX`] characters.
-    fn text_at(&self, place: Place) -> String {
-        let line = self
-            .template
-            .source
-            .split_inclusive('\n')
-            .take(place.line.saturating_sub(1));
-        let start = line.map(str::len).sum::<usize>() + place.byte;
-        let rest = self.template.source.get(start..).unwrap_or_default();
-        let (mut depth, mut quote, mut escaped) = (0, None, false);
-        let end = rest.char_indices().find_map(|(i, c)| {
-            match (quote, c) {
-                (Some(_), _) if escaped => escaped = false,
-                (Some('"' | '\''), '\\') => escaped = true,
-                (Some(open), _) if open == c => quote = None,
-                (Some(_), _) => {}
-                (None, '"' | '\'' | '`') => quote = Some(c),
-                (None, '(') => depth += 1,
-                (None, ')') if depth > 0 => depth -= 1,
-                (None, ')' | '|') if depth == 0 => return Some(i),
-                (None, _) if depth == 0 && (rest[i..].starts_with("}}") || rest[i..].starts_with(" -}}")) => {
-                    return Some(i);
+impl<'a> Run<'a> {
+    fn fault(&self, what: &str) -> String {
+        let (parsed, name) = (&self.template.name, self.name);
+        match self.at {
+            At::Nowhere => format!("template: {parsed}: executing \"{name}\": {what}"),
+            At::Node(place, node) => {
+                let mut shown = node.to_string();
+                if let Some((cut, _)) = shown.char_indices().nth(SHOWN_MAX) {
+                    shown.truncate(cut);
+                    shown.push_str("...");
                 }
-                _ => {}
+                let (line, byte) = (place.line, place.byte);
+                format!("template: {parsed}:{line}:{byte}: executing \"{name}\" at <{shown}>: {what}")
             }
-            None
-        });
-        let text = rest[..end.unwrap_or(rest.len())].trim_end();
-        match text.len() > SHOWN_MAX {
-            true => text.chars().take(SHOWN_MAX).chain("...".chars()).collect(),
-            false => text.to_owned(),
         }
     }
 
-    fn step(&mut self, out: &str) -> Result<(), String> {
+    fn step(&mut self, written: usize) -> Result<(), String> {
         self.steps += 1;
         if self.steps > STEPS_MAX {
             return Err(format!("template: {}: more than {STEPS_MAX} steps", self.template.name));
         }
-        if out.len().saturating_sub(self.out_start) > OUTPUT_BYTES_MAX {
+        if written > OUTPUT_BYTES_MAX {
             return Err(format!(
                 "template: {}: more than {OUTPUT_BYTES_MAX} bytes of output",
                 self.template.name
@@ -95,44 +96,53 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn body(&mut self, body: &[Node], dot: &Value, out: &mut String) -> Result<Flow, String> {
+    fn body(&mut self, body: &'a [Node], dot: &Value, out: &mut String) -> Result<Flow, String> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(self.fault(&format!("exceeded maximum template depth ({DEPTH_MAX})")));
+        }
         for node in body {
-            self.step(out)?;
-            match node {
-                Node::Text(text) => out.push_str(text),
-                Node::Action(pipe) => self.action(pipe, dot, out)?,
+            self.step(out.len().saturating_sub(self.out_start))?;
+            let flow = match node {
+                Node::Text(text) => {
+                    out.push_str(text);
+                    Flow::On
+                }
+                Node::Action(pipe) => {
+                    self.action(pipe, dot, out)?;
+                    Flow::On
+                }
                 Node::If { pipe, then, otherwise } => {
                     let value = self.pipe(pipe, dot)?;
                     self.declare(pipe, &value);
-                    let branch = if value.truth() { then } else { otherwise };
-                    match self.body(branch, dot, out)? {
-                        Flow::On => {}
-                        other => return Ok(other),
-                    }
+                    self.body(if value.truth() { then } else { otherwise }, dot, out)?
                 }
                 Node::With { pipe, then, otherwise } => {
                     let value = self.pipe(pipe, dot)?;
                     self.declare(pipe, &value);
-                    let flow = if value.truth() {
-                        self.body(then, &value, out)?
-                    } else {
-                        self.body(otherwise, dot, out)?
-                    };
-                    if flow != Flow::On {
-                        return Ok(flow);
+                    match value.truth() {
+                        true => self.body(then, &value, out)?,
+                        false => self.body(otherwise, dot, out)?,
                     }
                 }
                 Node::Range { pipe, then, otherwise } => {
                     let value = self.pipe(pipe, dot)?;
-                    let flow = self.range(pipe, value, then, otherwise, dot, out)?;
-                    if flow != Flow::On {
-                        return Ok(flow);
-                    }
+                    self.range(pipe, value, then, otherwise, dot, out)?
                 }
-                Node::Break => return Ok(Flow::Break),
-                Node::Continue => return Ok(Flow::Continue),
+                Node::Template { place, name, pipe } => {
+                    self.at = At::Node(*place, node);
+                    self.template(name, pipe.as_ref(), dot, out)?;
+                    Flow::On
+                }
+                Node::Break => Flow::Break,
+                Node::Continue => Flow::Continue,
+            };
+            if flow != Flow::On {
+                self.depth -= 1;
+                return Ok(flow);
             }
         }
+        self.depth -= 1;
         Ok(Flow::On)
     }
 
@@ -142,62 +152,108 @@ impl Run<'_> {
         }
     }
 
+    /// `{{ template "name" pipe }}`: variables of its own, and the pipe's value as its dot.
+    fn template(&mut self, name: &str, pipe: Option<&'a Pipe>, dot: &Value, out: &mut String) -> Result<(), String> {
+        let template: &'a Template = self.template;
+        let body: &'a Body = match template.named.iter().find(|(n, _)| n == name) {
+            Some((_, body)) => body,
+            None => return Err(self.fault(&format!("template {} not defined", crate::quote(name)))),
+        };
+        let named: &'a str = template.named.iter().find(|(n, _)| n == name).map_or("", |(n, _)| n);
+        let value = match pipe {
+            Some(pipe) => {
+                let value = self.pipe(pipe, dot)?;
+                self.declare(pipe, &value);
+                value
+            }
+            None => Value::Nil,
+        };
+        let mut variables = vec![Value::Nil; body.variables];
+        variables[0] = value.clone();
+        let outer = (std::mem::replace(&mut self.variables, variables), self.name);
+        self.name = named;
+        self.body(&body.nodes, &value, out)?;
+        (self.variables, self.name) = outer;
+        Ok(())
+    }
+
     fn range(
         &mut self,
-        pipe: &Pipe,
+        pipe: &'a Pipe,
         value: Value,
-        then: &[Node],
-        otherwise: &[Node],
+        then: &'a [Node],
+        otherwise: &'a [Node],
         dot: &Value,
         out: &mut String,
     ) -> Result<Flow, String> {
-        let entries: Vec<(Value, Value)> = match value {
-            Value::List(items) => items
-                .into_iter()
-                .enumerate()
-                .map(|(i, item)| (Value::Int(i as i64), item))
-                .collect(),
-            Value::Map(entries) => entries.into_iter().map(|(k, v)| (Value::Text(k), v)).collect(),
-            Value::Host => {
-                let mut all: Vec<(Value, Value)> = Vec::new();
-                self.host
-                    .for_each(&mut |k, v| all.push((Value::Text(k.to_owned()), Value::Text(v.to_owned()))));
-                all.sort_by(|a, b| a.0.text().cmp(&b.0.text()));
-                all
-            }
-            Value::Nil => Vec::new(),
-            Value::Int(n) if n >= 0 => {
-                let n = n.min(STEPS_MAX as i64);
-                (0..n).map(|i| (Value::Int(i), Value::Int(i))).collect()
-            }
+        let len = match &value {
+            Value::List(_, items) => items.len(),
+            Value::Map(entries) => entries.len(),
+            Value::Texts(entries) => entries.len(),
+            Value::Nil => 0,
+            Value::Int(n) if *n >= 0 => usize::try_from(*n).unwrap_or(STEPS_MAX).min(STEPS_MAX),
+            Value::Host => return self.range_over_host(pipe, then, otherwise, dot, out),
             other => {
-                let place = pipe.commands.first().map_or(Place::default(), |c| c.place);
-                return Err(self.fault(place, "range", &format!("range can't iterate over {}", other.text())));
+                return Err(self.fault(&format!("range can't iterate over {}", other.text())));
             }
         };
-        if entries.is_empty() {
+        if len == 0 {
             return self.body(otherwise, dot, out);
         }
-        for (key, item) in entries {
-            match pipe.variables[..] {
-                [one] => self.variables[one] = item.clone(),
-                [index, one] => {
-                    self.variables[index] = key;
-                    self.variables[one] = item.clone();
-                }
-                _ => {}
-            }
-            if self.body(then, &item, out)? == Flow::Break {
+        for i in 0..len {
+            let (key, item) = match &value {
+                Value::List(_, items) => (Value::Int(i as i64), items[i].clone()),
+                Value::Map(entries) => (Value::Text(entries[i].0.clone()), entries[i].1.clone()),
+                Value::Texts(entries) => (Value::Text(entries[i].0.clone()), Value::Text(entries[i].1.clone())),
+                _ => (Value::Int(i as i64), Value::Int(i as i64)),
+            };
+            self.step(0)?;
+            if self.once(pipe, key, &item, then, out)? == Flow::Break {
                 break;
             }
         }
         Ok(Flow::On)
     }
 
-    fn action(&mut self, pipe: &Pipe, dot: &Value, out: &mut String) -> Result<(), String> {
+    fn range_over_host(
+        &mut self,
+        pipe: &'a Pipe,
+        then: &'a [Node],
+        otherwise: &'a [Node],
+        dot: &Value,
+        out: &mut String,
+    ) -> Result<Flow, String> {
+        let mut all = Vec::new();
+        self.host
+            .for_each(&mut |name, value| all.push((name.to_owned(), value.to_owned())));
+        all.sort();
+        self.range(pipe, Value::Texts(all.into()), then, otherwise, dot, out)
+    }
+
+    fn once(
+        &mut self,
+        pipe: &Pipe,
+        key: Value,
+        item: &Value,
+        then: &'a [Node],
+        out: &mut String,
+    ) -> Result<Flow, String> {
+        match pipe.variables[..] {
+            [one] => self.variables[one] = item.clone(),
+            [index, one] => {
+                self.variables[index] = key;
+                self.variables[one] = item.clone();
+            }
+            _ => {}
+        }
+        self.body(then, item, out)
+    }
+
+    fn action(&mut self, pipe: &'a Pipe, dot: &Value, out: &mut String) -> Result<(), String> {
         // The plain `{{ .label }}` needs no value of its own.
         if let ([Command { terms, .. }], [], Value::Host) = (&pipe.commands[..], &pipe.variables[..], dot)
-            && let [Term::Field(path)] = &terms[..]
+            && let [term] = &terms[..]
+            && let TermKind::Field(path) = &term.kind
             && let [name] = &path[..]
         {
             out.push_str(self.host.get(name).unwrap_or(""));
@@ -212,23 +268,49 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn pipe(&mut self, pipe: &Pipe, dot: &Value) -> Result<Value, String> {
+    fn pipe(&mut self, pipe: &'a Pipe, dot: &Value) -> Result<Value, String> {
         let mut piped = None;
         for command in &pipe.commands {
-            self.step("")?;
+            self.step(0)?;
             piped = Some(self.command(command, dot, piped)?);
         }
         Ok(piped.unwrap_or(Value::Nil))
     }
 
-    fn command(&mut self, command: &Command, dot: &Value, piped: Option<Value>) -> Result<Value, String> {
+    fn command(&mut self, command: &'a Command, dot: &Value, piped: Option<Value>) -> Result<Value, String> {
         let Some((first, rest)) = command.terms.split_first() else {
             return Ok(Value::Nil);
         };
-        let Term::Function(function) = first else {
-            return self.operand(command, first, rest, dot, piped);
-        };
-        let mut arguments = Vec::with_capacity(rest.len() + 1);
+        match &first.kind {
+            TermKind::Function(function) => self.call(*function, command, first, rest, dot, piped),
+            _ => self.operand(first, rest, dot, piped),
+        }
+    }
+
+    fn call(
+        &mut self,
+        function: Callee,
+        node: &'a dyn Display,
+        first: &'a Term,
+        rest: &'a [Term],
+        dot: &Value,
+        piped: Option<Value>,
+    ) -> Result<Value, String> {
+        self.at = At::Node(first.place, first);
+        let got = rest.len() + usize::from(piped.is_some());
+        let (least, most) = function.arguments();
+        if got < least || got > most {
+            let want = if least == most {
+                format!("want {least}")
+            } else {
+                format!("want at least {least}")
+            };
+            return Err(self.fault(&format!(
+                "wrong number of args for {}: {want} got {got}",
+                function.name()
+            )));
+        }
+        let mut arguments = Vec::with_capacity(got);
         // `and` and `or` stop at the first argument that decides.
         let decides = match function.name() {
             "and" => Some(false),
@@ -236,121 +318,169 @@ impl Run<'_> {
             _ => None,
         };
         for term in rest {
-            let value = self.term(command, term, dot)?;
+            let value = self.term(term, dot)?;
             if decides == Some(value.truth()) {
                 return Ok(value);
             }
+            self.fits(function.parameter(arguments.len()), &value, Some(term))?;
             arguments.push(value);
         }
-        arguments.extend(piped);
-        let (least, most) = function.arguments();
-        if arguments.len() < least || arguments.len() > most {
-            let want = if least == most {
-                format!("want {least}")
-            } else {
-                format!("want at least {least}")
-            };
-            let what = format!(
-                "wrong number of args for {}: {want} got {}",
-                function.name(),
-                arguments.len()
-            );
-            return Err(self.fault(command.place, function.name(), &what));
+        if let Some(value) = piped {
+            self.fits(function.parameter(arguments.len()), &value, None)?;
+            arguments.push(value);
         }
         let called = match function {
             Callee::Builtin(builtin) => (builtin.call)(&mut arguments, self.host),
             Callee::Host(known) => self.host.call(known.number, &mut arguments),
         };
         called.map_err(|what| {
-            let name = function.name();
-            self.fault(
-                command.place,
-                &self.text_at(command.place),
-                &format!("error calling {name}: {what}"),
-            )
+            self.at = At::Node(first.place, node);
+            self.fault(&format!("error calling {}: {what}", function.name()))
+        })
+    }
+
+    /// Whether a function takes this value; Go looks before it calls.
+    fn fits(&mut self, parameter: Parameter, value: &Value, term: Option<&'a Term>) -> Result<(), String> {
+        let want = match parameter {
+            Parameter::Any => return Ok(()),
+            Parameter::Text if matches!(value, Value::Text(_)) => return Ok(()),
+            Parameter::Text => "string",
+            Parameter::Named(name) if kind(value) == name => return Ok(()),
+            Parameter::Named(name) => name,
+        };
+        if let Some(term) = term {
+            self.at = At::Node(term.place, term);
+            if matches!(term.kind, TermKind::Constant(..)) && want == "string" {
+                return Err(self.fault(&format!("expected string; found {term}")));
+            }
+        }
+        Err(match value {
+            Value::Nil => self.fault(&format!("invalid value; expected {want}")),
+            value => self.fault(&format!("wrong type for value; expected {want}; got {}", kind(value))),
         })
     }
 
     /// What begins with no function: a value, or a method with arguments.
     fn operand(
         &mut self,
-        command: &Command,
-        first: &Term,
-        rest: &[Term],
+        first: &'a Term,
+        rest: &'a [Term],
         dot: &Value,
         piped: Option<Value>,
     ) -> Result<Value, String> {
-        if rest.is_empty() && piped.is_none() {
-            return self.term(command, first, dot);
+        if matches!(first.kind, TermKind::Nil) {
+            self.at = At::Node(first.place, first);
+            return Err(self.fault("nil is not a command"));
         }
-        // Methods are the last name of a path on a time.
-        if let Term::Variable(_, path) | Term::Pipe(_, path) | Term::Field(path) = first
+        if rest.is_empty() && piped.is_none() {
+            return self.term(first, dot);
+        }
+        // Methods are the last name of a path.
+        if let TermKind::Variable(_, _, path) | TermKind::Pipe(_, path) | TermKind::Field(path) = &first.kind
             && let Some((method, path)) = path.split_last()
         {
-            let object = match first {
-                Term::Variable(slot, _) => self.term(command, &Term::Variable(*slot, path.to_vec()), dot)?,
-                Term::Pipe(pipe, _) => self.term(command, &Term::Pipe(pipe.clone(), path.to_vec()), dot)?,
-                _ if path.is_empty() => dot.clone(),
-                _ => self.term(command, &Term::Field(path.to_vec()), dot)?,
-            };
-            if let Value::Time(ns, zone) = object {
-                let mut arguments = Vec::new();
-                for term in rest {
-                    arguments.push(self.term(command, term, dot)?);
-                }
-                arguments.extend(piped);
-                return clock::method(ns, &zone, method, &arguments)
-                    .ok_or_else(|| self.fault(command.place, method, &format!("can't evaluate field {method}")));
+            let object = self.object(first, path, dot)?;
+            let mut arguments = Vec::new();
+            for term in rest {
+                arguments.push(self.term(term, dot)?);
             }
-            let at = format!(".{method}");
-            return Err(self.fault(
-                command.place,
-                &at,
-                &format!("{method} is not a method but has arguments"),
-            ));
+            arguments.extend(piped);
+            self.at = At::Node(first.place, first);
+            return match &object {
+                Value::Time(..) | Value::Duration(_) => {
+                    clock::method(&object, method, &arguments).ok_or_else(|| self.no_field(method, &object))
+                }
+                Value::Record(_, fields) if fields.iter().any(|(name, _)| name == method) => {
+                    Err(self.fault(&format!("{method} has arguments but cannot be invoked as function")))
+                }
+                Value::Map(_) | Value::Texts(_) | Value::Host => {
+                    Err(self.fault(&format!("{method} is not a method but has arguments")))
+                }
+                other => Err(self.no_field(method, other)),
+            };
         }
-        Err(self.fault(command.place, "operand", "can't give argument to non-function"))
+        self.at = At::Node(first.place, first);
+        Err(self.fault(&format!("can't give argument to non-function {first}")))
     }
 
-    fn term(&mut self, command: &Command, term: &Term, dot: &Value) -> Result<Value, String> {
-        let (value, path) = match term {
-            Term::Dot => return Ok(dot.clone()),
-            Term::Nil => return Ok(Value::Nil),
-            Term::Constant(value) => return Ok(value.clone()),
-            Term::Function(_) => {
-                let call = Command {
-                    place: command.place,
-                    terms: vec![term.clone()],
-                };
-                return self.command(&call, dot, None);
+    fn no_field(&self, name: &str, value: &Value) -> String {
+        match value {
+            Value::Nil => self.fault(&format!("nil pointer evaluating interface {{}}.{name}")),
+            value => self.fault(&format!("can't evaluate field {name} in type {}", kind(value))),
+        }
+    }
+
+    fn term(&mut self, term: &'a Term, dot: &Value) -> Result<Value, String> {
+        match &term.kind {
+            TermKind::Dot => Ok(dot.clone()),
+            TermKind::Nil => Ok(Value::Nil),
+            TermKind::Constant(value, _) => {
+                self.at = At::Node(term.place, term);
+                Ok(value.clone())
             }
-            Term::Field(path) => (dot.clone(), path),
-            Term::Variable(slot, path) => (self.variables[*slot].clone(), path),
-            Term::Pipe(pipe, path) => {
+            TermKind::Function(function) => self.call(*function, term, term, &[], dot, None),
+            TermKind::Field(path) | TermKind::Variable(_, _, path) | TermKind::Pipe(_, path) => {
+                self.object(term, path, dot)
+            }
+        }
+    }
+
+    /// What a term stands for, followed along `path` only.
+    fn object(&mut self, term: &'a Term, path: &[String], dot: &Value) -> Result<Value, String> {
+        self.at = At::Node(term.place, term);
+        match &term.kind {
+            TermKind::Field(_) => self.follow(dot, path),
+            TermKind::Variable(slot, ..) => match path.split_first() {
+                None => Ok(self.variables[*slot].clone()),
+                Some(_) => {
+                    let value = std::mem::replace(&mut self.variables[*slot], Value::Nil);
+                    let found = self.follow(&value, path);
+                    self.variables[*slot] = value;
+                    found
+                }
+            },
+            TermKind::Pipe(pipe, _) => {
                 let value = self.pipe(pipe, dot)?;
                 self.declare(pipe, &value);
-                (value, path)
+                match path.is_empty() {
+                    true => Ok(value),
+                    false => self.follow(&value, path),
+                }
             }
+            _ => self.term(term, dot),
+        }
+    }
+
+    fn follow(&self, value: &Value, path: &[String]) -> Result<Value, String> {
+        let Some((first, rest)) = path.split_first() else {
+            return Ok(value.clone());
         };
-        path.iter().try_fold(value, |value, name| match value {
+        let mut found = self.member(value, first)?;
+        for name in rest {
+            found = self.member(&found, name)?;
+        }
+        Ok(found)
+    }
+
+    fn member(&self, value: &Value, name: &str) -> Result<Value, String> {
+        fn look_up<V: Clone>(entries: &Arc<[(String, V)]>, name: &str) -> Option<V> {
+            let at = entries.binary_search_by(|(key, _)| key.as_str().cmp(name)).ok()?;
+            Some(entries[at].1.clone())
+        }
+        match value {
             Value::Host => Ok(Value::Text(self.host.get(name).unwrap_or("").to_owned())),
-            Value::Map(entries) => Ok(entries
-                .into_iter()
-                .find(|(k, _)| k == name)
-                .map_or(Value::Nil, |(_, v)| v)),
-            Value::Time(ns, zone) => clock::method(ns, &zone, name, &[]).ok_or_else(|| {
-                self.fault(
-                    command.place,
-                    name,
-                    &format!("can't evaluate field {name} in type time.Time"),
-                )
-            }),
-            Value::Nil => Err(self.fault(command.place, name, "nil pointer evaluating interface {}")),
-            _ => Err(self.fault(
-                command.place,
-                name,
-                &format!("can't evaluate field {name} in type string"),
-            )),
-        })
+            Value::Map(entries) => Ok(look_up(entries, name).unwrap_or(Value::Nil)),
+            Value::Texts(entries) => Ok(Value::Text(look_up(entries, name).unwrap_or_default())),
+            Value::Record(_, fields) => {
+                let field = fields.iter().find(|(field, _)| *field == name);
+                field
+                    .map(|(_, value)| value.clone())
+                    .ok_or_else(|| self.no_field(name, value))
+            }
+            Value::Time(..) | Value::Duration(_) => {
+                clock::method(value, name, &[]).ok_or_else(|| self.no_field(name, value))
+            }
+            other => Err(self.no_field(name, other)),
+        }
     }
 }

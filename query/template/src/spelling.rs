@@ -75,6 +75,40 @@ pub fn print_float(v: f64) -> String {
     }
 }
 
+/// A Go duration as it prints itself: `1h30m0s`, `1.5ms`, `0s`.
+pub fn print_duration(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let ns = ns.unsigned_abs();
+    let decimal = |unit: u64, name: &str| {
+        let (whole, rest) = (ns / unit, ns % unit);
+        let digits = unit.ilog10() as usize;
+        let fraction = format!("{rest:0digits$}");
+        match rest {
+            0 => format!("{sign}{whole}{name}"),
+            _ => format!("{sign}{whole}.{}{name}", fraction.trim_end_matches('0')),
+        }
+    };
+    match ns {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{ns}ns"),
+        1_000..1_000_000 => decimal(1_000, "µs"),
+        1_000_000..1_000_000_000 => decimal(1_000_000, "ms"),
+        _ => {
+            let (minutes, rest) = (ns / 60_000_000_000, ns % 60_000_000_000);
+            let fraction = format!("{:09}", rest % 1_000_000_000);
+            let seconds = match fraction.trim_end_matches('0') {
+                "" => format!("{}s", rest / 1_000_000_000),
+                fraction => format!("{}.{fraction}s", rest / 1_000_000_000),
+            };
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{sign}{seconds}"),
+                (0, m) => format!("{sign}{m}m{seconds}"),
+                (h, m) => format!("{sign}{h}h{m}m{seconds}"),
+            }
+        }
+    }
+}
+
 /// A string literal as Go quotes it.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -165,6 +199,15 @@ mod tests {
         assert_eq!(print_float(3e6), "3e+06");
         assert_eq!(print_float(3000.0), "3000");
         assert_eq!(print_float(0.00001), "1e-05");
+        for (ns, want) in [
+            (1_800_000_000_000, "30m0s"),
+            (-5_400_500_000_000, "-1h30m0.5s"),
+            (1_500_000, "1.5ms"),
+            (1_500, "1.5µs"),
+            (0, "0s"),
+        ] {
+            assert_eq!(print_duration(ns), want);
+        }
     }
 
     #[test]
