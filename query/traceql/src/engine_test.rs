@@ -15,6 +15,9 @@ use storage_disk::Disk;
 use storage_traces::{Options, Parts, ScanRequest, Traces};
 use storage_wal::SyncMode;
 
+use crate::counting::Counting;
+use crate::intervals::Intervals;
+use crate::metrics::{Groups, MetricsPlan};
 use crate::plan::Plan;
 use crate::syntax::Body;
 use crate::{MetricsOutput, Query, SearchOptions, SearchOutput, check, parse, search, tag_names, tag_values};
@@ -53,6 +56,11 @@ fn engine(spans: Vec<Span>) -> (Traces, tempfile::TempDir) {
         ahead_ns: 600 * SECOND,
     };
     let (traces, _) = Traces::open(parts, options).unwrap();
+    append(&traces, spans);
+    (traces, dir)
+}
+
+fn append(traces: &Traces, spans: Vec<Span>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,7 +68,6 @@ fn engine(spans: Vec<Span>) -> (Traces, tempfile::TempDir) {
     let now = TimestampNs(BASE + 600 * SECOND);
     let appended = runtime.block_on(traces.append(SpanBatch { spans }, now)).unwrap();
     assert_eq!(appended.too_old + appended.too_new, 0);
-    (traces, dir)
 }
 
 fn kv(key: &str, value: impl Into<AttributeValue>) -> KeyValue {
@@ -657,6 +664,33 @@ static NOISE: LazyLock<[(Traces, tempfile::TempDir); 2]> = LazyLock::new(|| {
     [head, block]
 });
 
+/// Noise in three blocks and the head, of which some traces lie in several: partly, and in copies that differ.
+static SPREAD: LazyLock<(Traces, tempfile::TempDir)> = LazyLock::new(|| {
+    let all = noise();
+    let of = |part: u128| {
+        let mine = all.iter().filter(|s| s.trace_id.0 % 3 == part);
+        let late = all
+            .iter()
+            .filter(|s| s.trace_id.0 % 10 == 1 && u128::from(s.span_id.0 % 3) == part);
+        let copies = all.iter().filter(|s| s.trace_id.0 % 17 == 2);
+        let copies = copies.map(|s| Span {
+            start: TimestampNs(s.start.0 + part as i64 * SECOND),
+            attributes: vec![kv("a", part as i64)],
+            ..s.clone()
+        });
+        let mine = mine.filter(|s| s.trace_id.0 % 10 != 1 && s.trace_id.0 % 17 != 2);
+        mine.chain(late).cloned().chain(copies).collect::<Vec<Span>>()
+    };
+    let (traces, dir) = engine(of(0));
+    for part in 1..3 {
+        traces.cut().unwrap();
+        append(&traces, of(part));
+    }
+    traces.cut().unwrap();
+    append(&traces, all.into_iter().filter(|s| s.trace_id.0 % 29 == 0).collect());
+    (traces, dir)
+});
+
 fn arbitrary_filter() -> impl Strategy<Value = String> {
     let field = prop::sample::select(vec![
         ".a",
@@ -701,6 +735,34 @@ fn arbitrary_query() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Filters that look at each span for itself.
+fn arbitrary_row_filter() -> impl Strategy<Value = String> {
+    let whole = ["nestedSetParent", "rootName", "event.a"];
+    arbitrary_filter().prop_filter("of traces", move |f| whole.iter().all(|w| !f.contains(w)))
+}
+
+fn arbitrary_function() -> impl Strategy<Value = String> {
+    let function = prop::sample::select(vec![
+        "rate()",
+        "count_over_time()",
+        "min_over_time(duration)",
+        "max_over_time(.a)",
+        "avg_over_time(span.b)",
+        "sum_over_time(duration)",
+        "quantile_over_time(duration, 0.5, 0.9)",
+        "histogram_over_time(.b)",
+    ]);
+    let by = prop::sample::select(vec![
+        "",
+        " by (resource.service.name)",
+        " by (name, .a)",
+        " by (span.b, kind, status)",
+        " by (.region, duration)",
+        " by (.none)",
+    ]);
+    (function, by).prop_map(|(function, by)| format!("{function}{by}"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -717,6 +779,25 @@ proptest! {
         for (traces, _) in NOISE.iter() {
             let got = Query::parse(&query).unwrap().search(&context(), traces, &options).unwrap().traces;
             prop_assert_eq!(&got, &want, "{}", query);
+        }
+    }
+
+    /// Counting rows gives what counting in whole traces gives, exemplars and all, wherever spans lie.
+    #[test]
+    fn rows_count_as_traces_do(filter in arbitrary_row_filter(), function in arbitrary_function(), exemplars in 0..30usize) {
+        let query = format!("{{ {filter} }} | {function}");
+        let tree = parse::parse(&query).unwrap();
+        prop_assume!(check::check(&tree).is_ok());
+        let Body::Metrics(metrics) = &tree.body else { unreachable!() };
+        let MetricsPlan::Function(plan) = MetricsPlan::of(metrics) else { unreachable!() };
+        let intervals = Intervals::for_request(BASE, BASE + 50 * SECOND, 7 * SECOND);
+        for traces in [&NOISE[0].0, &NOISE[1].0, &SPREAD.0] {
+            let context = context();
+            let Some(counting) = Counting::new(&plan, &context, traces, &intervals, exemplars) else { continue };
+            let told = |groups: Groups| groups.told(&plan, &intervals);
+            let want = told(counting.by_traces().unwrap().0);
+            let got = told(counting.by_rows().unwrap().unwrap().0);
+            prop_assert_eq!(got, want, "{}", query);
         }
     }
 }

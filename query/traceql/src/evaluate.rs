@@ -1,7 +1,7 @@
 //! The language without storage, for tests and corpora: queries on spans made up by the caller, and the small functions
 //! that metrics stand on.
 
-use model::{AttributeValue, SpanId, SpanKind, StatusCode, TraceId};
+use model::{AttributeValue, SpanKind, StatusCode, TraceId};
 use query_exec::{Context, Limits};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -290,7 +290,7 @@ pub fn metrics_range(
         };
         let known = |at: u32| {
             let start = spans.get(at as usize).map_or(i64::MIN, |span| span.start_ns);
-            (start, TraceId(0), SpanId(0))
+            (start, TraceId(0))
         };
         groups.observe(function, &MadeUp(spans), all, known, &intervals, &context)?;
         Ok(groups)

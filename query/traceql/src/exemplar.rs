@@ -1,7 +1,9 @@
 //! Exemplars of metrics: a few spans that stand behind the samples. The range is cut into stretches, of each of which two
-//! spans are kept: those whose ids mix to the lowest numbers, which is as good as drawing lots and the same each time.
+//! spans are kept: those whose start and trace mix to the lowest numbers, which is as good as drawing lots and the same each
+//! time.
 
-use model::{SpanId, TraceId};
+use model::TraceId;
+use storage_traces::SpanPlace;
 
 use crate::syntax::Function;
 use crate::value::Value;
@@ -17,8 +19,17 @@ pub(crate) struct Exemplar {
     pub(crate) interval: usize,
     /// Of the span; `None`: the sample's own.
     pub(crate) value: Option<f64>,
-    /// What the query knows of the span, and its trace.
+    pub(crate) origin: Origin,
+    /// What the query knows of the span.
     pub(crate) labels: Vec<(String, Value<'static>)>,
+}
+
+/// Which trace a span is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Trace(TraceId),
+    /// The one that lies there.
+    Row(SpanPlace),
 }
 
 /// How exemplars are spread over the range.
@@ -72,10 +83,37 @@ impl Picked {
         }
     }
 
-    /// Considers a span; `make` is only called if it is kept for now.
-    pub(crate) fn offer(&mut self, start: i64, id: (TraceId, SpanId), make: impl FnOnce() -> Candidate) {
+    /// Considers a span of the trace with that mark; `make` is only called if it is kept for now. Of spans of a trace that
+    /// start at once the first one counts.
+    pub(crate) fn offer(&mut self, start: i64, trace_mark: u32, make: impl FnOnce() -> Candidate) {
         if self.picking.width > 0 {
-            self.put(start, lot(id), make);
+            self.put(start, lot(start, trace_mark), make);
+        }
+    }
+
+    /// Where the spans lie whose traces are not known.
+    pub(crate) fn places(&self) -> Vec<SpanPlace> {
+        let all = self.stretches.iter().flatten();
+        let places = all.filter_map(|(_, candidate)| match candidate.exemplar.origin {
+            Origin::Row(place) => Some(place),
+            Origin::Trace(_) => None,
+        });
+        places.collect()
+    }
+
+    /// Tells whose traces [`Picked::places`] are, in their order; spans whose trace cannot be told are no exemplars.
+    pub(crate) fn tell(&mut self, traces: Vec<Option<TraceId>>) {
+        let mut traces = traces.into_iter();
+        for kept in &mut self.stretches {
+            kept.retain_mut(|(_, candidate)| match candidate.exemplar.origin {
+                Origin::Trace(_) => true,
+                Origin::Row(_) => {
+                    let told = traces.next().flatten();
+                    told.into_iter()
+                        .for_each(|id| candidate.exemplar.origin = Origin::Trace(id));
+                    told.is_some()
+                }
+            });
         }
     }
 
@@ -115,9 +153,9 @@ pub(crate) fn shows_span(function: &Function) -> bool {
     matches!(function, Function::OverTime(..) | Function::Quantile(..))
 }
 
-/// Ids mixed: random ones are spread already, counted ones get spread here.
-fn lot((trace, span): (TraceId, SpanId)) -> u64 {
-    let folded = (trace.0 >> 64) as u64 ^ (trace.0 as u64).rotate_left(32) ^ span.0;
+/// Times and marks are spread over all numbers here.
+fn lot(start: i64, trace_mark: u32) -> u64 {
+    let folded = (start as u64) ^ u64::from(trace_mark).rotate_left(32);
     let mixed = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
 }
@@ -134,6 +172,7 @@ mod tests {
                 start,
                 interval: 0,
                 value: None,
+                origin: Origin::Trace(TraceId(1)),
                 labels: Vec::new(),
             },
         }
@@ -142,8 +181,7 @@ mod tests {
     fn picked(most: usize, starts: impl Iterator<Item = i64>) -> Vec<i64> {
         let mut picked = Picked::new(Picking::over(0, 999, most));
         for start in starts {
-            let id = (TraceId(start as u128 + 1), SpanId(7));
-            picked.offer(start, id, || candidate(start));
+            picked.offer(start, 7, || candidate(start));
         }
         picked.into_candidates().iter().map(|c| c.exemplar.start).collect()
     }
@@ -166,7 +204,7 @@ mod tests {
         let half = |range: std::ops::Range<i64>| {
             let mut picked = Picked::new(Picking::over(0, 999, 20));
             for start in range {
-                picked.offer(start, (TraceId(start as u128 + 1), SpanId(7)), || candidate(start));
+                picked.offer(start, 7, || candidate(start));
             }
             picked
         };

@@ -59,6 +59,15 @@ impl Intervals {
         Some((passed / i128::from(self.step)) as usize)
     }
 
+    /// The instants of an interval, as far as they are sure to be in it.
+    pub(crate) fn span_of(&self, interval: usize) -> std::ops::Range<i64> {
+        if self.instant {
+            return self.start..self.end;
+        }
+        let end = self.time(interval);
+        end.saturating_sub(self.step).saturating_add(1)..end
+    }
+
     /// The time of an interval's sample.
     pub(crate) fn time(&self, interval: usize) -> i64 {
         if self.instant {
@@ -108,6 +117,9 @@ mod tests {
         );
         let request = Intervals::for_request(20, 40, 10);
         assert_eq!((request.len(), request.time(0)), (3, 20));
+        for n in 0..3 {
+            assert!(three.span_of(n).all(|t| three.of(t) == Some(n)));
+        }
         let instant = Intervals::instant(5, 9);
         assert_eq!(
             (instant.len(), instant.of(5), instant.of(9), instant.time(0)),

@@ -6,8 +6,10 @@
 //! that are left. If you look for a structural operator, start at [`structural`]; for how values compare, at [`value`].
 
 mod by_example;
+mod by_rows;
 mod check;
 mod compare;
+mod counting;
 mod duration;
 #[cfg(test)]
 mod engine_test;
@@ -45,14 +47,13 @@ pub use tags::{tag_names, tag_values};
 pub use topology::{Calls, calls, operations};
 pub use trace_filter::{Kinship, TraceFilter, TraceFilterError};
 
-use exemplar::Picking;
+use counting::Counting;
+use exemplar::Origin;
 use intervals::Intervals;
 use metrics::{FunctionPlan, Groups, MetricsPlan, Series};
 use plan::Plan;
-use search::over_shards;
-use syntax::{Body, Literal};
+use syntax::{Body, Intrinsic, Literal};
 use tag_search::TagSearch;
-use view::View;
 
 /// A query that cannot be parsed or checked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -315,8 +316,11 @@ impl Query {
         };
         let mut output = MetricsOutput::default();
         let mut scan = |function: &FunctionPlan| -> Result<Groups, EvalError> {
-            let (groups, stats, incomplete) = metric_groups(function, context, traces, intervals, exemplars)?;
-            output.incomplete |= incomplete;
+            let Some(counting) = Counting::new(function, context, traces, intervals, exemplars) else {
+                return Ok(Groups::default());
+            };
+            let (groups, stats) = counting.groups()?;
+            output.incomplete |= counting.is_incomplete();
             output.inspected_spans += stats.spans;
             output.inspected_bytes += stats.bytes;
             Ok(groups)
@@ -326,42 +330,6 @@ impl Query {
         output.series = series.iter().map(|one| finished(one, intervals)).collect();
         Ok(output)
     }
-}
-
-fn metric_groups(
-    function: &FunctionPlan,
-    context: &Context,
-    traces: &Traces,
-    intervals: &Intervals,
-    exemplars: usize,
-) -> Result<(Groups, storage_traces::ScanStats, bool), EvalError> {
-    let Some(request) = function.request() else {
-        return Ok((Groups::default(), storage_traces::ScanStats::default(), false));
-    };
-    let (first, last) = intervals.bounds();
-    let snapshot = traces.snapshot(TimeRangeNs {
-        start: TimestampNs(first),
-        end: TimestampNs(last.saturating_add(1)),
-    });
-    let needs_tree = function.plan.needs_tree();
-    let picking = Picking::over(first, last, exemplars);
-    let start = || Groups::picking(picking);
-    let (shards, stats) = over_shards(context, &snapshot, &request, start, |groups, id, spans| {
-        let view = View::new(id, spans, needs_tree).seeing(&function.plan.seen);
-        let known = |at: u32| match view.spans.get(at as usize) {
-            Some(span) => (span.start.0, id, span.span_id),
-            None => (i64::MIN, id, SpanId(0)),
-        };
-        groups.observe(function, &view, search::whole(&view), known, intervals, context)
-    })?;
-    let mut total = start();
-    // Where there is nothing at all, there is no series of zeros either.
-    let stored = traces.stats();
-    total.asked = stored.blocks > 0 || stored.head_spans > 0;
-    for shard in shards {
-        total.merge(shard, &function.function, context)?;
-    }
-    Ok((total, stats, snapshot.is_incomplete()))
 }
 
 fn finished(series: &Series, intervals: &Intervals) -> MetricSeries {
@@ -383,13 +351,17 @@ fn finished(series: &Series, intervals: &Intervals) -> MetricSeries {
             .filter_map(|exemplar| {
                 // Where a later stage took the point, its exemplars go with it.
                 let point = series.cells.get(exemplar.interval)?;
+                let Origin::Trace(trace_id) = exemplar.origin else {
+                    return None;
+                };
+                let trace = AttributeValue::Str(trace_id.to_string());
+                let trace = (Intrinsic::TraceId.scoped().to_owned(), trace);
                 let labels = exemplar.labels.iter();
+                let labels = labels.map(|(name, value)| (name.clone(), value.to_attribute()));
                 Some(MetricExemplar {
                     t: TimestampNs(exemplar.start),
                     value: exemplar.value.unwrap_or(point),
-                    labels: labels
-                        .map(|(name, value)| (name.clone(), value.to_attribute()))
-                        .collect(),
+                    labels: std::iter::once(trace).chain(labels).collect(),
                 })
             })
             .collect(),

@@ -1,14 +1,14 @@
 //! Metrics over spans: each span that a pipeline leaves is counted in the interval of its start, by the values of the
 //! `by (...)` fields; second stages and arithmetic work on the finished series.
 
-use model::{SpanId, TraceId};
+use model::TraceId;
 use query_exec::{BinaryOp, Cells, Compensated, Context, ExecError, TRACEQL, apply};
 use rapidhash::RapidHashMap;
-use storage_traces::{Projection, ScanRequest};
+use storage_traces::{Projection, RowScan, ScanRequest, id_mark};
 
 use crate::EvalError;
 use crate::compare::Comparison;
-use crate::exemplar::{Candidate, Exemplar, Picked, Picking, shows_span};
+use crate::exemplar::{Candidate, Exemplar, Origin, Picked, Picking, shows_span};
 use crate::intervals::Intervals;
 use crate::plan::{Plan, constant, fields_of_function};
 use crate::run::{Spans, Spanset, run};
@@ -303,6 +303,8 @@ pub(crate) struct Groups {
     picked: Picked,
     /// Whether there were spans to look at; what can match nothing has no series.
     pub(crate) asked: bool,
+    /// Scratch.
+    key: Vec<u8>,
 }
 
 struct Group {
@@ -345,59 +347,95 @@ impl Groups {
         function: &FunctionPlan,
         spans: &S,
         all: Spanset,
-        known: impl Fn(u32) -> (i64, TraceId, SpanId),
+        known: impl Fn(u32) -> (i64, TraceId),
         intervals: &Intervals,
         context: &Context,
     ) -> Result<(), ExecError> {
-        let mut key = Vec::new();
+        let mut mark = None;
         for set in run(&function.plan.steps, spans, vec![all])? {
             for span in set.spans {
-                let (start, trace_id, span_id) = known(span);
+                let (start, trace_id) = known(span);
                 let Some(interval) = intervals.of(start) else { continue };
                 if let Some(comparison) = &function.comparison {
                     self.comparison
                         .observe(comparison, spans, span, start, (interval, intervals), context)?;
                     continue;
                 }
-                let measured = match &function.function {
-                    Function::OverTime(_, field) => match spans.first(span, field).as_number() {
-                        Some(n) if is_duration(field) => Measured::Number(n / 1e9),
-                        Some(n) => Measured::Number(n),
-                        None => continue,
-                    },
-                    Function::Quantile(field, _) | Function::Histogram(field) => {
-                        match spans.first(span, field).as_int().and_then(log2_bucket) {
-                            Some(exponent) => Measured::Bucket(exponent),
-                            None => continue,
-                        }
-                    }
-                    _ => Measured::One,
+                let Some(measured) = self.measured(function, spans, span) else {
+                    continue;
                 };
-                key.clear();
-                for field in &function.by {
-                    spans.first(span, field).put_key(&mut key);
-                }
-                let at = match self.places.get(&key) {
-                    Some(at) => *at,
-                    None => {
-                        let values = function.by.iter().map(|field| spans.first(span, field).into_owned());
-                        let data = Data::new(&function.function, intervals.len());
-                        context.add_samples(intervals.len() as u64)?;
-                        self.add(key.clone(), values.collect(), data, context)?
-                    }
-                };
-                self.groups[at].data.observe(&function.function, interval, measured);
-                self.picked.offer(start, (trace_id, span_id), || Candidate {
-                    group: key.clone(),
-                    bucket: match measured {
-                        Measured::Bucket(exponent) => Some(exponent),
-                        _ => None,
-                    },
-                    exemplar: exemplar(function, spans, span, (start, interval), trace_id),
-                });
+                let group = self.group_of(function, spans, span, intervals, context)?;
+                let mark = *mark.get_or_insert_with(|| id_mark(trace_id));
+                let origin = (mark, Origin::Trace(trace_id));
+                self.count(function, spans, span, (start, interval), (group, measured), origin);
             }
         }
         Ok(())
+    }
+
+    /// What the function looks at; `None`: the span has nothing of it.
+    pub(crate) fn measured<S: Spans>(&self, function: &FunctionPlan, spans: &S, span: u32) -> Option<Measured> {
+        match &function.function {
+            Function::OverTime(_, field) => {
+                let n = spans.first(span, field).as_number()?;
+                Some(Measured::Number(if is_duration(field) { n / 1e9 } else { n }))
+            }
+            Function::Quantile(field, _) | Function::Histogram(field) => {
+                let exponent = spans.first(span, field).as_int().and_then(log2_bucket)?;
+                Some(Measured::Bucket(exponent))
+            }
+            _ => Some(Measured::One),
+        }
+    }
+
+    /// The group that a span counts in.
+    pub(crate) fn group_of<S: Spans>(
+        &mut self,
+        function: &FunctionPlan,
+        spans: &S,
+        span: u32,
+        intervals: &Intervals,
+        context: &Context,
+    ) -> Result<usize, ExecError> {
+        self.key.clear();
+        for field in &function.by {
+            spans.first(span, field).put_key(&mut self.key);
+        }
+        if let Some(at) = self.places.get(&self.key) {
+            return Ok(*at);
+        }
+        let values = function.by.iter().map(|field| spans.first(span, field).into_owned());
+        let data = Data::new(&function.function, intervals.len());
+        context.add_samples(intervals.len() as u64)?;
+        self.add(self.key.clone(), values.collect(), data, context)
+    }
+
+    /// Counts a span in its group; it may become an exemplar.
+    pub(crate) fn count<S: Spans>(
+        &mut self,
+        function: &FunctionPlan,
+        spans: &S,
+        span: u32,
+        (start, interval): (i64, usize),
+        (group, measured): (usize, Measured),
+        (mark, origin): (u32, Origin),
+    ) {
+        let group = &mut self.groups[group];
+        group.data.observe(&function.function, interval, measured);
+        self.picked.offer(start, mark, || Candidate {
+            group: group.key.clone(),
+            bucket: match measured {
+                Measured::Bucket(exponent) => Some(exponent),
+                _ => None,
+            },
+            exemplar: exemplar(function, spans, span, (start, interval), origin),
+        });
+    }
+
+    /// Finds out the traces of exemplars that were picked from rows.
+    pub(crate) fn find_traces(&mut self, scan: &RowScan<'_>) {
+        let places = self.picked.places();
+        self.picked.tell(scan.trace_ids(&places));
     }
 
     fn add(
@@ -431,6 +469,16 @@ impl Groups {
             }
         }
         Ok(())
+    }
+
+    /// All that came of it, sums to nine digits.
+    #[cfg(test)]
+    pub(crate) fn told(self, function: &FunctionPlan, intervals: &Intervals) -> Vec<String> {
+        let told = |one: &Series| {
+            let points: Vec<String> = one.cells.iter().map(|(at, v)| format!("{at}={v:.9e}")).collect();
+            format!("{:?} {points:?} {:?}", one.labels, one.exemplars)
+        };
+        self.into_series(function, intervals).iter().map(told).collect()
     }
 
     fn into_series(self, function: &FunctionPlan, intervals: &Intervals) -> Vec<Series> {
@@ -468,23 +516,19 @@ impl Groups {
     }
 }
 
-/// What is told of a span: the fields that the query looks at, and the trace.
+/// What is told of a span: the fields that the query looks at.
 fn exemplar<S: Spans>(
     function: &FunctionPlan,
     spans: &S,
     span: u32,
     (start, interval): (i64, usize),
-    trace_id: TraceId,
+    origin: Origin,
 ) -> Exemplar {
     let fields = function.plan.fields.iter().filter_map(|field| {
         let value = spans.first(span, field);
         (!value.is_nil() && *field != Field::Intrinsic(Intrinsic::TraceId))
             .then(|| (field.to_string(), value.into_owned()))
     });
-    let trace = (
-        Intrinsic::TraceId.scoped().to_owned(),
-        Value::Str(trace_id.to_string().into()),
-    );
     let value = match &function.function {
         Function::OverTime(_, field) | Function::Quantile(field, _) => {
             let number = spans.first(span, field).as_number();
@@ -496,7 +540,8 @@ fn exemplar<S: Spans>(
         start,
         interval,
         value: value.filter(|_| shows_span(&function.function)),
-        labels: std::iter::once(trace).chain(fields).collect(),
+        origin,
+        labels: fields.collect(),
     }
 }
 
@@ -528,8 +573,9 @@ fn attach(candidate: Candidate, function: &Function, series: &mut [Series]) {
     }
 }
 
+/// What a function sees of a span.
 #[derive(Clone, Copy)]
-enum Measured {
+pub(crate) enum Measured {
     One,
     Number(f64),
     /// The exponent of a power of two.

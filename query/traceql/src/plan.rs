@@ -504,8 +504,27 @@ fn one(field: StoredField, test: Test) -> Alternatives {
     Some(vec![vec![Condition { field, test }]])
 }
 
+/// The fields that an expression looks at.
+pub(crate) fn fields_of_node(node: &Node, out: &mut Vec<Field>) {
+    match node {
+        Node::Constant(_) => {}
+        Node::Field(field) => add_field(field, out),
+        Node::Neg(inner) | Node::Not(inner) | Node::Exists(inner, _) | Node::Matches(inner, ..) => {
+            fields_of_node(inner, out);
+        }
+        Node::Logic(first, rest) => {
+            fields_of_node(first, out);
+            rest.iter().for_each(|(_, node)| fields_of_node(node, out));
+        }
+        Node::Compare(_, left, right) | Node::Arithmetic(_, left, right) => {
+            fields_of_node(left, out);
+            fields_of_node(right, out);
+        }
+    }
+}
+
 /// The stored counterpart of a field, if storage can test it.
-fn stored(field: &Field) -> Option<StoredField> {
+pub(crate) fn stored(field: &Field) -> Option<StoredField> {
     match field {
         Field::Intrinsic(Intrinsic::Name) => Some(StoredField::Name),
         Field::Intrinsic(Intrinsic::Status) => Some(StoredField::Status),

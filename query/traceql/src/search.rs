@@ -158,16 +158,71 @@ pub(crate) fn over_shards<T: Send>(
         Ok((gathered, stats))
     };
     let results: Vec<Result<(T, ScanStats), EvalError>> = (0..shards).into_par_iter().map(one).collect();
-    let mut all = Vec::with_capacity(results.len());
+    let results: Result<Vec<(T, ScanStats)>, EvalError> = results.into_iter().collect();
+    Ok(totalled(results?))
+}
+
+/// As [`over_shards`], of these traces (rising) alone.
+pub(crate) fn over_ids<T: Send>(
+    context: &Context,
+    snapshot: &Snapshot,
+    request: &ScanRequest,
+    ids: &[TraceId],
+    start: impl Fn() -> T + Sync,
+    visit: impl Fn(&mut T, TraceId, &[Span]) -> Result<(), ExecError> + Sync,
+) -> Result<(Vec<T>, ScanStats), EvalError> {
+    let shards = rayon::current_num_threads() * SHARDS_PER_THREAD as usize;
+    let chunks: Vec<&[TraceId]> = ids.chunks(ids.len().div_ceil(shards).max(1)).collect();
+    let results = over_parts(context, chunks.len(), |part| {
+        let mut gathered = start();
+        let mut stopped: Option<ExecError> = None;
+        let stats = snapshot.scan_ids(request, chunks[part], &mut |id, spans| {
+            let visited = context
+                .check("a scan of traces")
+                .and_then(|()| visit(&mut gathered, id, spans));
+            match visited {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(e) => {
+                    stopped = Some(e);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(e) = stopped {
+            return Err(e.into());
+        }
+        context.add_bytes(stats.bytes)?;
+        Ok((gathered, stats))
+    })?;
+    Ok(totalled(results))
+}
+
+fn totalled<T>(results: Vec<(T, ScanStats)>) -> (Vec<T>, ScanStats) {
     let mut total = ScanStats::default();
-    for result in results {
-        let (gathered, stats) = result?;
+    let gathered = results.into_iter().map(|(gathered, stats)| {
         total.traces += stats.traces;
         total.spans += stats.spans;
         total.bytes += stats.bytes;
-        all.push(gathered);
-    }
-    Ok((all, total))
+        gathered
+    });
+    let gathered = gathered.collect();
+    (gathered, total)
+}
+
+/// Does parts of some work in parallel, for as long as there is time.
+pub(crate) fn over_parts<T: Send>(
+    context: &Context,
+    parts: usize,
+    work: impl Fn(usize) -> Result<T, EvalError> + Sync,
+) -> Result<Vec<T>, EvalError> {
+    context.add_parts(parts as u64);
+    let one = |part: usize| {
+        context.check("a scan of traces")?;
+        let done = work(part)?;
+        context.part_done();
+        Ok(done)
+    };
+    (0..parts).into_par_iter().map(one).collect()
 }
 
 fn found_trace(view: &View<'_>, sets: &[Spanset], fields: &[Field], spans_max: usize) -> FoundTrace {

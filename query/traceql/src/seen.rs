@@ -96,6 +96,14 @@ impl Seen {
         }
     }
 
+    /// The same, but a scalar is as good as seen: what its conditions say of it decides.
+    pub(crate) fn part_of_list<'a>(&self, field: &Field, value: Value<'a>) -> Value<'a> {
+        match value {
+            Value::List(_) => self.part(field, value),
+            one => one,
+        }
+    }
+
     fn asks(&self, field: &Field) -> &[Ask] {
         let found = self.fields.iter().find(|(f, _)| f == field);
         found.map_or(&[], |(_, asks)| asks)

@@ -85,11 +85,10 @@ impl<'t> View<'t> {
         }
     }
 
-    /// A scalar is as good as seen: what its conditions say of it decides.
     fn part_of_list<'a>(&self, field: &Field, value: Value<'a>) -> Value<'a> {
-        match value {
-            Value::List(_) => self.part(field, value),
-            one => one,
+        match self.seen {
+            Some(seen) => seen.part_of_list(field, value),
+            None => value,
         }
     }
 
@@ -169,8 +168,8 @@ impl<'t> View<'t> {
 
 /// An attribute as the language knows it: a list of one is that one; bytes, maps and lists of several types are there, and
 /// that is all.
-fn stored<'a>(attributes: &'a [KeyValue], name: &str) -> Value<'a> {
-    match Value::named(attributes, name) {
+pub(crate) fn known(value: Value<'_>) -> Value<'_> {
+    match value {
         Value::List(mut items) => {
             let alike = items
                 .windows(2)
@@ -184,6 +183,10 @@ fn stored<'a>(attributes: &'a [KeyValue], name: &str) -> Value<'a> {
         }
         one => one,
     }
+}
+
+fn stored<'a>(attributes: &'a [KeyValue], name: &str) -> Value<'a> {
+    known(Value::named(attributes, name))
 }
 
 fn clamped(ns: u64) -> i64 {

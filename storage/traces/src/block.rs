@@ -172,10 +172,10 @@ impl BlockWriter {
 
     /// Appends a trace: its spans sorted by start, each once, with their revisions. Traces must come in rising order of id.
     pub(crate) fn trace(&mut self, spans: &[Span], revisions: &[u64]) -> Result<(), BlockError> {
-        let Some((first_start, last_end)) = times_of(spans) else {
+        let (Some((first_start, last_end)), Some(id)) = (times_of(spans), spans.first().map(|s| s.trace_id)) else {
             return Ok(());
         };
-        self.index.trace(spans.len() as u64, first_start, last_end);
+        self.index.trace(id, spans.len() as u64, first_start, last_end);
         let nodes: Vec<Node> = spans.iter().map(Node::of).collect();
         let (mut body, mut names) = (std::mem::take(&mut self.body), std::mem::take(&mut self.names));
         for ((span, nested), revision) in spans.iter().zip(nested_set(&nodes)).zip(revisions) {
@@ -211,7 +211,7 @@ impl BlockWriter {
         let (Some(first), Some(last)) = (first, last) else {
             return Ok(());
         };
-        self.index.trace(spans.len() as u64, first, last);
+        self.index.trace(id, spans.len() as u64, first, last);
         let node = |span: &HeadSpan| {
             Ok(Node {
                 id: span.span_id,

@@ -34,7 +34,7 @@ use storage_disk::Disk;
 
 use crate::BlockError;
 use crate::block::{FILE, FORMAT, KEY_ATTRIBUTES, KEY_FORMAT, KEY_VERSION, VERSION};
-use crate::block_index::{INDEX_FILE, IndexFile, Sums, Times};
+use crate::block_index::{INDEX_FILE, IndexFile, Sums, Times, id_mark};
 use crate::columns::{Dedicated, Usage};
 use crate::input::{Damage, Input};
 use crate::kept::Kept;
@@ -348,9 +348,9 @@ impl BlockFile {
         }
         let base = traces.iter().map(|t| t.2.div_euclid(MS)).min().unwrap_or(0);
         let mut times = Times::with_base(base);
-        for (_, rows, start, end) in traces {
+        for (id, rows, start, end) in traces {
             let (start, end) = (start.div_euclid(MS), end.div_euclid(MS));
-            let pushed = times.push(rows, start, end.saturating_sub(start).max(0) as u64);
+            let pushed = times.push(id_mark(id), rows, start, end.saturating_sub(start).max(0) as u64);
             pushed.ok_or_else(|| self.corrupt("more rows than a block has"))?;
         }
         Ok(times)

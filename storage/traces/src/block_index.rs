@@ -1,6 +1,7 @@
 //! Beside `spans.parquet`: what Parquet has no place for. When each trace of the block begins and ends, so that the newest
-//! are found without reading rows, and a checksum of every 4 KiB of the Parquet file, so that damage is noticed by whoever
-//! reads it through this engine. Who reads the Parquet file with another program needs none of it.
+//! are found without reading rows; a mark of each trace's id, so that traces that lie in several blocks are known; and a
+//! checksum of every 4 KiB of the Parquet file, so that damage is noticed by whoever reads it through this engine. Who reads
+//! the Parquet file with another program needs none of it.
 //!
 //! # `spans.index`, version 1
 //!
@@ -9,7 +10,7 @@
 //! ```text
 //! 0    header  = magic "TLSI" · version u8 = 1 · zero [3]
 //! 8    times*  = base i64 · traces u32 · len u32 · data [len] · crc u32        in the order of the rows
-//!      data    = (rows uv · first start - base uv · last end - first start uv)*
+//!      data    = (CRC32C of the trace id u32 · rows uv · first start - base uv · last end - first start uv)*
 //! i    sums    = bytes of spans.parquet u64 · count u32 · (CRC32C of 4 KiB)* · crc u32
 //! -16  footer  = i u64 · traces u32 · crc u32
 //! ```
@@ -21,7 +22,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use model::{Span, TimeRangeNs, TimestampNs};
+use model::{Span, TimeRangeNs, TimestampNs, TraceId};
 use storage_codec::{Malformed, Reader, crc32c, crc32c_append, put_uv};
 use storage_disk::ReadFile;
 
@@ -41,7 +42,7 @@ const MS: i64 = 1_000_000;
 /// Gathers the index while the block is written.
 pub(crate) struct IndexWriter {
     out: Vec<u8>,
-    row: Vec<(u64, i64, i64)>,
+    row: Vec<(u32, u64, i64, i64)>,
     traces: u32,
 }
 
@@ -67,9 +68,10 @@ impl IndexWriter {
     }
 
     /// Adds the next trace: all its spans.
-    pub(crate) fn trace(&mut self, rows: u64, first_start: TimestampNs, last_end: TimestampNs) {
+    pub(crate) fn trace(&mut self, id: TraceId, rows: u64, first_start: TimestampNs, last_end: TimestampNs) {
         let start = first_start.0.div_euclid(MS);
-        self.row.push((rows, start, last_end.0.div_euclid(MS).max(start)));
+        self.row
+            .push((id_mark(id), rows, start, last_end.0.div_euclid(MS).max(start)));
         self.traces = self.traces.saturating_add(1);
         if self.row.len() >= TRACES_MAX as usize {
             self.end_row();
@@ -94,11 +96,12 @@ impl IndexWriter {
     }
 
     fn end_row(&mut self) {
-        let Some(base) = self.row.iter().map(|(_, start, _)| *start).min() else {
+        let Some(base) = self.row.iter().map(|(_, _, start, _)| *start).min() else {
             return;
         };
-        let mut data = Vec::with_capacity(self.row.len() * 6);
-        for (rows, start, end) in &self.row {
+        let mut data = Vec::with_capacity(self.row.len() * 10);
+        for (mark, rows, start, end) in &self.row {
+            data.extend_from_slice(&mark.to_le_bytes());
             put_uv(&mut data, *rows);
             put_uv(&mut data, start.wrapping_sub(base) as u64);
             put_uv(&mut data, end.wrapping_sub(*start) as u64);
@@ -162,6 +165,11 @@ impl Sums {
     }
 }
 
+/// A number that equal ids share and others mostly do not.
+pub fn id_mark(id: TraceId) -> u32 {
+    crc32c(&id.to_bytes())
+}
+
 /// Times of a block's traces, in the order of its rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
@@ -170,6 +178,7 @@ pub(crate) struct Times {
     base: i64,
     starts: Vec<u32>,
     lengths: Vec<u32>,
+    marks: Vec<u32>,
 }
 
 impl Times {
@@ -180,15 +189,17 @@ impl Times {
             base: base_ms,
             starts: Vec::new(),
             lengths: Vec::new(),
+            marks: Vec::new(),
         }
     }
 
     /// Adds a trace; its times as far as 32 bits of ms reach, which is longer than a block's day.
-    pub(crate) fn push(&mut self, rows: u64, start_ms: i64, length_ms: u64) -> Option<()> {
+    pub(crate) fn push(&mut self, mark: u32, rows: u64, start_ms: i64, length_ms: u64) -> Option<()> {
         let last = *self.rows.last()?;
         self.rows.push(last.checked_add(u32::try_from(rows).ok()?)?);
         let start = start_ms.checked_sub(self.base).unwrap_or(0).clamp(0, u32::MAX.into());
         self.starts.push(start as u32);
+        self.marks.push(mark);
         self.lengths.push(u32::try_from(length_ms).unwrap_or(u32::MAX));
         Some(())
     }
@@ -196,6 +207,11 @@ impl Times {
     /// Traces.
     pub(crate) fn len(&self) -> usize {
         self.starts.len()
+    }
+
+    /// The marks of all ids.
+    pub(crate) fn marks(&self) -> &[u32] {
+        &self.marks
     }
 
     /// Rows of a trace.
@@ -242,7 +258,7 @@ impl Times {
 
     /// Bytes of memory.
     pub(crate) fn memory(&self) -> usize {
-        self.starts.len() * 12 + 64
+        self.starts.len() * 16 + 64
     }
 }
 
@@ -321,13 +337,14 @@ impl IndexFile {
         times.rows.reserve((self.traces as usize).min(len));
         times.starts.reserve((self.traces as usize).min(len));
         times.lengths.reserve((self.traces as usize).min(len));
+        times.marks.reserve((self.traces as usize).min(len));
         each_row(&bytes, |base, traces, data| {
             let mut r = Reader::new(data);
             for _ in 0..traces {
-                let (rows, start, length) = (r.uv()?, r.uv()?, r.uv()?);
+                let (mark, rows, start, length) = (r.u32()?, r.uv()?, r.uv()?, r.uv()?);
                 let start = base.saturating_add(i64::try_from(start).unwrap_or(i64::MAX));
                 times
-                    .push(rows, start, length)
+                    .push(mark, rows, start, length)
                     .ok_or(BadIndex::Other("more rows than a block has"))?;
             }
             Ok(())
@@ -386,8 +403,8 @@ mod tests {
 
     fn index(traces: &[(u64, i64, i64)], file: &[u8]) -> Vec<u8> {
         let mut writer = IndexWriter::new();
-        for (rows, start, end) in traces {
-            writer.trace(*rows, TimestampNs(*start), TimestampNs(*end));
+        for (n, (rows, start, end)) in traces.iter().enumerate() {
+            writer.trace(TraceId(n as u128), *rows, TimestampNs(*start), TimestampNs(*end));
         }
         let mut sums = Sums::default();
         file.chunks(1000).for_each(|part| sums.add(part));
@@ -414,6 +431,7 @@ mod tests {
         assert_eq!(golden("spans_index_v1.bin", &bytes), bytes);
         let (times, _) = open(&bytes).unwrap();
         assert_eq!(times.len(), 3);
+        assert_eq!(times.marks(), [0, 1, 2].map(|n| id_mark(TraceId(n))));
         assert_eq!([times.rows(0), times.rows(1), times.rows(2)], [0..3, 3..4, 4..70_004]);
         assert_eq!(
             [times.trace_at(2), times.trace_at(3), times.trace_at(70_003)],

@@ -82,7 +82,7 @@ impl Conditions {
     pub(crate) fn columns(&self, file: &BlockFile) -> Vec<String> {
         let mut columns = Vec::new();
         for condition in self.any_of.iter().flatten() {
-            condition.columns(file, &mut columns);
+            columns_of(file, &condition.field, &mut columns);
         }
         columns.sort_unstable();
         columns.dedup();
@@ -238,35 +238,6 @@ impl Ready {
         }
     }
 
-    /// The places where the attribute may be: own columns, and whether the map is one of them.
-    fn places<'f>(&self, file: &'f BlockFile, scope: AttributeScope, key: &str) -> (Option<&'f Dedicated>, bool) {
-        let footer = &file.footer;
-        let own = footer.dedicated.iter().find(|d| d.scope == scope && d.key == *key);
-        let outside = match footer.usage.get(scope, key) {
-            Some(used) => used.outside > 0,
-            None => !footer.usage.is_complete(),
-        };
-        (own, outside)
-    }
-
-    fn columns(&self, file: &BlockFile, out: &mut Vec<String>) {
-        match &self.field {
-            Field::Name => out.push("name".to_owned()),
-            Field::Status => out.push("status".to_owned()),
-            Field::Kind => out.push("kind".to_owned()),
-            Field::Duration => out.push("duration_ns".to_owned()),
-            Field::Attribute(scope, key) => {
-                for scope in scopes(*scope) {
-                    let (own, outside) = self.places(file, *scope, key);
-                    out.extend(own.map(Dedicated::column));
-                    if let (true, Some((map, types))) = (outside, map_columns(*scope)) {
-                        out.extend([map.to_owned(), types.to_owned()]);
-                    }
-                }
-            }
-        }
-    }
-
     fn group(&self, file: &BlockFile, group: usize) -> bool {
         let column = |name: &str, kind: Kind| self.column_bounds(file, group, name, kind);
         match &self.field {
@@ -278,7 +249,7 @@ impl Ready {
             Field::Status => column("status", Kind::Int),
             Field::Kind => column("kind", Kind::Int),
             Field::Attribute(scope, key) => scopes(*scope).iter().any(|scope| {
-                let (own, outside) = self.places(file, *scope, key);
+                let (own, outside) = places(file, *scope, key);
                 outside || own.is_some_and(|own| column(&own.column(), own.kind))
             }),
         }
@@ -338,7 +309,7 @@ impl Ready {
             }
             Field::Attribute(scope, key) => {
                 for scope in scopes(*scope) {
-                    let (own, outside) = self.places(file, *scope, key);
+                    let (own, outside) = places(file, *scope, key);
                     // One that is not there has no value in this row group.
                     if let Some(own) = own
                         && let Some(values) = batch.column_by_name(&own.column())
@@ -438,7 +409,38 @@ impl Ready {
     }
 }
 
-fn scopes(scope: AttributeScope) -> &'static [AttributeScope] {
+/// The places where an attribute may be: its own column, and whether the map is one of them.
+pub(crate) fn places<'f>(file: &'f BlockFile, scope: AttributeScope, key: &str) -> (Option<&'f Dedicated>, bool) {
+    let footer = &file.footer;
+    let own = footer.dedicated.iter().find(|d| d.scope == scope && d.key == *key);
+    let outside = match footer.usage.get(scope, key) {
+        Some(used) => used.outside > 0,
+        None => !footer.usage.is_complete(),
+    };
+    (own, outside)
+}
+
+/// Appends the columns that show a field.
+pub(crate) fn columns_of(file: &BlockFile, field: &Field, out: &mut Vec<String>) {
+    match field {
+        Field::Name => out.push("name".to_owned()),
+        Field::Status => out.push("status".to_owned()),
+        Field::Kind => out.push("kind".to_owned()),
+        Field::Duration => out.push("duration_ns".to_owned()),
+        Field::Attribute(scope, key) => {
+            for scope in scopes(*scope) {
+                let (own, outside) = places(file, *scope, key);
+                out.extend(own.map(Dedicated::column));
+                if let (true, Some((map, types))) = (outside, map_columns(*scope)) {
+                    out.extend([map.to_owned(), types.to_owned()]);
+                }
+            }
+        }
+    }
+}
+
+/// Where to look for an attribute, one place after another.
+pub(crate) fn scopes(scope: AttributeScope) -> &'static [AttributeScope] {
     match scope {
         AttributeScope::Any => &[AttributeScope::Span, AttributeScope::Resource],
         AttributeScope::Span => &[AttributeScope::Span],

@@ -34,6 +34,8 @@ mod row_columns;
 mod rows;
 mod scan;
 mod span_bytes;
+mod span_column;
+mod span_rows;
 mod survey;
 mod symbols;
 mod tags;
@@ -53,6 +55,8 @@ use storage_wal::{Lsn, Wal};
 pub use newest::Spread;
 pub use request::{AttributeScope, Condition, Field, Projection, ScanRequest, ScanStats, Test};
 pub use scan::Snapshot;
+pub use span_column::SpanColumn;
+pub use span_rows::{RowScan, SpanPlace, SpanRows, TraceRows, id_mark};
 
 use block_file::Blocks;
 use head::Head;

@@ -86,7 +86,8 @@ impl Snapshot {
         Ok(stats)
     }
 
-    fn open_with_blocks(&self) -> Vec<(BlockRef, BlockFile)> {
+    /// Blocks with their files; those that cannot be opened are left out and counted.
+    pub(crate) fn open_with_blocks(&self) -> Vec<(BlockRef, BlockFile)> {
         let opened = self.blocks.iter().map(|block| (block, self.reader.open(block)));
         opened
             .filter_map(|(block, file)| Some((block.clone(), file.map_err(|e| self.reader.skipped(&e)).ok()?)))

@@ -102,6 +102,30 @@ impl Snapshot {
         let files = self.open(&self.blocks);
         let surveyed = survey(self, &files, request, first, last)?;
         let wanted = surveyed.as_ref().map_or(between, |ids| Wanted::Ids(ids));
+        self.joined(&files, wanted, request, &mut stats, visit)?;
+        Ok(stats)
+    }
+
+    /// As [`Snapshot::scan`], of these traces (rising) alone.
+    pub fn scan_ids(
+        &self,
+        request: &ScanRequest,
+        ids: &[TraceId],
+        visit: &mut dyn FnMut(TraceId, &mut Vec<Span>) -> ControlFlow<()>,
+    ) -> Result<ScanStats, BlockError> {
+        let mut stats = ScanStats::default();
+        self.joined(&self.open(&self.blocks), Wanted::Ids(ids), request, &mut stats, visit)?;
+        Ok(stats)
+    }
+
+    fn joined(
+        &self,
+        files: &[BlockFile],
+        wanted: Wanted<'_>,
+        request: &ScanRequest,
+        stats: &mut ScanStats,
+        visit: &mut dyn FnMut(TraceId, &mut Vec<Span>) -> ControlFlow<()>,
+    ) -> Result<(), BlockError> {
         let wants = Wants::of(request);
         let mut sources: Vec<Cursor<'_>> = Vec::with_capacity(self.heads.len() + files.len());
         for (n, head) in self.heads.iter().enumerate() {
@@ -112,7 +136,7 @@ impl Snapshot {
                 wants.clone(),
             ))));
         }
-        for file in &files {
+        for file in files {
             let cursor = BlockCursor::new(&self.reader, file, wanted, wants.clone(), OnIoError::LeaveOut);
             sources.push(Cursor::Block(Box::new(cursor)));
         }
@@ -130,7 +154,7 @@ impl Snapshot {
         }
         drop(sources);
         stats.bytes = files.iter().map(BlockFile::bytes_read).sum();
-        Ok(stats)
+        Ok(())
     }
 
     /// Opens blocks; those that cannot be are left out and counted.
