@@ -170,7 +170,17 @@ impl Pipeline {
             needed.push(unwrap.label.clone());
             unwrap.filters.iter().for_each(|f| f.names(&mut needed));
         }
-        self.needed = Needed::only(needed, false);
+        let shows_all = self.steps.iter().any(|step| match step {
+            Step::LineFormat(template) => template.shows_all(),
+            Step::LabelFormat(items) => {
+                (items.iter()).any(|(_, format)| matches!(format, Format::Template(template) if template.shows_all()))
+            }
+            _ => false,
+        });
+        self.needed = match shows_all {
+            true => Needed::all(),
+            false => Needed::only(needed, false),
+        };
         self.pretest = None;
     }
 

@@ -32,6 +32,14 @@ pub(crate) enum ElementValue {
 }
 
 impl ElementValue {
+    /// The histogram, if it is one.
+    pub fn histogram(&self) -> Option<Arc<Histogram>> {
+        match self {
+            ElementValue::Float(_) => None,
+            ElementValue::Histogram(h) => Some(h.clone()),
+        }
+    }
+
     /// As a number; a histogram has none and counts as 0.
     pub fn as_float(&self) -> f64 {
         match self {
@@ -110,6 +118,7 @@ pub(crate) fn query_for_template(
     let elements = Expression::parse(dialect, text)?.evaluate(storage, at_ms, settings)?;
     let samples = elements.into_iter().map(|element| TemplateSample {
         value: element.value.as_float(),
+        histogram: element.value.histogram(),
         labels: element.labels,
     });
     Ok(samples.collect())

@@ -21,6 +21,7 @@ mod restore;
 mod ruler;
 mod schedule;
 mod status;
+mod template_functions;
 mod templates;
 
 pub use file::{Fault, dialect_of, read_group, read_groups};

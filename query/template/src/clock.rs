@@ -381,6 +381,11 @@ fn fraction(rest: &mut &str) -> Option<i32> {
     Some(value * 10i32.pow(9 - kept.len() as u32))
 }
 
+/// The zone of what says none.
+pub fn utc() -> TimeZone {
+    TimeZone::UTC
+}
+
 /// A method of a time or a duration. `None`: there is no such method, or not with these arguments.
 pub fn method(value: &Value, method: &str, arguments: &[Value]) -> Option<Value> {
     match value {

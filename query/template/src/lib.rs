@@ -235,6 +235,11 @@ impl fmt::Display for Node {
 }
 
 impl Template {
+    /// Whether it may show the host's map as a whole, so that no name can be left out.
+    pub fn shows_all(&self) -> bool {
+        body_shows_all(&self.body.nodes) || self.named.iter().any(|(_, body)| body_shows_all(&body.nodes))
+    }
+
     /// Calls `visit` with the names of the host's map that the template may read.
     pub fn for_each_name(&self, visit: &mut impl FnMut(&str)) {
         body_names(&self.body.nodes, visit);
@@ -242,6 +247,34 @@ impl Template {
             body_names(&body.nodes, visit);
         }
     }
+}
+
+/// Whether a node shows the host's map as a whole: `.` or `$`, with nothing behind it.
+fn body_shows_all(body: &[Node]) -> bool {
+    body.iter().any(|node| match node {
+        Node::Text(_) | Node::Break | Node::Continue | Node::Template { pipe: None, .. } => false,
+        Node::Action(pipe) | Node::Template { pipe: Some(pipe), .. } => pipe_shows_all(pipe),
+        Node::If { pipe, then, otherwise }
+        | Node::With { pipe, then, otherwise }
+        | Node::Range { pipe, then, otherwise } => {
+            pipe_shows_all(pipe) || body_shows_all(then) || body_shows_all(otherwise)
+        }
+    })
+}
+
+fn pipe_shows_all(pipe: &Pipe) -> bool {
+    // `index . "name"` looks at one label, which is found by its text.
+    pipe.commands.iter().any(|command| {
+        let is_index = matches!(command.terms.first(), Some(term) if term.to_string() == "index");
+        let texts = command.terms.iter().skip(2);
+        let is_known = is_index && texts.clone().all(|term| matches!(term.kind, TermKind::Constant(..)));
+        command.terms.iter().any(|term| match &term.kind {
+            TermKind::Dot => !is_known,
+            TermKind::Variable(_, _, path) => path.is_empty() && !is_known,
+            TermKind::Pipe(inner, _) => pipe_shows_all(inner),
+            _ => false,
+        })
+    })
 }
 
 fn body_names(body: &[Node], visit: &mut impl FnMut(&str)) {

@@ -279,24 +279,24 @@ impl Parser<'_> {
                 "continue" => body.push(Node::Continue),
                 "define" if self.depth > 0 => return Err(self.fault(place, "unexpected {{define}}")),
                 "define" => {
-                    let name = self.template_name(&mut tokens, place, "define clause")?;
+                    let (name, _) = self.template_name(&mut tokens, place, "define clause")?;
                     self.end_of_clause(&mut tokens, "define clause")?;
                     self.define(name, place)?;
                 }
                 "block" => {
-                    let name = self.template_name(&mut tokens, place, "block clause")?;
+                    let (name, at) = self.template_name(&mut tokens, place, "block clause")?;
                     let pipe = Some(self.whole_pipe(&mut tokens, place, false)?);
                     self.define(name.clone(), place)?;
-                    body.push(Node::Template { place, name, pipe });
+                    body.push(Node::Template { place: at, name, pipe });
                 }
                 "template" => {
-                    let name = self.template_name(&mut tokens, place, "template clause")?;
+                    let (name, at) = self.template_name(&mut tokens, place, "template clause")?;
                     skip_space(&mut tokens);
                     let pipe = match tokens.peek() {
                         Some(_) => Some(self.whole_pipe(&mut tokens, place, false)?),
                         None => None,
                     };
-                    body.push(Node::Template { place, name, pipe });
+                    body.push(Node::Template { place: at, name, pipe });
                 }
                 _ => {
                     let pipe = self.whole_pipe(&mut tokens, place, false)?;
@@ -343,10 +343,10 @@ impl Parser<'_> {
     }
 
     /// The name that `define`, `block` and `template` begin with.
-    fn template_name(&mut self, tokens: &mut Tokens, place: Place, context: &str) -> Result<String, String> {
+    fn template_name(&mut self, tokens: &mut Tokens, place: Place, context: &str) -> Result<(String, Place), String> {
         skip_space(tokens);
         match tokens.next() {
-            Some((Tok::Text(name, _), _)) => Ok(name),
+            Some((Tok::Text(name, _), at)) => Ok((name, at)),
             _ => Err(self.fault(place, &format!("unexpected token in {context}"))),
         }
     }

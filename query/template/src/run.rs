@@ -192,7 +192,10 @@ impl<'a> Run<'a> {
             Value::Texts(entries) => entries.len(),
             Value::Nil => 0,
             Value::Int(n) if *n >= 0 => usize::try_from(*n).unwrap_or(STEPS_MAX).min(STEPS_MAX),
-            Value::Host => return self.range_over_host(pipe, then, otherwise, dot, out),
+            Value::Host => {
+                let map = self.resolved(Value::Host);
+                return self.range(pipe, map, then, otherwise, dot, out);
+            }
             other => {
                 return Err(self.fault(&format!("range can't iterate over {}", other.text())));
             }
@@ -215,19 +218,27 @@ impl<'a> Run<'a> {
         Ok(Flow::On)
     }
 
-    fn range_over_host(
-        &mut self,
-        pipe: &'a Pipe,
-        then: &'a [Node],
-        otherwise: &'a [Node],
-        dot: &Value,
-        out: &mut String,
-    ) -> Result<Flow, String> {
-        let mut all = Vec::new();
-        self.host
-            .for_each(&mut |name, value| all.push((name.to_owned(), value.to_owned())));
-        all.sort();
-        self.range(pipe, Value::Texts(all.into()), then, otherwise, dot, out)
+    /// With the host's map as a map of its own, so that it can be shown and handed on.
+    fn resolved(&self, value: Value) -> Value {
+        match value {
+            Value::Host => {
+                let mut all = Vec::new();
+                self.host
+                    .for_each(&mut |name, value| all.push((name.to_owned(), value.to_owned())));
+                all.sort();
+                Value::Texts(all.into())
+            }
+            Value::Record(name, fields) if fields.iter().any(|(_, value)| *value == Value::Host) => {
+                let fields = fields.iter();
+                Value::Record(
+                    name,
+                    fields
+                        .map(|(name, value)| (*name, self.resolved(value.clone())))
+                        .collect(),
+                )
+            }
+            value => value,
+        }
     }
 
     fn once(
@@ -261,7 +272,7 @@ impl<'a> Run<'a> {
         }
         let value = self.pipe(pipe, dot)?;
         if pipe.variables.is_empty() {
-            value.print(out);
+            self.resolved(value).print(out);
         } else {
             self.declare(pipe, &value);
         }
@@ -317,17 +328,19 @@ impl<'a> Run<'a> {
             "or" => Some(true),
             _ => None,
         };
+        // It alone looks into the host's map as it is.
+        let is_index = function.name() == "index";
         for term in rest {
             let value = self.term(term, dot)?;
             if decides == Some(value.truth()) {
                 return Ok(value);
             }
             self.fits(function.parameter(arguments.len()), &value, Some(term))?;
-            arguments.push(value);
+            arguments.push(if is_index { value } else { self.resolved(value) });
         }
         if let Some(value) = piped {
             self.fits(function.parameter(arguments.len()), &value, None)?;
-            arguments.push(value);
+            arguments.push(if is_index { value } else { self.resolved(value) });
         }
         let called = match function {
             Callee::Builtin(builtin) => (builtin.call)(&mut arguments, self.host),

@@ -31,7 +31,7 @@ pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_label, 
 pub use log::Entry;
 pub use matcher::{BadMatcher, MatchOp, Matcher};
 pub use metadata::{MetricKind, MetricMetadata};
-pub use re2::anchored_regex;
+pub use re2::{anchored_regex, unanchored_regex};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use span::{Event, Link, Resource, Scope, Span, SpanKind, StatusCode};
 pub use time::{DAY_MS, DAY_NS, Day, TimeRangeMs, TimeRangeNs, TimestampMs, TimestampNs};

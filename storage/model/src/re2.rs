@@ -20,8 +20,16 @@ const NESTING_MAX: usize = 200;
 /// Compiles a pattern that must match the whole of a text; `.` also matches a newline. The error is worded as RE2's users
 /// know it, `error parsing regexp: ` included.
 pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, BadMatcher> {
-    let translated = translate(pattern)?;
-    regex::RegexBuilder::new(&format!("^(?s:{translated})$"))
+    compile(&format!("^(?s:{})$", translate(pattern)?), pattern)
+}
+
+/// Compiles a pattern that may match anywhere in a text; `.` matches no newline. Errors are worded as above.
+pub fn unanchored_regex(pattern: &str) -> Result<regex::Regex, BadMatcher> {
+    compile(&translate(pattern)?, pattern)
+}
+
+fn compile(translated: &str, pattern: &str) -> Result<regex::Regex, BadMatcher> {
+    regex::RegexBuilder::new(translated)
         .size_limit(PROGRAM_BYTES_MAX)
         .build()
         .map_err(|e| match e {
