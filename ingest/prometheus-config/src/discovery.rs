@@ -416,12 +416,6 @@ fn read_kubernetes(reader: &Reader<'_>, node: &Node) -> Option<Discovery> {
         client: HttpClientConfig::read(&mut f),
     };
     f.finish();
-    if kubernetes.kubeconfig_file.is_some() {
-        reader.warn(
-            node.line,
-            "kubeconfig_file is not supported, so none of its targets is scraped; name api_server",
-        );
-    }
     if kubernetes.api_server.is_some() && kubernetes.kubeconfig_file.is_some() {
         reader.error(
             node.line,

@@ -12,6 +12,8 @@ mod discovery;
 mod exposition;
 mod http;
 mod pool;
+#[cfg(test)]
+mod recorded;
 mod rounds;
 mod series_cache;
 mod target;

@@ -1,165 +1,225 @@
 //! `kubernetes_sd_configs`: nodes, services, pods, endpoints, endpoint slices and ingresses of a cluster.
 //!
-//! The API server's lists are asked for in pages, every [`REFRESH`]. What becomes a target of each object, and with which labels, is in
-//! [`super::kubernetes_targets`]. Inside a cluster the server, its certificate and our token are where every pod finds them.
+//! What the role needs is followed list by list ([`super::kubernetes_watch`]): listed once, then told of as it changes.
+//! When all lists are there, and then whenever something has changed and a moment of quiet has passed, they become targets; of
+//! which objects, and with which labels, is in [`super::kubernetes_targets`]. Server, certificate and credentials are those of the
+//! configuration, of a kubeconfig file, or, inside a cluster, where every pod finds them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_config::{Auth, KubernetesDiscovery, KubernetesRole, Secret, TargetGroup};
+use prometheus_config::{Auth, HttpClientConfig, KubernetesDiscovery, KubernetesRole, Secret};
 use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-use super::super::http::{Ask, Client, Kept, Network};
-use super::kubernetes_targets::{Objects, groups};
-use super::{ANSWER_BYTES_MAX, ask_json};
+use super::super::ScrapeCounters;
+use super::super::http::{Client, Network};
+use super::kubernetes_targets::{Objects, groups, key};
+use super::kubernetes_watch::{List, Seen, Server, follow};
+use super::{Tell, kubeconfig};
 
-/// How often the lists are asked for.
-pub(super) const REFRESH: Duration = Duration::from_secs(15);
-/// Objects of one page.
-const PAGE: usize = 500;
+/// How long to wait where nothing can be asked.
+const RETRY: Duration = Duration::from_secs(15);
+/// Changes within this time are told together.
+const SETTLE: Duration = Duration::from_millis(250);
+/// Changes on their way.
+const QUEUE: usize = 256;
 /// Objects of one list.
 const OBJECTS_MAX: usize = 200_000;
 /// Where a pod finds its token, the server's certificate and its namespace.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Asks one API server.
-pub(super) struct Cluster {
-    config: KubernetesDiscovery,
-    base: Result<String, String>,
-    client: Client,
-    kept: Kept,
+/// What a list is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Main,
+    Services,
+    Pods,
+    Nodes,
+    Namespaces,
 }
 
-impl Cluster {
-    pub fn new(config: &KubernetesDiscovery, network: &Network) -> Cluster {
-        let mut client = config.client.clone();
-        let base = match (&config.api_server, &config.kubeconfig_file) {
-            (Some(server), _) => Ok(server.trim_end_matches('/').to_owned()),
-            (None, Some(path)) => Err(format!(
-                "kubeconfig_file {} is not supported; name api_server",
-                path.display()
-            )),
-            (None, None) => {
-                let file = |name: &str| Secret::File(Path::new(ACCOUNT).join(name));
-                client.auth = Auth::Header {
-                    scheme: "Bearer".to_owned(),
-                    credentials: file("token"),
-                };
-                client.tls.ca = Some(file("ca.crt"));
-                // The name under which every cluster's server is known in its pods.
-                Ok("https://kubernetes.default.svc".to_owned())
+/// The objects of a list by namespace and name; `None` until it was listed.
+type Held = Option<BTreeMap<(String, String), Value>>;
+
+/// Tells of a cluster's targets until the task is dropped.
+pub(super) async fn run(config: &KubernetesDiscovery, network: &Network, counters: &ScrapeCounters, tell: &Tell) {
+    let mut faults = Faults {
+        counters,
+        last: String::new(),
+    };
+    let (server, namespaces) = loop {
+        let found = async { Ok::<_, String>((server(config, network).await?, namespaces(config).await?)) };
+        match found.await {
+            Ok(found) => break found,
+            Err(why) => faults.note(why),
+        }
+        tokio::time::sleep(RETRY).await;
+    };
+    let server = Arc::new(server);
+    let lists = lists(config, &namespaces);
+    let (told, mut seen) = mpsc::channel(QUEUE);
+    // Dropping it ends the tasks.
+    let mut following = JoinSet::new();
+    for (place, (_, list)) in lists.iter().enumerate() {
+        following.spawn(follow(server.clone(), list.clone(), place, told.clone()));
+    }
+    let mut held: Vec<Held> = vec![None; lists.len()];
+    while let Some((place, first)) = seen.recv().await {
+        let mut is_changed = faults.apply(first, &mut held[place]);
+        let quiet = Instant::now() + SETTLE;
+        while let Ok(Some((place, more))) = timeout_at(quiet, seen.recv()).await {
+            is_changed |= faults.apply(more, &mut held[place]);
+        }
+        if is_changed && held.iter().all(Option::is_some) {
+            let of = |purpose: Purpose| {
+                let fitting = lists.iter().zip(&held).filter(move |((p, _), _)| *p == purpose);
+                fitting
+                    .flat_map(|(_, objects)| objects.iter().flat_map(BTreeMap::values))
+                    .collect()
+            };
+            tell(groups(
+                config.role,
+                &Objects {
+                    main: of(Purpose::Main),
+                    services: of(Purpose::Services),
+                    pods: of(Purpose::Pods),
+                    nodes: of(Purpose::Nodes),
+                    namespaces: of(Purpose::Namespaces),
+                },
+            ));
+        }
+    }
+}
+
+/// What goes wrong, told when it changes and not each time.
+struct Faults<'a> {
+    counters: &'a ScrapeCounters,
+    last: String,
+}
+
+impl Faults<'_> {
+    fn note(&mut self, why: String) {
+        self.counters.discovery_failed();
+        if why != self.last {
+            tracing::warn!(source = "kubernetes_sd_configs", why, "discovery keeps what it knew");
+            self.last = why;
+        }
+    }
+
+    /// Takes in what was seen; says whether anything is different now.
+    fn apply(&mut self, seen: Seen, held: &mut Held) -> bool {
+        match seen {
+            Seen::All(objects) => {
+                *held = Some(objects.into_iter().map(|object| (key(&object), object)).collect());
+                self.last.clear();
+                true
             }
-        };
-        Cluster {
-            client: Client::new(&client, network),
-            config: config.clone(),
-            base,
-            kept: Kept::default(),
+            Seen::Now(object) => {
+                let held = held.get_or_insert_default();
+                if held.len() >= OBJECTS_MAX {
+                    self.note(format!("a list has more than {OBJECTS_MAX} objects"));
+                    return false;
+                }
+                held.insert(key(&object), object);
+                true
+            }
+            Seen::Gone(object) => held.as_mut().is_some_and(|held| held.remove(&key(&object)).is_some()),
+            Seen::Fault(why) => {
+                self.note(why);
+                false
+            }
         }
     }
+}
 
-    pub async fn refresh(&mut self) -> Result<Vec<TargetGroup>, String> {
-        let namespaces = self.namespaces().await?;
-        let role = self.config.role;
-        let mut objects = Objects::default();
-        let (path, word) = match role {
-            KubernetesRole::Node => ("/api/v1/nodes", "node"),
-            KubernetesRole::Service => ("/api/v1/services", "service"),
-            KubernetesRole::Pod => ("/api/v1/pods", "pod"),
-            KubernetesRole::Endpoints => ("/api/v1/endpoints", "endpoints"),
-            KubernetesRole::EndpointSlice => ("/apis/discovery.k8s.io/v1/endpointslices", "endpointslice"),
-            KubernetesRole::Ingress => ("/apis/networking.k8s.io/v1/ingresses", "ingress"),
-        };
-        let scoped = if role == KubernetesRole::Node {
-            &[][..]
-        } else {
-            &namespaces
-        };
-        objects.main = self.list(path, word, scoped).await?;
-        if matches!(role, KubernetesRole::Endpoints | KubernetesRole::EndpointSlice) {
-            objects.services = self.list("/api/v1/services", "service", scoped).await?;
-            objects.pods = self.list("/api/v1/pods", "pod", scoped).await?;
+/// Where the API server is, and how it is asked.
+async fn server(config: &KubernetesDiscovery, network: &Network) -> Result<Server, String> {
+    let mut client: HttpClientConfig = config.client.clone();
+    let base = match (&config.api_server, &config.kubeconfig_file) {
+        (Some(server), _) => server.clone(),
+        (None, Some(path)) => {
+            let text = tokio::fs::read_to_string(path).await;
+            let read = text.map_err(|e| e.to_string());
+            let dir = path.parent().unwrap_or(Path::new(""));
+            let read = read.and_then(|text| kubeconfig::read(&text, dir, &mut client));
+            read.map_err(|why| format!("kubeconfig_file {}: {why}", path.display()))?
         }
-        if self.config.attach_node && role != KubernetesRole::Node {
-            objects.nodes = self.list("/api/v1/nodes", "node", &[]).await?;
+        (None, None) => {
+            let file = |name: &str| Secret::File(Path::new(ACCOUNT).join(name));
+            client.auth = Auth::Header {
+                scheme: "Bearer".to_owned(),
+                credentials: file("token"),
+            };
+            client.tls.ca = Some(file("ca.crt"));
+            // The name under which every cluster's server is known in its pods.
+            "https://kubernetes.default.svc".to_owned()
         }
-        if self.config.attach_namespace && role != KubernetesRole::Node {
-            objects.namespaces = self.list("/api/v1/namespaces", "namespace", &[]).await?;
-        }
-        Ok(groups(role, &objects))
+    };
+    Ok(Server {
+        base: base.trim_end_matches('/').to_owned(),
+        client: Client::new(&client, network),
+    })
+}
+
+async fn namespaces(config: &KubernetesDiscovery) -> Result<Vec<String>, String> {
+    let mut names = config.namespaces.clone();
+    if config.own_namespace {
+        let path = Path::new(ACCOUNT).join("namespace");
+        let own = tokio::fs::read_to_string(&path).await;
+        let own = own.map_err(|e| format!("own namespace: {}: {e}", path.display()))?;
+        names.push(own.trim().to_owned());
     }
+    Ok(names)
+}
 
-    async fn namespaces(&self) -> Result<Vec<String>, String> {
-        let mut names = self.config.namespaces.clone();
-        if self.config.own_namespace {
-            let path = Path::new(ACCOUNT).join("namespace");
-            let own = tokio::fs::read_to_string(&path).await;
-            names.push(
-                own.map_err(|e| format!("own namespace: {}: {e}", path.display()))?
-                    .trim()
-                    .to_owned(),
-            );
-        }
-        Ok(names)
+/// The lists that a role needs, in some namespaces or in all.
+fn lists(config: &KubernetesDiscovery, namespaces: &[String]) -> Vec<(Purpose, List)> {
+    let (path, word) = match config.role {
+        KubernetesRole::Node => ("/api/v1/nodes", "node"),
+        KubernetesRole::Service => ("/api/v1/services", "service"),
+        KubernetesRole::Pod => ("/api/v1/pods", "pod"),
+        KubernetesRole::Endpoints => ("/api/v1/endpoints", "endpoints"),
+        KubernetesRole::EndpointSlice => ("/apis/discovery.k8s.io/v1/endpointslices", "endpointslice"),
+        KubernetesRole::Ingress => ("/apis/networking.k8s.io/v1/ingresses", "ingress"),
+    };
+    let is_node = config.role == KubernetesRole::Node;
+    let mut wanted = vec![(Purpose::Main, path, word, !is_node)];
+    if matches!(config.role, KubernetesRole::Endpoints | KubernetesRole::EndpointSlice) {
+        wanted.push((Purpose::Services, "/api/v1/services", "service", true));
+        wanted.push((Purpose::Pods, "/api/v1/pods", "pod", true));
     }
-
-    /// All objects of a kind, in some namespaces or in all.
-    async fn list(&mut self, path: &str, role: &str, namespaces: &[String]) -> Result<Vec<Value>, String> {
-        let (group, kind) = path.rsplit_once('/').unwrap_or(("", path));
-        let paths: Vec<String> = if namespaces.is_empty() {
-            vec![path.to_owned()]
-        } else {
-            namespaces
-                .iter()
-                .map(|ns| format!("{group}/namespaces/{ns}/{kind}"))
-                .collect()
-        };
-        let selector = self.config.selectors.iter().find(|(of, ..)| of == role);
-        let mut query = format!("limit={PAGE}");
-        if let Some((_, label, field)) = selector {
+    if config.attach_node && !is_node {
+        wanted.push((Purpose::Nodes, "/api/v1/nodes", "node", false));
+    }
+    if config.attach_namespace && !is_node {
+        wanted.push((Purpose::Namespaces, "/api/v1/namespaces", "namespace", false));
+    }
+    let mut lists = Vec::new();
+    for (purpose, path, word, is_in_namespaces) in wanted {
+        let mut query = String::new();
+        if let Some((_, label, field)) = config.selectors.iter().find(|(of, ..)| of == word) {
             for (name, value) in [("labelSelector", label), ("fieldSelector", field)] {
                 if !value.is_empty() {
-                    query.push_str(&format!("&{name}={}", encoded(value)));
+                    query.push_str(&format!("&{name}={}", super::encoded(value)));
                 }
             }
         }
-        let mut all = Vec::new();
-        for path in paths {
-            let mut next = String::new();
-            loop {
-                let more = if next.is_empty() {
-                    String::new()
-                } else {
-                    format!("&continue={}", encoded(&next))
-                };
-                let mut page = self.get(&format!("{path}?{query}{more}")).await?;
-                if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
-                    all.extend(items);
-                }
-                next = page["metadata"]["continue"].as_str().unwrap_or("").to_owned();
-                if all.len() > OBJECTS_MAX {
-                    return Err(format!("{path}: more than {OBJECTS_MAX} objects"));
-                }
-                if next.is_empty() {
-                    break;
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    async fn get(&mut self, path: &str) -> Result<Value, String> {
-        let url = format!("{}{path}", self.base.as_ref().map_err(Clone::clone)?);
-        let ask = Ask {
-            url: &url,
-            headers: &[(http::header::ACCEPT, "application/json")],
-            bytes_max: ANSWER_BYTES_MAX,
-            ..Ask::default()
+        let (group, kind) = path.rsplit_once('/').unwrap_or(("", path));
+        let paths: Vec<String> = if is_in_namespaces && !namespaces.is_empty() {
+            let within = namespaces.iter();
+            within.map(|ns| format!("{group}/namespaces/{ns}/{kind}")).collect()
+        } else {
+            vec![path.to_owned()]
         };
-        ask_json(&self.client, &ask, &mut self.kept, path, "the server").await
+        for path in paths {
+            let query = query.clone();
+            lists.push((purpose, List { path, query }));
+        }
     }
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes().map(|b| format!("%{b:02X}")).collect()
+    lists
 }

@@ -11,13 +11,18 @@ const META: &str = "__meta_kubernetes_";
 
 /// Objects as the API server lists them.
 #[derive(Default)]
-pub(super) struct Objects {
+pub(super) struct Objects<'a> {
     /// Those of the role.
-    pub main: Vec<Value>,
-    pub services: Vec<Value>,
-    pub pods: Vec<Value>,
-    pub nodes: Vec<Value>,
-    pub namespaces: Vec<Value>,
+    pub main: Vec<&'a Value>,
+    pub services: Vec<&'a Value>,
+    pub pods: Vec<&'a Value>,
+    pub nodes: Vec<&'a Value>,
+    pub namespaces: Vec<&'a Value>,
+}
+
+/// Namespace and name, which tell an object from others of its kind.
+pub(super) fn key(object: &Value) -> (String, String) {
+    (namespace_of(object).to_owned(), name_of(object).to_owned())
 }
 
 /// Objects by namespace and name.
@@ -31,7 +36,7 @@ struct ByName<'a> {
 type Labels = Vec<(String, String)>;
 
 /// One group for each object.
-pub(super) fn groups(role: KubernetesRole, objects: &Objects) -> Vec<TargetGroup> {
+pub(super) fn groups(role: KubernetesRole, objects: &Objects<'_>) -> Vec<TargetGroup> {
     let by_name = ByName {
         services: index(&objects.services),
         pods: index(&objects.pods),
@@ -49,8 +54,8 @@ pub(super) fn groups(role: KubernetesRole, objects: &Objects) -> Vec<TargetGroup
     groups.filter(|group| !group.targets.is_empty()).collect()
 }
 
-fn index(objects: &[Value]) -> HashMap<(&str, &str), &Value> {
-    objects.iter().map(|o| ((namespace_of(o), name_of(o)), o)).collect()
+fn index<'a>(objects: &[&'a Value]) -> HashMap<(&'a str, &'a str), &'a Value> {
+    objects.iter().map(|o| ((namespace_of(o), name_of(o)), *o)).collect()
 }
 
 fn text<'a>(value: &'a Value, path: &str) -> &'a str {

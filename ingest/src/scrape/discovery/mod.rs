@@ -1,12 +1,14 @@
-//! Where targets are: each source is asked again and again, and tells all it knows each time. One that fails keeps what
+//! Where targets are: each source is asked again and again or tells by itself, and says all it knows each time. One that fails keeps what
 //! it knew.
 
 mod dns;
 mod docker;
 mod file;
 mod http;
+mod kubeconfig;
 mod kubernetes;
 mod kubernetes_targets;
+mod kubernetes_watch;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +22,6 @@ use super::ScrapeCounters;
 use super::http::{Answered, Ask, Client, Kept, Network};
 use docker::Daemon;
 use http::Lists;
-use kubernetes::Cluster;
 
 /// Largest answer of a source.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -37,17 +38,22 @@ pub(super) async fn run(source: Discovery, network: Network, counters: Arc<Scrap
     let (mut asked, every) = match &source {
         Discovery::Static(groups) => return tell(groups.clone()),
         Discovery::File(config) => return file::run(config, &counters, &tell).await,
-        Discovery::Http(config) => (Asked::Http(Lists::new(config, &network)), config.refresh_interval),
+        Discovery::Http(config) => (
+            Asked::Http(Box::new(Lists::new(config, &network))),
+            config.refresh_interval,
+        ),
         Discovery::Dns(config) => (Asked::Dns, config.refresh_interval),
-        Discovery::Docker(config) => (Asked::Docker(Daemon::new(config, &network)), config.refresh_interval),
-        Discovery::Kubernetes(config) => (Asked::Kubernetes(Cluster::new(config, &network)), kubernetes::REFRESH),
+        Discovery::Docker(config) => (
+            Asked::Docker(Box::new(Daemon::new(config, &network))),
+            config.refresh_interval,
+        ),
+        Discovery::Kubernetes(config) => return kubernetes::run(config, &network, &counters, &tell).await,
     };
     let mut last_fault = String::new();
     loop {
         let found = match (&mut asked, &source) {
             (Asked::Http(lists), _) => lists.refresh().await,
             (Asked::Docker(daemon), _) => daemon.refresh().await,
-            (Asked::Kubernetes(cluster), _) => cluster.refresh().await,
             (Asked::Dns, Discovery::Dns(config)) => dns::refresh(config, &network).await,
             (Asked::Dns, _) => return,
         };
@@ -70,10 +76,9 @@ pub(super) async fn run(source: Discovery, network: Network, counters: Arc<Scrap
 }
 
 enum Asked {
-    Http(Lists),
+    Http(Box<Lists>),
     Dns,
-    Docker(Daemon),
-    Kubernetes(Cluster),
+    Docker(Box<Daemon>),
 }
 
 /// One answer of a source, or why there is none; `late` is said if none comes in time.
@@ -108,6 +113,10 @@ fn source_name(source: &Discovery) -> &'static str {
         Discovery::Docker(_) => "docker_sd_configs",
         Discovery::Kubernetes(_) => "kubernetes_sd_configs",
     }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|b| format!("%{b:02X}")).collect()
 }
 
 /// A name as part of a label name: what is neither letter nor digit becomes `_`.

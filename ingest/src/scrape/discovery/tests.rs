@@ -190,6 +190,16 @@ const NODES: &str = r#"{"items": [{"metadata": {"name": "node-1", "labels": {"zo
 const INGRESSES: &str = r#"{"items": [{"metadata": {"name": "in", "namespace": "lab"}, "spec": {"ingressClassName": "nginx", "tls": [{"hosts": ["*.x.org"]}],
  "rules": [{"host": "a.x.org", "http": {"paths": [{"path": "/p"}, {}]}}, {"host": "b.org"}]}}]}"#;
 
+/// What a source tells first.
+async fn first_told(source: Discovery) -> Vec<TargetGroup> {
+    let (told, mut found) = tokio::sync::mpsc::unbounded_channel();
+    let tell = Box::new(move |groups| drop(told.send(groups)));
+    let asking = tokio::spawn(run(source, Network::default(), Arc::default(), tell));
+    let groups = tokio::time::timeout(Duration::from_secs(20), found.recv()).await;
+    asking.abort();
+    groups.unwrap().unwrap()
+}
+
 async fn cluster() -> String {
     let json = "application/json";
     server(&[
@@ -301,8 +311,7 @@ async fn objects_of_a_cluster() {
         else {
             panic!()
         };
-        let groups = Cluster::new(&config, &Network::default()).refresh().await;
-        let got = lines(&groups.unwrap_or_else(|e| panic!("{more}: {e}")));
+        let got = lines(&first_told(Discovery::Kubernetes(config)).await);
         assert_eq!(got.len(), want.len(), "{more}: {got:#?}");
         for (line, parts) in got.iter().zip(want) {
             for part in *parts {
@@ -328,10 +337,7 @@ async fn annotated_pods_become_targets() {
         .0
         .scrapes
         .remove(0);
-    let Discovery::Kubernetes(discovery) = &config.discovery[0] else {
-        panic!()
-    };
-    let groups = Cluster::new(discovery, &Network::default()).refresh().await.unwrap();
+    let groups = first_told(config.discovery[0].clone()).await;
     let found: Vec<_> = groups
         .iter()
         .flat_map(|group| super::super::target::targets(&config, group))
@@ -343,5 +349,99 @@ async fn annotated_pods_become_targets() {
     assert_eq!(
         target.labels.to_string(),
         r#"{app_kubernetes_io_name="web", instance="10.1.2.3:8080", job="j"}"#
+    );
+}
+
+/// An API server that lists one pod, and then sends the lines that the test hands over to whoever watches.
+async fn watched_cluster() -> (
+    String,
+    tokio::sync::mpsc::UnboundedSender<String>,
+    Arc<parking_lot::Mutex<Vec<String>>>,
+) {
+    use futures_util::StreamExt;
+    let (events, lines) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let lines = Arc::new(tokio::sync::Mutex::new(lines));
+    let asked: Arc<parking_lot::Mutex<Vec<String>>> = Arc::default();
+    let seen = asked.clone();
+    let answer = move |uri: axum::http::Uri| {
+        let (lines, seen) = (lines.clone(), seen.clone());
+        async move {
+            let uri = uri.to_string();
+            seen.lock().push(uri.clone());
+            if !uri.contains("watch=1") {
+                let body = format!(
+                    r#"{{"metadata": {{"resourceVersion": "7"}}, "items": [{}]}}"#,
+                    pod("a", "10.0.0.1")
+                );
+                return ([("content-type", "application/json")], body).into_response();
+            }
+            let sent = futures_util::stream::unfold(lines.lock_owned().await, |mut lines| async move {
+                let line = lines.recv().await?;
+                (line != "end").then_some((Ok::<_, std::io::Error>(line), lines))
+            });
+            axum::body::Body::from_stream(sent.boxed()).into_response()
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+    (base, events, asked)
+}
+
+fn pod(name: &str, ip: &str) -> String {
+    format!(
+        r#"{{"metadata": {{"name": "{name}", "namespace": "lab", "resourceVersion": "{}"}}, "spec": {{"containers": [{{"name": "c"}}]}}, "status": {{"podIP": "{ip}"}}}}"#,
+        name.len() + 8
+    )
+}
+
+#[tokio::test]
+async fn a_cluster_tells_of_changes_by_itself() {
+    let (base, events, asked) = watched_cluster().await;
+    let (told, mut found) = tokio::sync::mpsc::unbounded_channel();
+    let tell = Box::new(move |groups: Vec<TargetGroup>| drop(told.send(groups)));
+    let source = source(&format!("kubernetes_sd_configs: [{{role: pod, api_server: '{base}'}}]"));
+    let asking = tokio::spawn(run(source, Network::default(), Arc::default(), tell));
+    let mut next = async || {
+        let groups = tokio::time::timeout(Duration::from_secs(20), found.recv()).await;
+        let groups: Vec<TargetGroup> = groups.unwrap().unwrap();
+        let address = |t: &Vec<(String, String)>| t.iter().find(|(n, _)| n == "__address__").unwrap().1.clone();
+        groups.iter().flat_map(|g| &g.targets).map(address).collect::<Vec<_>>()
+    };
+    let event = |kind: &str, object: &str| events.send(format!("{{\"type\": \"{kind}\", \"object\": {object}}}\n"));
+    assert_eq!(next().await, ["10.0.0.1"]);
+    // What comes together is told together; a line may come in parts.
+    let whole = pod("bb", "10.0.0.2");
+    let (first, rest) = whole.split_at(20);
+    events
+        .send(format!("{{\"type\": \"ADDED\", \"object\": {first}"))
+        .unwrap();
+    events.send(format!("{rest}}}\n")).unwrap();
+    event("MODIFIED", &pod("a", "10.0.0.9")).unwrap();
+    assert_eq!(next().await, ["10.0.0.9", "10.0.0.2"]);
+    event("DELETED", &pod("a", "")).unwrap();
+    assert_eq!(next().await, ["10.0.0.2"]);
+    // The server ends the watch: the next one goes on from the newest version, here a bookmark's.
+    event("BOOKMARK", r#"{"metadata": {"resourceVersion": "99"}}"#).unwrap();
+    events.send("end".to_owned()).unwrap();
+    event("ADDED", &pod("ccc", "10.0.0.3")).unwrap();
+    assert_eq!(next().await, ["10.0.0.2", "10.0.0.3"]);
+    // A version that is too old: the list is asked for again, and what it does not have is gone.
+    event("ERROR", r#"{"code": 410, "message": "too old resource version"}"#).unwrap();
+    assert_eq!(next().await, ["10.0.0.1"]);
+    asking.abort();
+    let asked = asked.lock();
+    let of_watch = |version: &str| {
+        asked
+            .iter()
+            .any(|uri| uri.contains(&format!("resourceVersion={version}")))
+    };
+    // %37 is 7, %39%39 is 99.
+    assert!(of_watch("%37&") || of_watch("%37"), "{asked:?}");
+    assert!(of_watch("%39%39"), "{asked:?}");
+    assert_eq!(
+        asked.iter().filter(|uri| uri.contains("limit=")).count(),
+        2,
+        "{asked:?}"
     );
 }

@@ -80,12 +80,15 @@ pub(super) struct Joining<'a, V> {
 struct Run {
     family: String,
     /// Without `le`, sorted.
-    labels: Vec<(String, String)>,
+    labels: Pairs,
     classic: Classic,
     t: Option<i64>,
     start: Option<i64>,
     exemplars: Vec<ExposedExemplar<'static>>,
 }
+
+/// Names and values of labels.
+type Pairs = Vec<(String, String)>;
 
 /// What a line adds to its histogram.
 enum Part {
@@ -129,7 +132,7 @@ impl<'a, V: Visitor> Joining<'a, V> {
     }
 
     /// The part that a sample is of the family's histogram, and the other labels, sorted.
-    fn part(&self, sample: &Exposed<'_>) -> Result<Option<(Part, Vec<(String, String)>)>, String> {
+    fn part(&self, sample: &Exposed<'_>) -> Result<Option<(Part, Pairs)>, String> {
         if self.family.is_empty() {
             return Ok(None);
         }
@@ -243,7 +246,8 @@ mod tests {
     fn what_adds_up_becomes_a_histogram() {
         let inf = f64::INFINITY;
         type Want<'a> = Option<(&'a [f64], &'a [(i32, f64)], f64)>;
-        let cases: [(&[(f64, f64)], Option<f64>, Want<'_>); 11] = [
+        type Case<'a> = (&'a [(f64, f64)], Option<f64>, Want<'a>);
+        let cases: [Case<'_>; 11] = [
             (
                 &[(1.0, 1.0), (5.0, 3.0), (inf, 4.0)],
                 Some(4.0),

@@ -14,10 +14,11 @@ mod url;
 use std::path::Path;
 
 use base64::Engine;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use prometheus_config::{Auth, HttpClientConfig, Secret};
 
 pub use dial::ProxyEnvironment;
@@ -69,6 +70,16 @@ pub(crate) struct Answered {
     pub body: Bytes,
 }
 
+/// An answer that is still being sent.
+pub(crate) struct Opened {
+    pub status: StatusCode,
+    body: Incoming,
+    /// Bytes that came and were not asked for yet.
+    held: BytesMut,
+    /// It lives as long as the answer.
+    _connection: Connection,
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
@@ -87,10 +98,45 @@ impl Answered {
 
     /// The status as it is told: `500 Internal Server Error`.
     pub fn status_words(&self) -> String {
-        match self.status.canonical_reason() {
-            Some(reason) => format!("{} {reason}", self.status.as_u16()),
-            None => self.status.as_u16().to_string(),
+        words(self.status)
+    }
+}
+
+impl Opened {
+    /// The status as it is told: `500 Internal Server Error`.
+    pub fn status_words(&self) -> String {
+        words(self.status)
+    }
+
+    /// The next line, without its end; `None`: the answer has ended. What follows the last line break is dropped. The
+    /// caller bounds the time; one that does not wait for the end loses nothing.
+    pub async fn line(&mut self, bytes_max: usize) -> Result<Option<BytesMut>, String> {
+        let mut looked = 0;
+        loop {
+            if let Some(at) = memchr::memchr(b'\n', &self.held[looked..]) {
+                let mut line = self.held.split_to(looked + at + 1);
+                line.truncate(looked + at);
+                return Ok(Some(line));
+            }
+            looked = self.held.len();
+            if looked > bytes_max {
+                return Err(format!("a line has more than {bytes_max} bytes"));
+            }
+            let Some(frame) = self.body.frame().await else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|e| format!("the answer could not be read: {e}"))?;
+            if let Ok(data) = frame.into_data() {
+                self.held.extend_from_slice(&data);
+            }
         }
+    }
+}
+
+fn words(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
     }
 }
 
@@ -131,6 +177,22 @@ impl Client {
             }
         }
         Err(failed(ask.url, format!("stopped after {REDIRECTS_MAX} redirects")))
+    }
+
+    /// Asks once over a connection of its own, and does not wait for the end of the answer.
+    pub async fn open(&self, ask: &Ask<'_>) -> Result<Opened, AskError> {
+        let failed = |why: String| AskError::Failed(format!("Get {:?}: {why}", ask.url));
+        let url = Url::parse(ask.url).map_err(failed)?;
+        let headers = self.headers(&url, ask, true).await.map_err(failed)?;
+        let mut connection = self.dial(&url, ask.socket).await?;
+        let request = request(&url, ask, &headers, connection.is_proxied)?;
+        let (parts, body) = connection.send(request).await.map_err(failed)?.into_parts();
+        Ok(Opened {
+            status: parts.status,
+            body,
+            held: BytesMut::new(),
+            _connection: connection,
+        })
     }
 
     async fn once(&self, url: &Url, ask: &Ask<'_>, with_secrets: bool, kept: &mut Kept) -> Result<Answered, AskError> {
