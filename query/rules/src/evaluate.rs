@@ -259,7 +259,7 @@ impl Run<'_> {
             .map(|(name, text)| (name.as_str(), expand(text)))
             .collect();
         over.push((ALERT_NAME, work.name.clone()));
-        over.sort_by(|(a, _), (b, _)| a.cmp(b));
+        over.sort_by_key(|(name, _)| *name);
         let over: Vec<(&str, &str)> = over.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let annotations = work.annotations.iter().map(|(n, text)| (n.clone(), expand(text)));
         let annotations = annotations.collect();
