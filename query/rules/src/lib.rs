@@ -16,6 +16,7 @@ mod group;
 mod lanes;
 mod link;
 mod live;
+pub mod notation;
 mod overlay;
 mod restore;
 mod ruler;
@@ -23,6 +24,7 @@ mod schedule;
 mod status;
 mod template_functions;
 mod templates;
+pub mod test;
 
 pub use file::{Fault, dialect_of, read_group, read_groups};
 pub use group::{Dialect, Group, Origin, Rule, RuleKind};

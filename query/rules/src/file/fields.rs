@@ -5,7 +5,7 @@ use yaml_tree::{Key, Node, Value};
 use super::{Fault, Place};
 
 /// The fields of one map.
-pub(super) struct Fields<'n, 'f> {
+pub(crate) struct Fields<'n, 'f> {
     pairs: &'n [(Key, Node)],
     asked: Vec<bool>,
     /// What the map is, for error texts.

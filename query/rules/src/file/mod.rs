@@ -15,7 +15,7 @@ use std::sync::Arc;
 use yaml_tree::{Node, Value};
 
 use crate::group::{Dialect, Group, Origin, Rule, RuleKind};
-use fields::Fields;
+pub(crate) use fields::Fields;
 
 /// Something wrong with a rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,14 +116,14 @@ pub fn read_group(namespace: &str, text: &str, dialect: Dialect) -> Result<Group
 
 /// Where the reading is.
 #[derive(Clone)]
-struct Place {
+pub(crate) struct Place {
     file: Arc<str>,
     group: Option<String>,
     rule: Option<(usize, String)>,
 }
 
 impl Place {
-    fn file(path: &str) -> Place {
+    pub(crate) fn file(path: &str) -> Place {
         Place {
             file: path.into(),
             group: None,
@@ -131,11 +131,11 @@ impl Place {
         }
     }
 
-    fn fault(&self, node: &Node, reason: impl Into<String>) -> Fault {
+    pub(crate) fn fault(&self, node: &Node, reason: impl Into<String>) -> Fault {
         self.at(node.line, node.column, reason)
     }
 
-    fn at(&self, line: u32, column: u32, reason: impl Into<String>) -> Fault {
+    pub(crate) fn at(&self, line: u32, column: u32, reason: impl Into<String>) -> Fault {
         Fault {
             file: self.file.clone(),
             line,

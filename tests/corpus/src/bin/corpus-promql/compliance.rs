@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use model::{LabelSet, TimestampMs};
 use query_promql::{Query, Value as Answer};
+use query_rules::notation::Value;
 use serde::Deserialize;
 
 use crate::script::Load;
-use crate::series::Value;
 use crate::store::Store;
 use crate::{OPTIONS, context};
 

@@ -1,93 +1,9 @@
-//! The notation of histograms in `.test` files, `{{schema:1 count:5 buckets:[1 4]}}`, progressions of them, and how
-//! classic ones become native ones with custom buckets.
+//! How classic histograms become native ones with custom buckets, as `load_with_nhcb` asks.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail, ensure};
-use model::{Buckets, CUSTOM_BUCKETS, Histogram, LabelSet, METRIC_NAME, ResetHint};
-use query_exec::HistogramSum;
-
-use crate::series::{Value, number, repeats};
-
-/// `{{...}}`, `{{...}}xN`, `{{a}}+{{b}}xN` or `{{a}}-{{b}}xN`.
-pub fn series(text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
-    let (body, times) = match text.rsplit_once("}}x") {
-        Some((body, n)) => (body, repeats(n)?),
-        None => (text.strip_suffix("}}").context("a histogram ends with }}")?, 0),
-    };
-    let body = body.strip_prefix("{{").context("a histogram begins with {{")?;
-    let (first, by) = match (body.split_once("}}+{{"), body.split_once("}}-{{")) {
-        (Some((first, by)), _) => (first, Some((by, false))),
-        (None, Some((first, by))) => (first, Some((by, true))),
-        (None, None) => (body, None),
-    };
-    let (mut h, named) = histogram(first)?;
-    out.push(Value::Histogram(Box::new(h.clone()), named));
-    for _ in 0..times {
-        if let Some((by, subtract)) = by {
-            let (by, _) = histogram(by)?;
-            let mut sum = HistogramSum::starting_with(&h);
-            let added = if subtract { sum.subtract(&by) } else { sum.add(&by) };
-            ensure!(added.is_ok(), "exponential and custom buckets do not add up");
-            h = sum.total();
-        }
-        out.push(Value::Histogram(Box::new(h.clone()), named));
-    }
-    Ok(())
-}
-
-/// The fields between the braces; whether a reset hint is among them.
-fn histogram(text: &str) -> anyhow::Result<(Histogram, bool)> {
-    let mut h = Histogram {
-        sum: 0.0,
-        ..Histogram::stale()
-    };
-    let mut named = false;
-    let (mut positive, mut negative) = ((0, Vec::new()), (0, Vec::new()));
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let (key, after) = rest.split_once(':').with_context(|| format!("a field in {rest:?}"))?;
-        let end = if after.starts_with('[') {
-            after.find(']').context("a list ends with ]")? + 1
-        } else {
-            after.find(char::is_whitespace).unwrap_or(after.len())
-        };
-        let (value, after) = after.split_at(end);
-        rest = after.trim_start();
-        let list = || -> anyhow::Result<Vec<f64>> {
-            let inner = value.trim_start_matches('[').trim_end_matches(']');
-            inner.split_whitespace().map(number).collect()
-        };
-        match key.trim() {
-            "schema" => h.schema = value.parse()?,
-            "count" => h.count = number(value)?,
-            "sum" => h.sum = number(value)?,
-            "z_bucket" => h.zero_count = number(value)?,
-            "z_bucket_w" => h.zero_threshold = number(value)?,
-            "buckets" => positive.1 = list()?,
-            "offset" => positive.0 = value.parse()?,
-            "n_buckets" => negative.1 = list()?,
-            "n_offset" => negative.0 = value.parse()?,
-            "custom_values" => h.bounds = list()?.into(),
-            "counter_reset_hint" => {
-                named = true;
-                h.reset = match value {
-                    "unknown" => ResetHint::Unknown,
-                    "reset" => ResetHint::Reset,
-                    "not_reset" => ResetHint::NotReset,
-                    "gauge" => ResetHint::Gauge,
-                    other => bail!("unknown reset hint {other:?}"),
-                };
-            }
-            other => bail!("unknown field {other:?}"),
-        }
-    }
-    let side = |(offset, counts): (i32, Vec<f64>)| {
-        Buckets::from_indexed(counts.into_iter().enumerate().map(|(i, c)| (offset + i as i32, c)))
-    };
-    (h.positive, h.negative) = (side(positive), side(negative));
-    Ok((h, named))
-}
+use model::{Buckets, CUSTOM_BUCKETS, Histogram, LabelSet, METRIC_NAME};
+use query_rules::notation::{Value, number};
 
 /// One classic histogram at one time.
 #[derive(Default)]
@@ -185,20 +101,6 @@ pub fn with_custom_buckets(series: &[(LabelSet, Vec<Value>)]) -> Vec<(LabelSet, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn histograms_are_written_field_by_field() {
-        let mut out = Vec::new();
-        let text = "{{schema:1 sum:2 count:3 z_bucket:1 z_bucket_w:0.001 buckets:[1 2] offset:-1 n_buckets:[4]}}+{{schema:1 count:1 buckets:[1]}}x2";
-        series(text, &mut out).unwrap();
-        assert_eq!(out.len(), 3);
-        let Value::Histogram(h, false) = &out[2] else {
-            panic!("{out:?}")
-        };
-        assert_eq!((h.count, h.sum, h.zero_count, h.zero_threshold), (5.0, 2.0, 1.0, 0.001));
-        assert_eq!(h.positive.iter().collect::<Vec<_>>(), [(-1, 1.0), (0, 4.0)]);
-        assert_eq!(h.negative.iter().collect::<Vec<_>>(), [(0, 4.0)]);
-    }
 
     #[test]
     fn classic_histograms_become_native_ones() {

@@ -4,9 +4,9 @@ use anyhow::{bail, ensure};
 use model::{Histogram, LabelSet, TimestampMs, is_stale};
 use query_exec::text_of;
 use query_promql::{Output, Series, Value as Answer};
+use query_rules::notation::Value;
 
 use crate::script::{Expects, Notes};
-use crate::series::Value;
 
 /// Annotations of both kinds.
 pub fn annotations(output: &Output, expects: &Expects) -> anyhow::Result<()> {

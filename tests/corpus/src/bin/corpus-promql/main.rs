@@ -8,7 +8,7 @@ mod compliance;
 mod histogram;
 mod judge;
 mod script;
-mod series;
+mod starts;
 mod store;
 
 use std::path::Path;

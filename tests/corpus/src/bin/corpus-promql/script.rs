@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, bail, ensure};
 use model::LabelSet;
+use query_rules::notation::{Value, labels_and_rest, number, values};
 
 use crate::histogram::with_custom_buckets;
-use crate::series::{Value, labels_and_rest, number, starts, values};
+use crate::starts::starts;
 
 pub enum What {
     Clear,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use model::{HistogramSample, SampleBatch, TimestampMs};
+use query_rules::notation::Value;
 use storage_budget::Budget;
 use storage_catalogue::Catalogue;
 use storage_disk::Disk;
@@ -12,7 +13,6 @@ use storage_metrics::{Metrics, Options, Parts};
 use storage_wal::SyncMode;
 
 use crate::script::Load;
-use crate::series::Value;
 
 pub struct Store {
     waiting: Vec<Load>,

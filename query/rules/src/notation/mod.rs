@@ -1,9 +1,21 @@
-//! The notation of series in `.test` files: `metric{label="v"} 1 2+3x4 _ stale`.
+//! The notation of samples that Prometheus' tests use: `metric{label="v"} 1 2+3x4 _ stale {{schema:1 count:2}}`. Rule tests
+//! write their input in it, and so do the cases of the PromQL corpus.
 
-use anyhow::{Context as _, bail, ensure};
+mod histogram;
+
 use model::{Histogram, LabelSet, MatchOp, stale_nan};
 
-use crate::histogram;
+pub use histogram::histogram_text;
+
+/// Text that is not in this notation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadNotation(String);
+
+/// Says what is wrong with what.
+fn bad(what: &str, why: impl std::fmt::Display) -> BadNotation {
+    BadNotation(format!("{what}: {why}"))
+}
 
 /// One place of a series.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +32,7 @@ pub enum Value {
 const PLACES_MAX: usize = 1_000_000;
 
 /// Label set and the text after it.
-pub fn labels_and_rest(line: &str) -> anyhow::Result<(LabelSet, &str)> {
+pub fn labels_and_rest(line: &str) -> Result<(LabelSet, &str), BadNotation> {
     let mut quote: Option<char> = None;
     let mut escaped = false;
     let mut braces = false;
@@ -48,15 +60,15 @@ pub fn labels_and_rest(line: &str) -> anyhow::Result<(LabelSet, &str)> {
     Ok((labels(metric)?, rest.trim()))
 }
 
-fn labels(metric: &str) -> anyhow::Result<LabelSet> {
+/// The labels of a series that has `=` labels only.
+pub fn labels(metric: &str) -> Result<LabelSet, BadNotation> {
     if metric.replace([' ', '\t'], "") == "{}" {
         return Ok(LabelSet::empty());
     }
-    let matchers = query_promql::parse_selector(metric).with_context(|| format!("series {metric:?}"))?;
-    ensure!(
-        matchers.iter().all(|m| m.op() == MatchOp::Equal),
-        "a series has `=` labels only: {metric:?}"
-    );
+    let matchers = query_promql::parse_selector(metric).map_err(|e| bad(&format!("series {metric:?}"), e))?;
+    if matchers.iter().any(|m| m.op() != MatchOp::Equal) {
+        return Err(bad(&format!("series {metric:?}"), "a series has `=` labels only"));
+    }
     Ok(matchers
         .iter()
         .map(|m| (m.name().to_owned(), m.value().to_owned()))
@@ -64,13 +76,15 @@ fn labels(metric: &str) -> anyhow::Result<LabelSet> {
 }
 
 /// All places of a series.
-pub fn values(text: &str) -> anyhow::Result<Vec<Value>> {
+pub fn values(text: &str) -> Result<Vec<Value>, BadNotation> {
     let mut out = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
         let end = item_end(rest);
-        item(&rest[..end], &mut out).with_context(|| format!("value {:?}", &rest[..end]))?;
-        ensure!(out.len() <= PLACES_MAX, "more than {PLACES_MAX} values");
+        item(&rest[..end], &mut out).map_err(|e| bad(&format!("value {:?}", &rest[..end]), e))?;
+        if out.len() > PLACES_MAX {
+            return Err(too_many());
+        }
         rest = rest[end..].trim_start();
     }
     Ok(out)
@@ -90,7 +104,7 @@ fn item_end(text: &str) -> usize {
     text.len()
 }
 
-fn item(text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
+fn item(text: &str, out: &mut Vec<Value>) -> Result<(), BadNotation> {
     if text.contains("{{") {
         return histogram::series(text, out);
     }
@@ -128,46 +142,20 @@ fn item(text: &str, out: &mut Vec<Value>) -> anyhow::Result<()> {
 }
 
 /// How often, as `xN` says.
-pub fn repeats(text: &str) -> anyhow::Result<usize> {
-    let n: usize = text.parse()?;
-    ensure!(n <= PLACES_MAX, "more than {PLACES_MAX} values");
-    Ok(n)
-}
-
-/// Start timestamps, ms from each sample's time; `None`: not known.
-pub fn starts(text: &str) -> anyhow::Result<Vec<Option<i64>>> {
-    let mut out: Vec<Option<i64>> = Vec::new();
-    for item in text.split_whitespace() {
-        let (body, times) = match item.rsplit_once('x') {
-            Some((body, n)) => (body, repeats(n)?),
-            None => (item, 0),
-        };
-        if body == "_" {
-            out.extend(std::iter::repeat_n(None, times.max(1)));
-            continue;
-        }
-        let split = body.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-'));
-        let (first, by) = body.split_at(split.map_or(body.len(), |(i, _)| i));
-        let (first, by) = (
-            signed_duration(first)?,
-            if by.is_empty() { 0 } else { signed_duration(by)? },
-        );
-        out.extend((0..=times).map(|k| Some(first + by * k as i64)));
-        ensure!(out.len() <= PLACES_MAX, "more than {PLACES_MAX} values");
+pub fn repeats(text: &str) -> Result<usize, BadNotation> {
+    match text.parse::<usize>() {
+        Ok(n) if n <= PLACES_MAX => Ok(n),
+        Ok(_) => Err(too_many()),
+        Err(e) => Err(bad(&format!("{text:?} is not how often"), e)),
     }
-    Ok(out)
 }
 
-fn signed_duration(text: &str) -> anyhow::Result<i64> {
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    Ok(sign * crate::script::duration(digits)?)
+fn too_many() -> BadNotation {
+    BadNotation(format!("more than {PLACES_MAX} values"))
 }
 
 /// A number as the language writes it.
-pub fn number(text: &str) -> anyhow::Result<f64> {
+pub fn number(text: &str) -> Result<f64, BadNotation> {
     let lower = text.to_ascii_lowercase();
     match lower.trim_start_matches(['+', '-']) {
         "inf" => Ok(if lower.starts_with('-') {
@@ -176,8 +164,10 @@ pub fn number(text: &str) -> anyhow::Result<f64> {
             f64::INFINITY
         }),
         "nan" => Ok(f64::NAN),
-        digits if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => Ok(lower.parse()?),
-        _ => bail!("{text:?} is no number"),
+        digits if digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
+            lower.parse().map_err(|_| BadNotation(format!("{text:?} is no number")))
+        }
+        _ => Err(BadNotation(format!("{text:?} is no number"))),
     }
 }
 
@@ -198,23 +188,6 @@ mod tests {
         assert_eq!(floats("0+10x2 5-1e1x1 _x2"), [0.0, 10.0, 20.0, 5.0, -5.0, -99.0, -99.0]);
         assert_eq!(values("{{schema:0 count:1}}x1 1").unwrap().len(), 3);
         assert!(values("1y").is_err());
-    }
-
-    #[test]
-    fn starts_are_counted_from_the_samples() {
-        let found = starts("-1m _ _x2 0sx1 -1m+10sx2").unwrap();
-        let want = [
-            Some(-60_000),
-            None,
-            None,
-            None,
-            Some(0),
-            Some(0),
-            Some(-60_000),
-            Some(-50_000),
-            Some(-40_000),
-        ];
-        assert_eq!(found, want);
     }
 
     #[test]
