@@ -1,8 +1,11 @@
 //! The command line: subcommands and flags, made from the table in `settings.rs`, and Prometheus' spellings of some.
 
-use clap::{Arg, ArgAction, Command};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::settings::{SETTINGS, SettingsError, env_name};
+use crate::test_rules::Tests;
 
 /// What the process is asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,6 +18,8 @@ pub enum Task {
     Healthcheck,
     /// Save all three signals beside the data, through the running process or, if none runs, without one.
     Snapshot,
+    /// Run unit tests of rules.
+    TestRules(Tests),
 }
 
 /// The task, the flags by setting name, and what to warn of once logging works.
@@ -62,6 +67,7 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
         Some(("check-config", m)) => (Task::CheckConfig, m.clone()),
         Some(("healthcheck", m)) => (Task::Healthcheck, m.clone()),
         Some(("snapshot", m)) => (Task::Snapshot, m.clone()),
+        Some(("test-rules", m)) => (Task::TestRules(tests(m)), m.clone()),
         Some((_, m)) => (Task::Serve, m.clone()),
         None => (Task::Serve, matches.clone()),
     };
@@ -87,6 +93,15 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
         flags.push(("prometheus-config".to_owned(), file.clone()));
     }
     Ok(Asked { task, flags, warnings })
+}
+
+fn tests(m: &ArgMatches) -> Tests {
+    let texts = |name: &str| m.get_many::<String>(name).into_iter().flatten().cloned();
+    Tests {
+        files: texts("TESTS").map(PathBuf::from).collect(),
+        run: texts("run").collect(),
+        junit: texts("junit").next().map(PathBuf::from),
+    }
 }
 
 fn command() -> Command {
@@ -123,6 +138,30 @@ fn command() -> Command {
             "Save all three signals below DATA-DIR/snapshots and print the directory; asks the process at --prometheus-addr \
              (which needs --enable-admin-api), or opens the data directory if none runs",
         )))
+        .subcommand(
+            Command::new("test-rules")
+                .about("Run unit tests of rules: files in the form of promtool, also with log lines; exit 1 when one fails")
+                .arg(
+                    Arg::new("TESTS")
+                        .value_name("FILE")
+                        .help("Files of tests")
+                        .num_args(1..)
+                        .required(true),
+                )
+                .arg(
+                    Arg::new("run")
+                        .long("run")
+                        .value_name("REGEX")
+                        .help("Run only tests whose names match; can be given several times")
+                        .action(ArgAction::Append),
+                )
+                .arg(
+                    Arg::new("junit")
+                        .long("junit")
+                        .value_name("FILE")
+                        .help("Write the results to this file, as JUnit's XML"),
+                ),
+        )
 }
 
 /// Prometheus' flags that act, with our name for each.

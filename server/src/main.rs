@@ -19,6 +19,7 @@ mod settings;
 mod snapshot;
 mod targets;
 mod telemetry;
+mod test_rules;
 mod unknown_names;
 
 use std::process::ExitCode;
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
         Err(None) => return ExitCode::SUCCESS,
         Err(Some(e)) => return fail(EXIT_USAGE, &e),
     };
+    // Needs no settings, and should not fail for those of a server.
+    if let Task::TestRules(tests) = &asked.task {
+        return test_rules(tests);
+    }
     let read = |path: &std::path::Path| std::fs::read_to_string(path);
     let mut settings = match Settings::gather(&asked.flags, |name| std::env::var(name).ok(), read) {
         Ok(settings) => settings,
@@ -55,6 +60,7 @@ fn main() -> ExitCode {
             Err(e) => fail(1, &e),
         },
         Task::Snapshot => snapshot(&settings),
+        Task::TestRules(tests) => test_rules(&tests),
         Task::Serve => serve(settings),
     }
 }
@@ -85,6 +91,15 @@ fn snapshot(settings: &Settings) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => fail(1, &e),
+    }
+}
+
+fn test_rules(tests: &test_rules::Tests) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    match test_rules::run(tests) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => fail(EXIT_USAGE, &e),
     }
 }
 
