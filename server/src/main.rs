@@ -95,7 +95,10 @@ fn snapshot(settings: &Settings) -> ExitCode {
 }
 
 fn test_rules(tests: &test_rules::Tests) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
     match test_rules::run(tests) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

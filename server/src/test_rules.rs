@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use prometheus_config::files_matching;
-use query_rules::test::TestFile;
+use query_rules::test::{Failure, TestFile};
 use query_rules::{Group, dialect_of, read_groups};
 
 /// What to test.
@@ -29,9 +29,8 @@ struct Suite {
 
 struct Case {
     name: String,
-    line: u32,
     took: Duration,
-    failures: Vec<String>,
+    failures: Vec<Failure>,
 }
 
 /// Runs them and says on stdout how each file went. `Ok(true)`: all is as it should be.
@@ -75,11 +74,13 @@ async fn run_file(path: &Path, is_wanted: &dyn Fn(&str) -> bool) -> Suite {
         let began = Instant::now();
         let failures = match tempfile::tempdir() {
             Ok(scratch) => file.run(case, &groups, scratch.path()).await,
-            Err(e) => vec![format!("no temporary folder for the test: {e}")],
+            Err(e) => vec![Failure {
+                line: case.line,
+                what: format!("no temporary folder for the test: {e}"),
+            }],
         };
         suite.cases.push(Case {
             name: case.name.clone(),
-            line: case.line,
             took: began.elapsed(),
             failures,
         });
@@ -100,7 +101,8 @@ fn read_all(path: &Path) -> Result<(TestFile, Vec<Group>), String> {
     let mut groups = Vec::new();
     let mut read: Vec<PathBuf> = Vec::new();
     for pattern in &file.rule_files {
-        let found = files_matching(&folder.join(pattern)).map_err(|e| format!("{name}: rule_files {pattern:?}: {e}"))?;
+        let found =
+            files_matching(&folder.join(pattern)).map_err(|e| format!("{name}: rule_files {pattern:?}: {e}"))?;
         if found.is_empty() {
             tracing::warn!("{name}: no file matches {pattern:?} of rule_files");
         }
@@ -142,7 +144,7 @@ impl Suite {
         let _ = writeln!(out, "{}: {failed} FAILED, {passed} passed", self.file);
         for case in &self.cases {
             for failure in &case.failures {
-                let _ = writeln!(out, "  {}:{}: {}\n    {}", self.file, case.line, case.name, failure.replace('\n', "\n  "));
+                let _ = writeln!(out, "  {}:{}: {}: {}", self.file, failure.line, case.name, failure.what);
             }
         }
         out
@@ -175,7 +177,11 @@ fn junit(suites: &[Suite]) -> String {
                 case.took.as_secs_f64()
             );
             for failure in &case.failures {
-                let _ = write!(out, "<failure>{}</failure>", escaped(failure));
+                let _ = write!(
+                    out,
+                    "<failure>{}</failure>",
+                    escaped(&format!("line {}: {}", failure.line, failure.what))
+                );
             }
             out.push_str("</testcase>\n");
         }

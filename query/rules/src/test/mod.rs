@@ -70,6 +70,15 @@ pub struct TestCase {
     expressions: Vec<ExpressionTest>,
 }
 
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The line of what was expected, counted from 1.
+    pub line: u32,
+    /// What is wrong; expected beside found where both are known, in lines of their own.
+    pub what: String,
+}
+
 /// Which alerts of a name fire at a time.
 #[derive(Clone, Debug)]
 struct AlertTest {

@@ -10,7 +10,7 @@ use model::{LabelSet, TimestampMs, TimestampNs, print_duration};
 use query_exec::Context;
 use storage::{Storage, SyncMode};
 
-use super::{AlertTest, ExpressionTest, FiringAlert, Sample, SampleValue, TestCase, TestFile, difference};
+use super::{AlertTest, ExpressionTest, Failure, FiringAlert, Sample, SampleValue, TestCase, TestFile, difference};
 use crate::notation::histogram_text;
 use crate::{AlertState, Dialect, Group, GroupStatus, Notify, OutgoingAlert, Ruler, Settings};
 
@@ -23,11 +23,11 @@ const RETENTION_MS: i64 = i64::MAX / 4_000_000;
 
 impl TestFile {
     /// Runs a case over these groups, with a storage in the empty folder `scratch`, which the caller removes; what is not
-    /// as it should be, each with its line. Within a tokio runtime of several threads.
-    pub async fn run(&self, case: &TestCase, groups: &[Group], scratch: &Path) -> Vec<String> {
+    /// as it should be. Within a tokio runtime of several threads.
+    pub async fn run(&self, case: &TestCase, groups: &[Group], scratch: &Path) -> Vec<Failure> {
         match Run::begin(self, case, groups, scratch) {
             Ok(run) => run.to_the_end().await,
-            Err(reason) => vec![reason],
+            Err(what) => vec![case.failure(what)],
         }
     }
 }
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    async fn to_the_end(&self) -> Vec<String> {
+    async fn to_the_end(&self) -> Vec<Failure> {
         let (case, every) = (self.case, self.file.evaluation_interval_ms);
         let alert_times = case.alerts.iter().map(|a| a.eval_time_ms);
         let last = alert_times
@@ -93,22 +93,21 @@ impl<'a> Run<'a> {
             .max()
             .unwrap_or(0);
         if last / every >= EVALUATIONS_MAX {
-            return vec![format!(
-                "more than {EVALUATIONS_MAX} evaluations; the greatest eval_time is far from evaluation_interval"
-            )];
+            let what = "evaluations; the greatest eval_time is far from evaluation_interval";
+            return vec![case.failure(format!("more than {EVALUATIONS_MAX} {what}"))];
         }
         let mut failures = Vec::new();
         let mut stored_from = i64::MIN;
         for at in (0..=last).step_by(usize::try_from(every).unwrap_or(usize::MAX)) {
             let Some(now) = case.start_ms.checked_add(at) else {
-                return vec!["the times of this test are out of range".to_owned()];
+                return vec![case.failure("the times of this test are out of range")];
             };
             self.now_ns.store(now.saturating_mul(1_000_000), Ordering::Relaxed);
             let stored = case
                 .input
                 .store(&self.storage, case.start_ms, case.interval_ms, stored_from, at);
-            if let Err(reason) = stored.await {
-                failures.push(reason);
+            if let Err(what) = stored.await {
+                failures.push(case.failure(what));
                 return failures;
             }
             stored_from = at + 1;
@@ -116,7 +115,7 @@ impl<'a> Run<'a> {
             let groups = self.ruler.groups();
             let errors = rule_errors(&groups, at);
             if !errors.is_empty() {
-                failures.extend(errors);
+                failures.extend(errors.into_iter().map(|what| case.failure(what)));
                 return failures;
             }
             for test in case
@@ -131,18 +130,16 @@ impl<'a> Run<'a> {
         failures
     }
 
-    fn expression_failure(&self, test: &ExpressionTest) -> Option<String> {
-        let story = format!(
-            "line {}: {} at {}",
-            test.line,
-            test.expr.trim(),
-            duration(test.eval_time_ms)
-        );
-        match self.answer(test) {
-            Err(reason) => Some(format!("{story}: {reason}")),
-            Ok(found) => difference::of_samples(&test.expected, &found, self.file.fuzzy_compare)
-                .map(|difference| format!("{story}\n{difference}")),
-        }
+    fn expression_failure(&self, test: &ExpressionTest) -> Option<Failure> {
+        let story = format!("{} at {}", test.expr.trim(), duration(test.eval_time_ms));
+        let what = match self.answer(test) {
+            Err(reason) => format!("{story}: {reason}"),
+            Ok(found) => {
+                let difference = difference::of_samples(&test.expected, &found, self.file.fuzzy_compare)?;
+                format!("{story}\n{difference}")
+            }
+        };
+        Some(Failure { line: test.line, what })
     }
 
     fn answer(&self, test: &ExpressionTest) -> Result<Vec<Sample>, String> {
@@ -176,6 +173,15 @@ impl<'a> Run<'a> {
     }
 }
 
+impl TestCase {
+    fn failure(&self, what: impl Into<String>) -> Failure {
+        Failure {
+            line: self.line,
+            what: what.into(),
+        }
+    }
+}
+
 impl TestFile {
     /// Those of `group_eval_order` in that order; others keep theirs, as first ones do.
     fn ordered(&self, groups: &[Group]) -> Vec<Group> {
@@ -201,7 +207,7 @@ fn rule_errors(groups: &[GroupStatus], at: i64) -> Vec<String> {
     texts.collect()
 }
 
-fn alert_failure(test: &AlertTest, groups: &[GroupStatus]) -> Option<String> {
+fn alert_failure(test: &AlertTest, groups: &[GroupStatus]) -> Option<Failure> {
     let rules = groups.iter().flat_map(|group| &group.rules);
     let named = rules.filter(|rule| rule.rule().is_alerting() && rule.rule().name() == test.alertname);
     let (mut exists, mut found) = (false, Vec::new());
@@ -216,10 +222,10 @@ fn alert_failure(test: &AlertTest, groups: &[GroupStatus]) -> Option<String> {
     let difference = difference::of_alerts(&test.expected, &found)?;
     let hint = if exists { "" } else { " (no rule has this name)" };
     let time = duration(test.eval_time_ms);
-    Some(format!(
-        "line {}: alert {} at {time}{hint}\n{difference}",
-        test.line, test.alertname
-    ))
+    Some(Failure {
+        line: test.line,
+        what: format!("alert {} at {time}{hint}\n{difference}", test.alertname),
+    })
 }
 
 fn scalar(v: f64) -> Sample {

@@ -15,7 +15,11 @@ fn run(rules: &str, dialect: Dialect, tests: &str) -> Vec<String> {
     for case in &file.cases {
         let scratch = tempfile::tempdir().unwrap();
         let found = runtime.block_on(file.run(case, &groups, scratch.path()));
-        failures.extend(found.into_iter().map(|failure| format!("{}: {failure}", case.name)));
+        failures.extend(
+            found
+                .into_iter()
+                .map(|failure| format!("{}: line {}: {}", case.name, failure.line, failure.what)),
+        );
     }
     failures
 }
@@ -174,7 +178,7 @@ tests:
 "#,
     );
     assert!(
-        failures.len() == 1 && failures[0].starts_with("t: the rule x (rules.yaml:1) fails at 0s: "),
+        failures.len() == 1 && failures[0].starts_with("t: line 3: the rule x (rules.yaml:1) fails at 0s: "),
         "{failures:?}"
     );
 }
