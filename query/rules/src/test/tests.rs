@@ -1,3 +1,5 @@
+//! Test files of rules, read and run: what passes, what is told when something does not.
+
 use super::*;
 use crate::{Dialect, read_groups};
 
