@@ -16,6 +16,8 @@ pub enum Task {
     CheckConfig,
     /// Ask a running process whether it is ready.
     Healthcheck,
+    /// Say whether rule files are valid.
+    CheckRules(Vec<PathBuf>),
     /// Save all three signals beside the data, through the running process or, if none runs, without one.
     Snapshot,
     /// Run unit tests of rules.
@@ -68,6 +70,10 @@ pub fn parse(args: &[String]) -> Result<Asked, Option<SettingsError>> {
         Some(("healthcheck", m)) => (Task::Healthcheck, m.clone()),
         Some(("snapshot", m)) => (Task::Snapshot, m.clone()),
         Some(("test-rules", m)) => (Task::TestRules(tests(m)), m.clone()),
+        Some(("check-rules", m)) => {
+            let files = m.get_many::<String>("RULES").into_iter().flatten().map(PathBuf::from);
+            (Task::CheckRules(files.collect()), m.clone())
+        }
         Some((_, m)) => (Task::Serve, m.clone()),
         None => (Task::Serve, matches.clone()),
     };
@@ -131,6 +137,11 @@ fn command() -> Command {
                 .about("Check the settings, and the prometheus.yml if there is one, without starting")
                 .arg(Arg::new("FILE").help("A prometheus.yml, as --prometheus-config").required(false)),
         ))
+        .subcommand(
+            Command::new("check-rules")
+                .about("Check rule files, or all rule files in folders: say what is wrong and where; exit 1 if anything is")
+                .arg(Arg::new("RULES").value_name("FILE").required(true).num_args(1..)),
+        )
         .subcommand(with_settings(Command::new("healthcheck").about(
             "Exit 0 when the running process is ready; asks --prometheus-addr, or the next HTTP listener that is on",
         )))
@@ -173,6 +184,10 @@ const ALIASES: &[(&str, &str)] = &[
     ("web.listen-address", "prometheus-addr"),
     ("web.enable-admin-api", "enable-admin-api"),
     ("web.enable-lifecycle", "enable-lifecycle"),
+    ("web.external-url", "web-external-url"),
+    ("rules.alert.for-outage-tolerance", "rules-for-outage-tolerance"),
+    ("rules.alert.for-grace-period", "rules-for-grace-period"),
+    ("rules.alert.resend-delay", "rules-resend-delay"),
 ];
 
 /// Prometheus' flags that do not act, with ours that do what their users want.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use ui_api::{About, LogLevel, Targets};
 
 use crate::listeners::{self, Door, FACES, Face};
+use crate::ruling::{Ruling, Unheard};
 use crate::scraping::Scraping;
 use crate::settings::{DeletionMode, Settings};
 use crate::targets::AllTargets;
@@ -71,7 +72,14 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
             derived_metrics: settings.derived_metrics.clone(),
         },
     );
-    let scraping = Arc::new(Scraping::new(&settings, Scrapes::new(&ingest, scrape_options())));
+    let ruling = Arc::new(Ruling::new(
+        &settings,
+        storage.clone(),
+        reached_at(&doors),
+        Arc::new(Unheard),
+    ));
+    let scrapes = Scrapes::new(&ingest, scrape_options());
+    let scraping = Arc::new(Scraping::new(&settings, scrapes, ruling.clone()));
     let telemetry = Arc::new(Telemetry {
         scraping: scraping.clone(),
         start_seconds,
@@ -109,7 +117,9 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let keeping = tokio::spawn(keep(ingest.clone(), stopping.clone()));
     let deriving = tokio::spawn(derive(ingest.clone(), storage.clone(), stopping.clone()));
 
-    scraping.start(&settings.prometheus);
+    let starting = (scraping.clone(), settings.prometheus.clone());
+    tokio::task::spawn_blocking(move || starting.0.start(&starting.1)).await?;
+    let judging = tokio::spawn(ruling.run(stopping.clone()));
     loop {
         tokio::select! {
             _ = terminate.recv() => {
@@ -133,6 +143,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let _ = feeding.await;
     let _ = keeping.await;
     let _ = deriving.await;
+    let _ = judging.await;
     if let Err(why) = ingest.derive(storage.now(), true).await {
         tracing::warn!(why, "metrics derived from the last spans were not stored");
     }
@@ -254,6 +265,13 @@ fn about(
         log_level,
         stopping,
     }
+}
+
+/// Where people find the Prometheus pages if nobody says otherwise; by the machine's name, as Prometheus does.
+fn reached_at(doors: &[Door]) -> String {
+    let door = doors.iter().find(|d| d.face == Face::Prometheus);
+    let port = door.map_or(9090, |d| d.addr.port());
+    format!("http://{}:{port}", machine::hostname())
 }
 
 /// The `instance` of its own series: where its Prometheus door is, or the first door.

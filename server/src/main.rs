@@ -14,6 +14,9 @@ mod log_level;
 mod log_retention;
 mod machine;
 mod routes;
+mod rule_files;
+mod rule_metrics;
+mod ruling;
 mod scraping;
 mod settings;
 mod snapshot;
@@ -22,9 +25,11 @@ mod telemetry;
 mod test_rules;
 mod unknown_names;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use command_line::Task;
+use rule_files::RuleFiles;
 use settings::Settings;
 use tracing_subscriber::EnvFilter;
 
@@ -33,6 +38,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Bad settings or usage.
 const EXIT_USAGE: u8 = 2;
+
+/// What was checked is wrong.
+const EXIT_INVALID: u8 = 1;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +63,7 @@ fn main() -> ExitCode {
     settings.warnings.extend(unknown_names::in_environment(variables));
     match asked.task {
         Task::CheckConfig => check_config(&settings),
+        Task::CheckRules(files) => check_rules(&files),
         Task::Healthcheck => match healthcheck::ask(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => fail(1, &e),
@@ -80,6 +89,33 @@ fn check_config(settings: &Settings) -> ExitCode {
             config.rule_files.len()
         );
     }
+    let rule_files = &settings.prometheus.rule_files;
+    if rule_files.is_empty() && settings.rules_dir.is_none() {
+        return ExitCode::SUCCESS;
+    }
+    told_of_rules(&rule_files::read_all(rule_files, settings.rules_dir.as_deref()))
+}
+
+fn check_rules(files: &[PathBuf]) -> ExitCode {
+    told_of_rules(&rule_files::read_named(files))
+}
+
+#[allow(clippy::print_stdout)] // the answer of a command
+fn told_of_rules(read: &RuleFiles) -> ExitCode {
+    for fault in read.faults.iter().filter(|fault| fault.is_warning) {
+        println!("warning: {fault}");
+    }
+    if let Some(errors) = read.errors() {
+        eprintln!("{errors}");
+        eprintln!("rules are not valid; see above");
+        return ExitCode::from(EXIT_INVALID);
+    }
+    let rules: usize = read.groups.iter().map(|group| group.rules.len()).sum();
+    println!(
+        "rules are valid: {} files, {} groups, {rules} rules",
+        read.files,
+        read.groups.len()
+    );
     ExitCode::SUCCESS
 }
 

@@ -12,6 +12,7 @@ use prometheus_config::PrometheusConfig;
 use ui_api::Reload;
 
 use crate::machine;
+use crate::ruling::Ruling;
 use crate::settings::{Settings, read_prometheus};
 
 /// Scraping, and what it is configured with.
@@ -22,6 +23,8 @@ pub struct Scraping {
     pub external_labels: Arc<RwLock<LabelSet>>,
     /// Whether `/-/reload` may be asked.
     pub over_http: bool,
+    /// The rules, which depend on the file too.
+    pub ruling: Arc<Ruling>,
     path: Option<PathBuf>,
     in_force: Mutex<InForce>,
 }
@@ -34,12 +37,13 @@ struct InForce {
 
 impl Scraping {
     /// Of what the settings have read; nothing is scraped before [`Scraping::start`].
-    pub fn new(settings: &Settings, scrapes: Scrapes) -> Scraping {
+    pub fn new(settings: &Settings, scrapes: Scrapes, ruling: Arc<Ruling>) -> Scraping {
         let config = &settings.prometheus;
         Scraping {
             scrapes,
             external_labels: Arc::new(RwLock::new(external_labels(config))),
             over_http: settings.enable_lifecycle,
+            ruling,
             path: settings.prometheus_config.clone(),
             in_force: Mutex::new(InForce {
                 yaml: config.yaml.clone(),
@@ -52,15 +56,18 @@ impl Scraping {
         }
     }
 
-    /// Begins to scrape.
+    /// Begins to scrape, and puts the rules in force.
     pub fn start(&self, config: &PrometheusConfig) {
         self.scrapes.apply(config);
+        let rules = self.ruling.apply(config);
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        in_force.reload.success = rules.is_ok();
     }
 
-    /// Reads the file again; the error says all that is wrong with it.
+    /// Reads the file and the rule files again; the error says all that is wrong with them.
     pub fn reload(&self) -> Result<(), String> {
         let Some(path) = &self.path else {
-            return Ok(());
+            return self.ruling.apply(&PrometheusConfig::default());
         };
         let env = |name: &str| std::env::var(name).ok();
         let read = std::fs::read_to_string(path)
@@ -80,13 +87,14 @@ impl Scraping {
                 }
                 *self.external_labels.write().unwrap_or_else(PoisonError::into_inner) = external_labels(&config);
                 self.scrapes.apply(&config);
+                let rules = self.ruling.apply(&config);
                 in_force.yaml = config.yaml;
-                in_force.reload = Reload {
-                    success: true,
-                    last_success: now(),
-                };
+                in_force.reload.success = rules.is_ok();
+                if rules.is_ok() {
+                    in_force.reload.last_success = now();
+                }
                 tracing::info!(path = %path.display(), "configuration read");
-                Ok(())
+                rules
             }
             Err(why) => {
                 in_force.reload.success = false;

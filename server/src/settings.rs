@@ -114,7 +114,38 @@ pub const SETTINGS: &[Setting] = &[
         "rules-dir",
         "DIR",
         "",
-        "Rule files (PromQL and LogQL); accepted, but this version does not evaluate rules",
+        "Rule files *.yaml and *.yml, also in folders below: PromQL, and LogQL in a folder loki or named *.logql.yaml; read \
+         again on SIGHUP",
+    ),
+    setting(
+        "web-external-url",
+        "URL",
+        "",
+        "Where people reach the Prometheus port, for links in alerts; else http://HOSTNAME:PORT",
+    ),
+    setting(
+        "rules-for-outage-tolerance",
+        "TIME",
+        "1h",
+        "How long an outage may last for alerts to go on where they were",
+    ),
+    setting(
+        "rules-for-grace-period",
+        "TIME",
+        "10m",
+        "After a restart, alerts that were pending fire no sooner; alerts whose for is shorter start anew",
+    ),
+    setting(
+        "rules-resend-delay",
+        "TIME",
+        "1m",
+        "Least time between two notifications of one alert",
+    ),
+    setting(
+        "rules-max-concurrent",
+        "N",
+        "0",
+        "Rule groups that are evaluated at once; 0: two per core",
     ),
     setting("enable-admin-api", "", "off", "Answer /api/v1/admin/*"),
     setting(
@@ -328,6 +359,12 @@ pub struct Settings {
     pub prometheus_config: Option<PathBuf>,
     /// What is in that file; without one, nothing is scraped.
     pub prometheus: PrometheusConfig,
+    pub rules_dir: Option<PathBuf>,
+    pub web_external_url: Option<String>,
+    pub rules_for_outage_tolerance: Duration,
+    pub rules_for_grace_period: Duration,
+    pub rules_resend_delay: Duration,
+    pub rules_max_concurrent: usize,
     pub retention_metrics: Duration,
     pub retention_logs: Duration,
     pub retention_stream: Vec<KeepStreams>,
@@ -463,9 +500,6 @@ impl Settings {
         prometheus: PrometheusConfig,
         mut warnings: Vec<String>,
     ) -> Result<Settings, SettingsError> {
-        if values.get("rules-dir").is_some_and(|(v, _)| !v.is_empty()) {
-            warnings.push("--rules-dir is accepted, but rules are not evaluated by this version".to_owned());
-        }
         let jaeger_addr = one(&values, "jaeger-addr", listen)?;
         let jaeger_grpc_addr = one(&values, "jaeger-grpc-addr", listen)?;
         let jaeger_thrift_addr = one(&values, "jaeger-thrift-addr", listen)?;
@@ -506,6 +540,12 @@ impl Settings {
             jaeger_admin_is_auto,
             prometheus_config: path("prometheus-config"),
             prometheus,
+            rules_dir: path("rules-dir"),
+            web_external_url: optional(&values, "web-external-url", url)?,
+            rules_for_outage_tolerance: one(&values, "rules-for-outage-tolerance", age_or_none)?,
+            rules_for_grace_period: one(&values, "rules-for-grace-period", age_or_none)?,
+            rules_resend_delay: one(&values, "rules-resend-delay", age_or_none)?,
+            rules_max_concurrent: one(&values, "rules-max-concurrent", whole)?,
             retention_metrics: one(&values, "retention-metrics", age)?,
             retention_logs: one(&values, "retention-logs", age)?,
             retention_stream: one(&values, "retention-stream", log_retention::parse)?,
@@ -547,11 +587,7 @@ pub fn read_prometheus(
 ) -> Result<(PrometheusConfig, Vec<String>), String> {
     match PrometheusConfig::read(path, text, env) {
         Ok((config, findings)) => {
-            let mut warnings: Vec<String> = findings.iter().map(ToString::to_string).collect();
-            if !config.rule_files.is_empty() {
-                let path = path.display();
-                warnings.push(format!("{path}: rule_files are not evaluated by this version"));
-            }
+            let warnings = findings.iter().map(ToString::to_string).collect();
             Ok((config, warnings))
         }
         Err(findings) => {
@@ -688,6 +724,13 @@ fn listen(s: &str) -> Result<Listen, String> {
         }
         _ => Err("host:port, :port, or off".to_owned()),
     }
+}
+
+fn url(s: &str) -> Result<String, String> {
+    let rest = s.strip_prefix("http://").or_else(|| s.strip_prefix("https://"));
+    rest.filter(|rest| !rest.is_empty() && !s.contains(|c: char| c.is_whitespace() || c.is_control()))
+        .map(|_| s.to_owned())
+        .ok_or_else(|| "a URL such as https://example.org/metrics".to_owned())
 }
 
 fn whole(s: &str) -> Result<usize, String> {

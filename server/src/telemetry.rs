@@ -16,7 +16,7 @@ use ui_api::OwnFamily;
 use crate::listeners::Door;
 use crate::scraping::Scraping;
 use crate::targets::JOB;
-use crate::{borrowed_names, machine};
+use crate::{borrowed_names, machine, rule_metrics};
 
 /// Gathers the process' own metrics.
 pub struct Telemetry {
@@ -163,6 +163,7 @@ impl Telemetry {
         let storage = self.queries.storage().stats();
         storage_families(&storage, &mut out);
         scrape_families(&self.scraping, &mut out);
+        rule_metrics::families(&self.scraping.ruling.ruler, &mut out);
         self.queries(&mut out);
         borrowed_names::families(&storage, &self.ingest.stats(), &mut out);
         out

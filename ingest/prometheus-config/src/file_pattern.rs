@@ -1,44 +1,67 @@
-//! Paths with a pattern in their last part: `rules/*.yml`, `targets-[ab]?.json`.
+//! Paths with patterns: `rules/*.yml`, `team-*/rules.yml`, `targets-[ab]?.json`.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-/// The files that `pattern` names, sorted; the last part may hold `*`, `?` and `[..]`. A path without a pattern is given back if
-/// something is there. A folder that is missing holds nothing.
+/// Most files that a pattern may name.
+const FILES_MAX: usize = 100_000;
+
+/// The files that `pattern` names, sorted; any part of the path may hold `*`, `?` and `[..]`. A path without a pattern is given
+/// back if something is there. A folder that is missing holds nothing.
 pub fn files_matching(pattern: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some(last) = pattern.file_name().and_then(|n| n.to_str()) else {
-        return Ok(Vec::new());
-    };
-    if !last.contains(['*', '?', '[']) {
-        return Ok(if pattern.exists() {
-            vec![pattern.to_owned()]
-        } else {
-            Vec::new()
-        });
+    let mut found = vec![PathBuf::new()];
+    let parts: Vec<Component<'_>> = pattern.components().collect();
+    for (i, part) in parts.iter().enumerate() {
+        let is_last = i + 1 == parts.len();
+        match part {
+            Component::Normal(name) if is_pattern(name) => {
+                let mut next = Vec::new();
+                for folder in &found {
+                    entries_matching(folder, name, is_last, &mut next)?;
+                }
+                found = next;
+            }
+            _ => found.iter_mut().for_each(|path| path.push(part)),
+        }
     }
-    let dir = pattern.parent().unwrap_or(Path::new(""));
-    let listed = if dir.as_os_str().is_empty() {
+    found.retain(|path| path.exists() && path.file_name().is_some());
+    found.sort();
+    Ok(found)
+}
+
+fn is_pattern(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.contains(['*', '?', '[']))
+}
+
+/// Adds what in `folder` fits the pattern; only folders, if more parts follow.
+fn entries_matching(folder: &Path, pattern: &OsStr, is_last: bool, out: &mut Vec<PathBuf>) -> io::Result<()> {
+    let listed = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
-        dir
+        folder
     };
     let entries = match std::fs::read_dir(listed) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         Err(e) => return Err(e),
     };
-    let mut found = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        if name
-            .to_str()
-            .is_some_and(|name| matches(last.as_bytes(), name.as_bytes()))
-        {
-            found.push(dir.join(name));
+        if !matches(pattern.as_encoded_bytes(), name.as_encoded_bytes()) {
+            continue;
+        }
+        let path = folder.join(name);
+        if is_last || path.is_dir() {
+            if out.len() == FILES_MAX {
+                return Err(io::Error::other(format!(
+                    "the pattern names more than {FILES_MAX} files"
+                )));
+            }
+            out.push(path);
         }
     }
-    found.sort();
-    Ok(found)
+    Ok(())
 }
 
 /// Whether a name fits a pattern; a broken class fits nothing.
@@ -136,6 +159,10 @@ mod tests {
         }
         let found = files_matching(&dir.path().join("*.yml")).unwrap();
         assert_eq!(found, [dir.path().join("a.yml"), dir.path().join("b.yml")]);
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("sub/d.yml"), "").unwrap();
+        let deeper = files_matching(&dir.path().join("s*/[a-d].yml")).unwrap();
+        assert_eq!(deeper, [dir.path().join("sub/d.yml")]);
         assert!(files_matching(&dir.path().join("none/*.yml")).unwrap().is_empty());
         assert!(files_matching(&dir.path().join("x.yml")).unwrap().is_empty());
     }

@@ -43,7 +43,7 @@ pub struct PrometheusConfig {
     pub global: GlobalConfig,
     /// The jobs, in the order of the file.
     pub scrapes: Vec<ScrapeConfig>,
-    /// Paths of rule files; the last part of one may hold `*`, `?` and `[..]`.
+    /// Paths of rule files; their parts may hold `*`, `?` and `[..]`.
     pub rule_files: Vec<PathBuf>,
     /// Who is told of alerts.
     pub alerting: AlertingConfig,
