@@ -6,6 +6,8 @@
 //! Not here: the languages (`query-promql`, `query-logql`, `query-traceql`), HTTP (`ui-api`). What `server` needs of a
 //! language when it opens the storage it gets here.
 
+mod reading;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use query_exec::Pool;
 pub use query_exec::{Context, ExecError, Limits, Usage};
+pub use reading::read;
 use storage::Storage;
 use tokio::sync::Semaphore;
 

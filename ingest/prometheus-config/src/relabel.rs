@@ -4,8 +4,7 @@
 //! a name is as long as it can be: `$1x` asks for a group called `1x`.
 
 use md5::{Digest, Md5};
-use model::{LabelsBuilder, METRIC_NAME, anchored_regex};
-use regex::{Captures, Regex};
+use model::{Captures, LabelsBuilder, METRIC_NAME, Regex, anchored_regex};
 
 use crate::reader::Reader;
 use yaml_tree::Node;
@@ -237,9 +236,10 @@ impl RelabelRule {
             RelabelAction::Uppercase => labels.set(self.target_label.clone(), value.to_uppercase()),
             RelabelAction::LabelMap => {
                 let mut copies = Vec::new();
+                let mut captures = self.regex.new_captures();
                 for (name, value) in labels.iter() {
-                    if let Some(captures) = self.regex.captures(name) {
-                        copies.push((self.replacement.expand(&captures), value.to_owned()));
+                    if self.regex.captures(name, &mut captures) {
+                        copies.push((self.replacement.expand(name, &captures), value.to_owned()));
                     }
                 }
                 for (name, value) in copies {
@@ -264,12 +264,13 @@ impl RelabelRule {
     }
 
     fn replace(&self, value: &str, labels: &mut LabelsBuilder) {
-        let Some(captures) = self.regex.captures(value) else {
+        let mut captures = self.regex.new_captures();
+        if !self.regex.captures(value, &mut captures) {
             return;
-        };
-        let target = self.target.expand(&captures);
+        }
+        let target = self.target.expand(value, &captures);
         if self.names.label_is_valid(&target) {
-            labels.set(target, self.replacement.expand(&captures));
+            labels.set(target, self.replacement.expand(value, &captures));
         }
     }
 }
@@ -407,13 +408,13 @@ impl Template {
         self.0.iter().any(|piece| !matches!(piece, Piece::Text(_)))
     }
 
-    fn expand(&self, captures: &Captures<'_>) -> String {
+    fn expand(&self, text: &str, captures: &Captures) -> String {
         let mut out = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Index(index) => out.push_str(captures.get(*index).map_or("", |m| m.as_str())),
-                Piece::Name(name) => out.push_str(captures.name(name).map_or("", |m| m.as_str())),
+                Piece::Index(index) => out.push_str(captures.get(*index).map_or("", |group| &text[group])),
+                Piece::Name(name) => out.push_str(captures.named(name).map_or("", |group| &text[group])),
             }
         }
         out

@@ -1,42 +1,40 @@
 //! `label_replace` and `label_join`: functions that look at labels only.
 
-use model::{LabelSet, METRIC_NAME};
+use model::{LabelSet, METRIC_NAME, Regex};
 
 use crate::{Context, ExecError, Matrix};
 
 /// Bytes of all values that one call may write. A replacement can name a group many thousand times.
 const VALUES_BYTES_MAX: usize = 64 << 20;
 
-/// `label_replace(v, dst, replacement, src, regex)`. Fails on a bad regex or label name, when two rows become one, or when
-/// the values take too much memory.
+/// `label_replace(v, dst, replacement, src, regex)`. The expression is one that matches whole values and
+/// finds groups. Fails on a bad label name, when two rows become one, or when the values take too much memory.
 pub fn label_replace(
     context: &Context,
     mut input: Matrix,
     dst: &str,
     replacement: &str,
     src: &str,
-    regex: &str,
+    regex: &Regex,
 ) -> Result<Matrix, ExecError> {
     let data = |text| Err(ExecError::Data(text));
-    let Ok(compiled) = model::anchored_regex(regex) else {
-        return data(format!("invalid regular expression in label_replace(): {regex}"));
-    };
     if dst.is_empty() {
         return data(format!("invalid destination label name in label_replace(): {dst}"));
     }
     let mut room = Room::new("label_replace");
     let groups = replacement.matches('$').count();
     let mut value = String::new();
+    let mut found = regex.new_captures();
     for row in &mut input.rows {
         context.check("expression evaluation")?;
         let labels = row.labels.clone();
         let text = labels.get(src).unwrap_or("");
-        let Some(found) = compiled.captures(text) else {
+        if !regex.captures(text, &mut found) {
             continue;
-        };
+        }
         room.fits(groups.saturating_mul(text.len()).saturating_add(replacement.len()))?;
         value.clear();
-        found.expand(replacement, &mut value);
+        found.expand(text, replacement, &mut value);
         room.take(value.len())?;
         relabel(row, labels.with(dst, &value), dst);
     }

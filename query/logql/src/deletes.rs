@@ -8,7 +8,8 @@ use storage_logs::{Entries, EntryFilter, Meant};
 
 use crate::pipeline::{Pipeline, Scratch};
 use crate::plan::Plan;
-use crate::{ParseError, Query, parse_matchers};
+use crate::regexp::Regexes;
+use crate::{ParseError, Query, syntax};
 
 /// Reads the text of a delete request: a log query. Streams may be picked by any selector, also by one that a query
 /// would have to be narrower for.
@@ -16,8 +17,13 @@ pub fn meant_by_delete(text: &str) -> Result<Meant, ParseError> {
     let query = match Query::parse(text) {
         Ok(query) => query,
         Err(error) => {
-            let matchers = parse_matchers(text).map_err(|_| error)?;
-            return Ok(Meant { matchers, filter: None });
+            let regexes = Regexes::default();
+            let matchers = syntax::parse_selector(text, &regexes).map_err(|_| error)?;
+            return Ok(Meant {
+                matchers,
+                filter: None,
+                bytes: regexes.bytes(),
+            });
         }
     };
     let Plan::Log(plan) = query.plan() else {
@@ -32,6 +38,7 @@ pub fn meant_by_delete(text: &str) -> Result<Meant, ParseError> {
     Ok(Meant {
         matchers: plan.matchers.clone(),
         filter,
+        bytes: query.regex_bytes,
     })
 }
 

@@ -9,6 +9,7 @@ use storage_logs::Logs;
 use crate::labels::{Needed, sanitise};
 use crate::pipeline::{Pipeline, Scratch, Sorted};
 use crate::plan::Plan;
+use crate::regexp::Regexes;
 use crate::stage::json::{self, Next};
 use crate::syntax::{LogExpr, Stage};
 use crate::{DetectedField, Direction, EvalError, Line, Options, Query, log, units};
@@ -73,7 +74,7 @@ impl Parsers {
                 matchers: Vec::<Matcher>::new(),
                 stages: vec![stage],
             };
-            Pipeline::new(&log, None)
+            Pipeline::new(&log, None, &Regexes::default())
         };
         Ok(Parsers {
             json: of(Stage::Json(Vec::new()))?,

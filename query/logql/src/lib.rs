@@ -36,6 +36,7 @@ pub use patterns::{LinePattern, line_patterns};
 
 use pipeline::Scratch;
 use plan::Plan;
+use regexp::Regexes;
 use syntax::Expr;
 
 /// A query that cannot be parsed or checked; worded as Loki words it.
@@ -92,6 +93,7 @@ pub struct Query {
     expr: Arc<Expr>,
     plan: Arc<Plan>,
     now: Option<TimestampNs>,
+    regex_bytes: usize,
 }
 
 /// Labels of an entry by where they came from, for callers that want them apart (`categorize-labels`).
@@ -162,12 +164,14 @@ const STEPS_MAX: i64 = 11_000;
 impl Query {
     /// Parses and checks.
     pub fn parse(text: &str) -> Result<Query, ParseError> {
-        let expr = syntax::parse(text)?;
-        let plan = Plan::new(&expr)?;
+        let regexes = Regexes::default();
+        let expr = syntax::parse(text, &regexes)?;
+        let plan = Plan::new(&expr, &regexes)?;
         Ok(Query {
             expr: Arc::new(expr),
             plan: Arc::new(plan),
             now: None,
+            regex_bytes: regexes.bytes(),
         })
     }
 
@@ -320,19 +324,27 @@ impl Stats {
 
 /// Parses a stream selector (`{app="x"}`), as `match[]` and `query` of the label endpoints carry it.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    syntax::parse_selector(text)
+    syntax::parse_selector(text, &Regexes::default())
+}
+
+/// The same of several selectors of a request, whose expressions share a budget. Of a fault tells in which text it is.
+pub fn parse_all_matchers<'t>(texts: &[&'t str]) -> Result<Vec<Vec<Matcher>>, (&'t str, ParseError)> {
+    let regexes = Regexes::default();
+    let parse = |text: &&'t str| syntax::parse_selector(text, &regexes).map_err(|e| (*text, e));
+    texts.iter().map(parse).collect()
 }
 
 /// The canonical text of a query, on one line. Only the syntax is checked.
 pub fn canonical(text: &str) -> Result<String, ParseError> {
-    Ok(syntax::parse(text)?.to_string())
+    Ok(syntax::parse(text, &Regexes::default())?.to_string())
 }
 
 /// The text of a query over several lines of at most `width` characters, as far as it can be broken. Checked are the syntax
 /// and what Loki checks with it.
 pub fn pretty(text: &str, width: usize) -> Result<String, ParseError> {
-    let expr = syntax::parse(text)?;
-    pipeline::check_captures(&expr)?;
+    let regexes = Regexes::default();
+    let expr = syntax::parse(text, &regexes)?;
+    pipeline::check_captures(&expr, &regexes)?;
     Ok(syntax::pretty(&expr, width))
 }
 

@@ -10,13 +10,14 @@ mod pretest;
 mod sorted;
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use model::{LabelSet, TimestampNs};
-use regex::{CaptureLocations, Regex};
+use model::{Captures, LabelSet, Regex, TimestampNs};
 use storage_logs::Entries;
 
 use crate::ParseError;
 use crate::labels::{ERROR, ERROR_DETAILS, Field, Labels, Needed, PRESERVE_ERROR, unsuffixed};
+use crate::regexp::{Regexes, TemplateRegexes};
 use crate::stage::decolorize::decolorize;
 use crate::stage::json::PathStep;
 use crate::stage::label_filter::LabelTest;
@@ -49,6 +50,8 @@ pub(crate) struct Pipeline {
     needed: Needed,
     pretest: Option<Pretest>,
     unwrap: Option<Unwrapped>,
+    /// Where templates compile the patterns that they come up with.
+    regexes: Arc<TemplateRegexes>,
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +95,7 @@ pub(crate) struct Scratch {
     spare: String,
     frozen: Vec<Field>,
     prefix: String,
-    captures: Option<CaptureLocations>,
+    captures: Option<Captures>,
     pretests: Pretests,
 }
 
@@ -111,10 +114,10 @@ impl Scratch {
 
 impl Pipeline {
     /// Compiles the stages. The error is what Loki answers with 400.
-    pub fn new(log: &LogExpr, unwrap: Option<&Unwrap>) -> Result<Pipeline, ParseError> {
+    pub fn new(log: &LogExpr, unwrap: Option<&Unwrap>, regexes: &Regexes) -> Result<Pipeline, ParseError> {
         let mut steps = Vec::new();
         for stage in &log.stages {
-            let step = compile(stage).map_err(rule)?;
+            let step = compile(stage, regexes).map_err(rule)?;
             if !matches!(&step, Step::Line(test) if test.is_idle()) {
                 steps.push(step);
             }
@@ -145,6 +148,7 @@ impl Pipeline {
             needed: Needed::all(),
             pretest,
             unwrap,
+            regexes: regexes.of_templates(),
         })
     }
 
@@ -334,6 +338,7 @@ impl Pipeline {
                         line,
                         at,
                         now,
+                        regexes: &self.regexes,
                     };
                     result = template.run(&scope, out);
                     if result.is_err() {
@@ -391,6 +396,7 @@ impl Pipeline {
                         line: if scratch.rewritten { &scratch.line } else { line },
                         at,
                         now,
+                        regexes: &self.regexes,
                     };
                     match template.run(&scope, &mut scratch.spare) {
                         Ok(()) => scratch.labels.set(name, &scratch.spare),
@@ -453,8 +459,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn pipeline(query: &str) -> Pipeline {
-        match crate::syntax::parse(query) {
-            Ok(Expr::Log(log)) => Pipeline::new(&log, None).unwrap(),
+        match crate::syntax::parse(query, &Regexes::default()) {
+            Ok(Expr::Log(log)) => Pipeline::new(&log, None, &Regexes::default()).unwrap(),
             other => panic!("{query}: {other:?}"),
         }
     }

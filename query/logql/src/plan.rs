@@ -1,14 +1,15 @@
 //! A checked query, ready to run: compiled pipelines, what each range aggregation groups by, and the needles that let
 //! storage skip chunks.
 
-use model::{LabelSet, MatchOp, Matcher};
+use model::{LabelSet, MatchOp, Matcher, Regex};
 use query_exec::{BinaryOp, Grouping, Matching};
 use storage_logs::Needles;
 
 use crate::ParseError;
 use crate::pipeline::Pipeline;
+use crate::regexp::Regexes;
 use crate::stage::line_filter;
-use crate::syntax::{Expr, LabelFilter, LineFilter, LogExpr, MetricExpr, RangeAggregation, RangeOp, Stage, VectorOp};
+use crate::syntax::{Expr, LabelFilter, LogExpr, MetricExpr, RangeAggregation, RangeOp, Stage, VectorOp, rule};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ pub(crate) enum MetricPlan {
         dst: String,
         replacement: String,
         src: String,
-        regex: String,
+        regex: Regex,
     },
 }
 
@@ -79,23 +80,27 @@ pub(crate) enum Group {
 
 impl Plan {
     /// Compiles a query.
-    pub fn new(expr: &Expr) -> Result<Plan, ParseError> {
+    pub fn new(expr: &Expr, regexes: &Regexes) -> Result<Plan, ParseError> {
         Ok(match expr {
-            Expr::Log(log) => Plan::Log(Box::new(LogPlan::new(log, Pipeline::new(log, None)?))),
-            Expr::Metric(metric) => Plan::Metric(MetricPlan::new(metric)?),
+            Expr::Log(log) => Plan::Log(Box::new(LogPlan::new(
+                log,
+                Pipeline::new(log, None, regexes)?,
+                regexes,
+            )?)),
+            Expr::Metric(metric) => Plan::Metric(MetricPlan::new(metric, regexes)?),
         })
     }
 }
 
 impl LogPlan {
-    fn new(log: &LogExpr, pipeline: Pipeline) -> LogPlan {
-        let (needles, unless_labelled) = needles(&log.stages);
-        LogPlan {
+    fn new(log: &LogExpr, pipeline: Pipeline, regexes: &Regexes) -> Result<LogPlan, ParseError> {
+        let (needles, unless_labelled) = needles(&log.stages, regexes).map_err(rule)?;
+        Ok(LogPlan {
             matchers: log.matchers.clone(),
             pipeline,
             needles,
             unless_labelled,
-        }
+        })
     }
 
     /// The needles, given the labels of every stream that may be asked: a filter on metadata is one only where no stream
@@ -118,34 +123,38 @@ impl LogPlan {
 }
 
 impl MetricPlan {
-    fn new(expr: &MetricExpr) -> Result<MetricPlan, ParseError> {
+    fn new(expr: &MetricExpr, regexes: &Regexes) -> Result<MetricPlan, ParseError> {
         Ok(match expr {
-            MetricExpr::Range(range) => MetricPlan::Range(Box::new(RangePlan::new(range, None)?)),
+            MetricExpr::Range(range) => MetricPlan::Range(Box::new(RangePlan::new(range, None, regexes)?)),
             MetricExpr::Vector(vector) => {
                 let grouping = vector.grouping.clone().unwrap_or(Grouping::By(Vec::new()));
                 if let (VectorOp::Sum, MetricExpr::Range(range)) = (vector.op, &*vector.inner)
                     && adds_up(range)
                 {
-                    return Ok(MetricPlan::Range(Box::new(RangePlan::new(range, Some(&grouping))?)));
+                    return Ok(MetricPlan::Range(Box::new(RangePlan::new(
+                        range,
+                        Some(&grouping),
+                        regexes,
+                    )?)));
                 }
                 MetricPlan::Vector {
                     op: vector.op,
                     parameter: vector.parameter,
                     grouping,
-                    inner: Box::new(MetricPlan::new(&vector.inner)?),
+                    inner: Box::new(MetricPlan::new(&vector.inner, regexes)?),
                 }
             }
             MetricExpr::Binary(binary) => MetricPlan::Binary {
                 op: binary.op,
                 return_bool: binary.return_bool,
                 matching: binary.matching.clone().unwrap_or_default(),
-                left: Box::new(MetricPlan::new(&binary.left)?),
-                right: Box::new(MetricPlan::new(&binary.right)?),
+                left: Box::new(MetricPlan::new(&binary.left, regexes)?),
+                right: Box::new(MetricPlan::new(&binary.right, regexes)?),
             },
             MetricExpr::Literal(v) => MetricPlan::Literal(*v),
             MetricExpr::VectorOf(v) => MetricPlan::VectorOf(*v),
             MetricExpr::LabelReplace(replace) => MetricPlan::LabelReplace {
-                inner: Box::new(MetricPlan::new(&replace.inner)?),
+                inner: Box::new(MetricPlan::new(&replace.inner, regexes)?),
                 dst: replace.dst.clone(),
                 replacement: replace.replacement.clone(),
                 src: replace.src.clone(),
@@ -165,8 +174,8 @@ fn adds_up(range: &RangeAggregation) -> bool {
 }
 
 impl RangePlan {
-    fn new(range: &RangeAggregation, outer: Option<&Grouping>) -> Result<RangePlan, ParseError> {
-        let mut pipeline = Pipeline::new(&range.log, range.unwrap.as_ref())?;
+    fn new(range: &RangeAggregation, outer: Option<&Grouping>, regexes: &Regexes) -> Result<RangePlan, ParseError> {
+        let mut pipeline = Pipeline::new(&range.log, range.unwrap.as_ref(), regexes)?;
         let group = match outer.or(range.grouping.as_ref()) {
             _ if range.op == RangeOp::Absent => Group::By(Vec::new()),
             Some(Grouping::By(names)) => Group::By(names.clone()),
@@ -181,7 +190,7 @@ impl RangePlan {
             parameter: range.parameter.unwrap_or(0.0),
             unwraps: range.unwrap.is_some(),
             metadata: pipeline.metadata_names(),
-            log: LogPlan::new(&range.log, pipeline),
+            log: LogPlan::new(&range.log, pipeline, regexes)?,
             range_ns: range.range_ns,
             offset_ns: range.offset_ns,
             group,
@@ -202,13 +211,15 @@ impl RangePlan {
 
 /// What must stand in the stored lines, and metadata that entries must carry unless a label has the name. Only stages
 /// that see the line (and the labels) as stored count.
-fn needles(stages: &[Stage]) -> (Needles, Vec<(String, String)>) {
+fn needles(stages: &[Stage], regexes: &Regexes) -> Result<(Needles, Vec<(String, String)>), String> {
     let mut needles = Needles::default();
     let mut metadata = Vec::new();
     let (mut line_is_stored, mut labels_are_stored) = (true, true);
     for stage in stages {
         match stage {
-            Stage::LineFilter(filter) if line_is_stored => filter_needles(filter, &mut needles.contains),
+            Stage::LineFilter(filter) if line_is_stored => {
+                line_filter::needles(filter, regexes, &mut needles.contains)?;
+            }
             Stage::LabelFilter(filter) if labels_are_stored => metadata_needles(filter, &mut metadata),
             Stage::LineFilter(_) | Stage::LabelFilter(_) => {}
             Stage::Json(_) | Stage::Logfmt { .. } | Stage::Regexp(_) | Stage::Pattern(_) | Stage::LabelFormat(_) => {
@@ -219,11 +230,7 @@ fn needles(stages: &[Stage]) -> (Needles, Vec<(String, String)>) {
             Stage::Drop(_) | Stage::Keep(_) => labels_are_stored = false,
         }
     }
-    (needles, metadata)
-}
-
-fn filter_needles(filter: &LineFilter, out: &mut Vec<String>) {
-    line_filter::needles(filter, out);
+    Ok((needles, metadata))
 }
 
 fn metadata_needles(filter: &LabelFilter, out: &mut Vec<(String, String)>) {
@@ -246,10 +253,10 @@ mod tests {
     use super::*;
 
     fn check(query: &str, contains: &[&str], metadata: &[(&str, &str)]) {
-        let Ok(Expr::Log(log)) = crate::syntax::parse(query) else {
+        let Ok(Expr::Log(log)) = crate::syntax::parse(query, &Regexes::default()) else {
             panic!("{query}");
         };
-        let (needles, unless) = needles(&log.stages);
+        let (needles, unless) = needles(&log.stages, &Regexes::default()).unwrap();
         assert_eq!(needles.contains, contains, "{query}");
         let unless: Vec<(&str, &str)> = unless.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(unless, metadata, "{query}");

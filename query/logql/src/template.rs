@@ -10,6 +10,7 @@ use model::TimestampNs;
 use query_template::{Host, Known, Value};
 
 use crate::labels::{Field, Labels};
+use crate::regexp::TemplateRegexes;
 use functions::FUNCTIONS;
 
 pub(crate) use query_template::Template;
@@ -36,6 +37,8 @@ pub(crate) struct Scope<'a> {
     pub at: TimestampNs,
     /// The instant that `now` gives.
     pub now: TimestampNs,
+    /// Where functions compile the patterns that they are given.
+    pub regexes: &'a TemplateRegexes,
 }
 
 impl Host for Scope<'_> {

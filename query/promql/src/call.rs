@@ -209,7 +209,9 @@ impl Run<'_> {
                 let [dst, replacement, src, regex] = &self.texts(&args[1..])?[..] else {
                     return Err(data("label_replace takes four strings"));
                 };
-                Value::Vector(label_replace(self.context, m, dst, replacement, src, regex)?)
+                let regex = model::anchored_regex(regex)
+                    .map_err(|_| data(format!("invalid regular expression in label_replace(): {regex}")))?;
+                Value::Vector(label_replace(self.context, m, dst, replacement, src, &regex)?)
             }
             Work::LabelJoin => {
                 self.label_name(&args[1], "invalid destination label name in label_join(): ")?;

@@ -28,7 +28,7 @@ mod windows;
 
 use std::sync::Arc;
 
-use model::{Histogram, LabelSet, Matcher, TimeRangeMs, TimestampMs};
+use model::{Histogram, LabelSet, Matcher, RegexBudget, TimeRangeMs, TimestampMs};
 use query_exec::{Context, Dialect, ExecError, Grid, Matrix, PROMQL};
 use storage_metrics::Metrics;
 
@@ -335,7 +335,12 @@ impl std::fmt::Display for Query {
 
 /// Parses one series selector, as `match[]` carries it.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    Ok(parse::parse_selector(text)?.to_vec())
+    parse_selector_within(text, &RegexBudget::default())
+}
+
+/// Parses one of several series selectors of a request, whose expressions share a budget.
+pub fn parse_selector_within(text: &str, regexes: &RegexBudget) -> Result<Vec<Matcher>, ParseError> {
+    Ok(parse::parse_selector(text, regexes)?.to_vec())
 }
 
 fn series_of(matrix: Matrix) -> Vec<Series> {

@@ -307,9 +307,9 @@ fn replace_all(pattern: &str, replacement: &str, text: &str) -> Result<String, S
     let mut copied = 0;
     for captures in regex.captures_iter(text) {
         let Some(whole) = captures.get(0) else { continue };
-        out.push_str(&text[copied..whole.start()]);
-        captures.expand(replacement, &mut out);
-        copied = whole.end();
+        out.push_str(&text[copied..whole.start]);
+        captures.expand(text, replacement, &mut out);
+        copied = whole.end;
         if out.len() > TEXT_BYTES_MAX {
             return Err(format!("the text would be longer than {TEXT_BYTES_MAX} bytes"));
         }

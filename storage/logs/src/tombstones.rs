@@ -43,6 +43,10 @@ const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 8;
 /// Requests that wait to be carried out; more are refused. A reader looks at each of them.
 pub const DELETES_PENDING_MAX: usize = 2_000;
+/// Bytes that the compiled patterns of the requests that wait may take.
+const PATTERN_BYTES_MAX: usize = 64 << 20;
+/// Bytes that those of a request may take which has been carried out.
+const PROCESSED_BYTES_MAX: usize = 16 << 10;
 /// Requests that are remembered in all; processed ones go first.
 const REQUESTS_MAX: usize = 10_000;
 
@@ -52,6 +56,32 @@ pub struct Meant {
     pub matchers: Vec<Matcher>,
     /// Which of their entries; `None`: all.
     pub filter: Option<Arc<dyn EntryFilter>>,
+    /// What its compiled patterns take in memory.
+    pub bytes: usize,
+}
+
+impl Meant {
+    /// What is kept of it once the entries are gone: which streams have been deleted whole, for the label index does not
+    /// know. Patterns that take much memory are not worth it.
+    fn when_processed(&self) -> Meant {
+        if self.filter.is_some() || self.bytes > PROCESSED_BYTES_MAX {
+            return Meant::nothing();
+        }
+        Meant {
+            matchers: self.matchers.clone(),
+            filter: None,
+            bytes: self.bytes,
+        }
+    }
+
+    /// No entry of any stream.
+    fn nothing() -> Meant {
+        Meant {
+            matchers: Vec::new(),
+            filter: Some(Arc::new(Nothing)),
+            bytes: 0,
+        }
+    }
 }
 
 /// Picks entries of a stream.
@@ -102,6 +132,12 @@ pub enum DeleteError {
         "{DELETES_PENDING_MAX} delete requests wait to be carried out; ask again when some have been, or cancel some"
     )]
     TooMany,
+    /// Those that wait have too many or too large patterns.
+    #[error(
+        "the patterns of delete requests that wait to be carried out would take more than {PATTERN_BYTES_MAX} bytes; ask \
+         again when some have been, or with simpler patterns"
+    )]
+    TooLarge,
     /// It could not be written.
     #[error(transparent)]
     Block(#[from] BlockError),
@@ -222,12 +258,10 @@ impl Tombstones {
             })?;
             for stored in decode(&path, &bytes)? {
                 let meant = match (understand(&stored.text), stored.processed) {
-                    (Ok(meant), _) => meant,
+                    (Ok(meant), None) => meant,
+                    (Ok(meant), Some(_)) => meant.when_processed(),
                     // It hides nothing; what it meant matters to nobody.
-                    (Err(_), Some(_)) => Meant {
-                        matchers: Vec::new(),
-                        filter: Some(Arc::new(Nothing)),
-                    },
+                    (Err(_), Some(_)) => Meant::nothing(),
                     (Err(why), None) => {
                         let what = format!(
                             "delete request {} ({:?}) is not understood: {why}",
@@ -263,6 +297,10 @@ impl Tombstones {
         let mut all = Vec::clone(&self.all.load());
         if all.iter().filter(|t| t.is_pending()).count() >= DELETES_PENDING_MAX {
             return Err(DeleteError::TooMany);
+        }
+        let waiting = all.iter().filter(|t| t.is_pending()).map(|t| t.meant.bytes);
+        if waiting.sum::<usize>().saturating_add(meant.bytes) > PATTERN_BYTES_MAX {
+            return Err(DeleteError::TooLarge);
         }
         while all.len() >= REQUESTS_MAX {
             match all.iter().position(|t| !t.is_pending()) {
@@ -315,10 +353,7 @@ impl Tombstones {
                     first: tombstone.first,
                     last: tombstone.last,
                     text: tombstone.text.clone(),
-                    meant: Meant {
-                        matchers: tombstone.meant.matchers.clone(),
-                        filter: tombstone.meant.filter.clone(),
-                    },
+                    meant: tombstone.meant.when_processed(),
                     processed: Some(now),
                     percent: AtomicU8::new(0),
                 });
@@ -485,10 +520,7 @@ mod tests {
     }
 
     fn encoded(all: Vec<Stored>) -> Vec<u8> {
-        let nothing = || Meant {
-            matchers: Vec::new(),
-            filter: None,
-        };
+        let nothing = Meant::nothing;
         let all: Vec<Arc<Tombstone>> = all.into_iter().map(|s| Arc::new(s.with(nothing()))).collect();
         encode(&all)
     }

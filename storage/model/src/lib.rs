@@ -14,6 +14,7 @@ mod log;
 mod matcher;
 mod metadata;
 mod re2;
+mod regex;
 mod sample;
 mod span;
 mod time;
@@ -31,7 +32,7 @@ pub use labels::{BadLabels, LabelSet, LabelsBuilder, METRIC_NAME, encode_label, 
 pub use log::Entry;
 pub use matcher::{BadMatcher, MatchOp, Matcher};
 pub use metadata::{MetricKind, MetricMetadata};
-pub use re2::{anchored_regex, unanchored_regex};
+pub use regex::{Captures, Regex, RegexBudget, RegexUse, anchored_regex, unanchored_regex};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use span::{Event, Link, Resource, Scope, Span, SpanKind, StatusCode};
 pub use time::{DAY_MS, DAY_NS, Day, TimeRangeMs, TimeRangeNs, TimestampMs, TimestampNs};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::{Regex, RegexBudget, RegexUse};
+
 /// How a matcher compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchOp {
@@ -33,7 +35,7 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    regex: Option<regex::Regex>,
+    regex: Option<Regex>,
     set: Vec<String>,
 }
 
@@ -46,13 +48,23 @@ pub struct BadMatcher {
 }
 
 impl Matcher {
-    /// Compiles the matcher; regexes get a size limit, so that a hostile one is refused instead of eating memory.
+    /// A matcher that stands alone. Where a text holds several, [`Matcher::within`] bounds the memory of all.
     pub fn new(name: impl Into<String>, op: MatchOp, value: impl Into<String>) -> Result<Matcher, BadMatcher> {
+        Matcher::within(&RegexBudget::default(), name, op, value)
+    }
+
+    /// One of several matchers, whose expressions share a budget.
+    pub fn within(
+        regexes: &RegexBudget,
+        name: impl Into<String>,
+        op: MatchOp,
+        value: impl Into<String>,
+    ) -> Result<Matcher, BadMatcher> {
         let value = value.into();
         let (regex, set) = match op {
             MatchOp::Equal | MatchOp::NotEqual => (None, Vec::new()),
             MatchOp::Regex | MatchOp::NotRegex => {
-                let regex = crate::anchored_regex(&value)?;
+                let regex = regexes.compile(&value, RegexUse::Whole)?;
                 let set = literal_alternatives(&value).unwrap_or_default();
                 (Some(regex), set)
             }

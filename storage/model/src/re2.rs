@@ -10,40 +10,19 @@ use std::str::Chars;
 
 use crate::BadMatcher;
 
-/// Bytes that a compiled pattern may take, so that a hostile one is refused instead of eating memory.
-const PROGRAM_BYTES_MAX: usize = 4 << 20;
 /// Most repetitions, of repetitions inside one another all together.
 const REPEAT_MAX: u32 = 1000;
 /// Most groups inside one another.
 const NESTING_MAX: usize = 200;
-
-/// Compiles a pattern that must match the whole of a text; `.` also matches a newline. The error is worded as RE2's users
-/// know it, `error parsing regexp: ` included.
-pub fn anchored_regex(pattern: &str) -> Result<regex::Regex, BadMatcher> {
-    compile(&format!("^(?s:{})$", translate(pattern)?), pattern)
-}
-
-/// Compiles a pattern that may match anywhere in a text; `.` matches no newline. Errors are worded as above.
-pub fn unanchored_regex(pattern: &str) -> Result<regex::Regex, BadMatcher> {
-    compile(&translate(pattern)?, pattern)
-}
-
-fn compile(translated: &str, pattern: &str) -> Result<regex::Regex, BadMatcher> {
-    regex::RegexBuilder::new(translated)
-        .size_limit(PROGRAM_BYTES_MAX)
-        .build()
-        .map_err(|e| match e {
-            regex::Error::CompiledTooBig(_) => refused("expression too large", pattern),
-            other => {
-                let text = other.to_string();
-                let last = text.lines().last().unwrap_or_default();
-                refused(last.trim_start_matches("error: "), pattern)
-            }
-        })
-}
+/// Bytes that the classes of a pattern may take before it is compiled, each counted by [`CLASS_BYTES`] or [`UNICODE_CLASS_BYTES`].
+const CLASSES_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a class in brackets, besides the Unicode classes in it.
+const CLASS_BYTES: usize = 512;
+/// Bytes of a Unicode class, which may have some hundred ranges.
+const UNICODE_CLASS_BYTES: usize = 6 << 10;
 
 /// The pattern spelled out for the `regex` crate.
-fn translate(pattern: &str) -> Result<String, BadMatcher> {
+pub(crate) fn translate(pattern: &str) -> Result<String, BadMatcher> {
     if !pattern.contains(['\\', '[', '{', '(', ')', '*', '+', '?']) {
         return Ok(pattern.to_owned());
     }
@@ -55,12 +34,13 @@ fn translate(pattern: &str) -> Result<String, BadMatcher> {
         last: Last::Nothing,
         repeats: 1,
         most: 1,
+        class_bytes: 0,
     };
     reader.read()?;
     Ok(reader.out)
 }
 
-fn refused(what: &str, shown: &str) -> BadMatcher {
+pub(crate) fn refused(what: &str, shown: &str) -> BadMatcher {
     BadMatcher {
         message: format!("error parsing regexp: {what}: `{shown}`"),
     }
@@ -86,6 +66,8 @@ struct Reader<'p> {
     repeats: u32,
     /// The most of these in this group so far.
     most: u32,
+    /// What its classes take so far.
+    class_bytes: usize,
 }
 
 type Read<T> = Result<T, BadMatcher>;
@@ -115,6 +97,14 @@ impl<'p> Reader<'p> {
         self.last = Last::Atom;
         self.repeats = repeats;
         self.most = self.most.max(repeats);
+    }
+
+    fn charge_class(&mut self, bytes: usize) -> Read<()> {
+        self.class_bytes += bytes;
+        if self.class_bytes > CLASSES_BYTES_MAX {
+            return Err(refused("expression too large", self.pattern));
+        }
+        Ok(())
     }
 
     fn read(&mut self) -> Read<()> {
@@ -300,6 +290,7 @@ impl<'p> Reader<'p> {
 
     /// `\pL`, `\p{Greek}`, `\P{^Greek}`; the backslash is read.
     fn unicode_class(&mut self, start: usize) -> Read<()> {
+        self.charge_class(UNICODE_CLASS_BYTES)?;
         let mut negative = self.rest.next() == Some('P');
         let name: &str = if self.take_if('{') {
             let Some(end) = self.rest.as_str().find('}') else {
@@ -382,6 +373,7 @@ impl<'p> Reader<'p> {
 
     /// A class in brackets; the first is read.
     fn class(&mut self, start: usize) -> Read<()> {
+        self.charge_class(CLASS_BYTES)?;
         let missing = || refused("missing closing ]", &self.pattern[start..]);
         let missing = missing();
         self.out.push('[');
@@ -505,7 +497,7 @@ fn repetition(text: &str) -> Option<(Option<u32>, Option<Option<u32>>, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::anchored_regex;
 
     fn check(pattern: &str, matches: &[&str], others: &[&str]) {
         let regex = anchored_regex(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
@@ -538,6 +530,12 @@ mod tests {
         check("(|a)*", &["", "aa"], &[]);
         check(r"\pL\p{Greek}\P{^Lu}", &["éαA"], &["1αA"]);
         check("(a{30}){30}", &[], &["a"]);
+    }
+
+    #[test]
+    fn classes_are_bounded_before_they_are_compiled() {
+        assert!(anchored_regex(&r"\pL".repeat(40_000)).is_err());
+        assert!(anchored_regex(&format!("(?:{})", "[a-z]|".repeat(2000))).is_ok());
     }
 
     #[test]

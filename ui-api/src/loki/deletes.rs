@@ -28,7 +28,7 @@ async fn create(State(api): State<Api>, request: Request) -> Result<Response, Ap
     let form = allowed(&api, &request)?;
     let now = now_ms(&api);
     let text = form.get("query").ok_or_else(|| bad("query not set"))?.to_owned();
-    let meant = query_logql::meant_by_delete(&text).map_err(|_| bad("invalid query expression"))?;
+    let meant = query::read(&text, query_logql::meant_by_delete).map_err(|_| bad("invalid query expression"))?;
     let first = time(&form, "start")?.ok_or_else(|| bad("start time not set"))?;
     let last = time(&form, "end")?.unwrap_or(now);
     if last > now {
@@ -95,7 +95,9 @@ impl From<DeleteError> for ApiError {
     fn from(e: DeleteError) -> Self {
         match e {
             DeleteError::Meaningless(_) => bad("invalid query expression"),
-            DeleteError::TooMany => ApiError::with_status(StatusCode::TOO_MANY_REQUESTS, e.to_string()),
+            DeleteError::TooMany | DeleteError::TooLarge => {
+                ApiError::with_status(StatusCode::TOO_MANY_REQUESTS, e.to_string())
+            }
             DeleteError::Block(e) => e.into(),
         }
     }

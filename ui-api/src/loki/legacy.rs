@@ -41,7 +41,7 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
     }
     let range = params::range(&form, api.queries.storage().now())?;
     let step = params::step_ns(&form, range)?;
-    let parsed = Query::parse(&text)?;
+    let parsed = query::read(&text, Query::parse)?;
     if parsed.is_metric() {
         return Err(ApiError::bad("legacy endpoints only support streams result type"));
     }

@@ -11,7 +11,8 @@ use http::{HeaderMap, StatusCode};
 use model::{LabelSet, LabelsBuilder, Matcher, TimeRangeNs, TimestampNs};
 use query::{Context, Language, Queries};
 use query_logql::{
-    Direction, Options, Query, Series, Value, detected_fields as find_fields, line_patterns, parse_matchers, pretty,
+    Direction, Options, ParseError, Query, Series, Value, detected_fields as find_fields, line_patterns,
+    parse_all_matchers, parse_matchers, pretty,
 };
 use storage::Storage;
 use storage_logs::{BlockError, Volume};
@@ -126,7 +127,7 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
     let partial = is_drilldown(request.headers());
     let form = Form::read(request).await?;
     let text = required_query(&form)?;
-    let parsed = Query::parse(&text)?;
+    let parsed = query::read(&text, Query::parse)?;
     let at = params::instant(&form, api.queries.storage().now())?;
     let options = options(&form, parsed.is_metric())?;
     let since = Instant::now();
@@ -148,7 +149,7 @@ async fn query_range(State(api): State<Api>, request: Request) -> Result<Respons
     let mut range = params::range(&form, api.queries.storage().now())?;
     let step = params::step_ns(&form, range)?;
     let interval = params::interval_ns(&form)?;
-    let parsed = Query::parse(&text)?;
+    let parsed = query::read(&text, Query::parse)?;
     let options = options(&form, parsed.is_metric())?;
     if parsed.is_metric() {
         range = align(range, step);
@@ -285,7 +286,7 @@ pub(crate) async fn series(State(api): State<Api>, request: Request) -> Result<R
     let selectors = if texts.iter().all(|t| is_everything(t)) {
         Vec::new()
     } else {
-        texts.iter().map(|t| selector(t)).collect::<Result<Vec<_>, _>>()?
+        query::read(&texts.concat(), |_| selectors(&texts))?
     };
     let found = ask(&api, "series", move |s| {
         s.logs().snapshot(range).series(&selectors, range)
@@ -311,18 +312,30 @@ fn query_selector(form: &Form) -> Result<Vec<Vec<Matcher>>, ApiError> {
 
 /// A selector that says what it wants: one matcher at least that the empty text does not pass.
 fn selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
-    let matchers = any_selector(text)?;
-    if matchers.iter().all(Matcher::matches_empty) {
-        Query::parse(text)?;
+    let mut selectors = query::read(text, |text| selectors(&[text]))?;
+    Ok(selectors.pop().unwrap_or_default())
+}
+
+/// The same of several, which share a budget for their expressions.
+fn selectors(texts: &[&str]) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let found = parse_all_matchers(texts).map_err(|(text, e)| not_a_selector(text, e))?;
+    for (text, matchers) in texts.iter().zip(&found) {
+        if matchers.iter().all(Matcher::matches_empty) {
+            Query::parse(text)?;
+        }
     }
-    Ok(matchers)
+    Ok(found)
 }
 
 fn any_selector(text: &str) -> Result<Vec<Matcher>, ApiError> {
-    parse_matchers(text).map_err(|e| match Query::parse(text) {
+    query::read(text, parse_matchers).map_err(|e| not_a_selector(text, e))
+}
+
+fn not_a_selector(text: &str, error: ParseError) -> ApiError {
+    match query::read(text, Query::parse) {
         Ok(_) => ApiError::bad("only label matchers are supported"),
-        Err(_) => e.into(),
-    })
+        Err(_) => error.into(),
+    }
 }
 
 /// The `query` of the index endpoints: a selector; `{}` is everything.
@@ -387,7 +400,7 @@ async fn patterns(State(api): State<Api>, request: Request) -> Result<Response, 
         None => PATTERN_STEP_NS,
     };
     let text = required_query(&form)?;
-    let matchers = Query::parse(&text)?.matchers().to_vec();
+    let matchers = query::read(&text, Query::parse)?.matchers().to_vec();
     let found = api
         .queries
         .run(Language::LogQl, &text, None, move |context, storage| {
@@ -662,7 +675,7 @@ async fn fields(api: &Api, form: &Form, limit: usize) -> Result<Vec<query_logql:
     let range = params::range(form, api.queries.storage().now())?;
     let lines = params::positive(form, "line_limit", 100)?.min(5000);
     let text = required_query(form)?;
-    let parsed = Query::parse(&text)?;
+    let parsed = query::read(&text, Query::parse)?;
     let found = api
         .queries
         .run(Language::LogQl, &text, None, move |context, storage| {
@@ -676,7 +689,7 @@ async fn fields(api: &Api, form: &Form, limit: usize) -> Result<Vec<query_logql:
 async fn format_query(request: Request) -> Result<Response, ApiError> {
     let form = Form::read(request).await?;
     let text = form.get("query").unwrap_or("");
-    let (status, key, text) = match pretty(text, 100) {
+    let (status, key, text) = match query::read(text, |text| pretty(text, 100)) {
         // Without a query there is no place for the error.
         Err(_) if text.is_empty() => (StatusCode::BAD_REQUEST, INVALID_QUERY, NO_QUERY.to_owned()),
         Ok(text) => (StatusCode::OK, r#"{"status":"success","data":"#, text),

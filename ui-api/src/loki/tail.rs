@@ -91,7 +91,7 @@ struct Asked {
 async fn prepare(api: &Api, request: Request) -> Result<Asked, ApiError> {
     let form = Form::read(request).await?;
     let text = form.get("query").unwrap_or("").to_owned();
-    let query = Query::parse(&text)?;
+    let query = query::read(&text, Query::parse)?;
     if query.is_metric() {
         return Err(ApiError::bad("only log queries can be tailed"));
     }

@@ -1,8 +1,8 @@
 //! Parameters that several endpoints read: times, ranges, limits, switches, selectors.
 
 use axum::body::Body;
-use model::{Matcher, TimeRangeMs, TimestampMs};
-use query_promql::parse_selector;
+use model::{Matcher, RegexBudget, TimeRangeMs, TimestampMs};
+use query_promql::parse_selector_within;
 
 use super::errors::ApiError;
 use crate::form::Form;
@@ -83,25 +83,31 @@ pub(crate) fn switch(text: &str) -> Result<bool, String> {
 
 /// The selectors of `match[]`.
 pub(crate) fn selectors(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
-    form.all("match[]")
-        .map(|text| {
-            parse_selector(text).map_err(|e| {
-                let rule = "must contain at least one non-empty matcher";
-                // The API has words of its own for this one.
-                if e.message.ends_with(rule) {
-                    format!("match[] {rule}")
-                } else {
-                    e.message
-                }
-            })
-        })
-        .collect()
+    let texts: Vec<&str> = form.all("match[]").collect();
+    parsed(&texts).map_err(|message| {
+        let rule = "must contain at least one non-empty matcher";
+        // The API has words of its own for this one.
+        if message.ends_with(rule) {
+            format!("match[] {rule}")
+        } else {
+            message
+        }
+    })
 }
 
 /// The same where a selector may be empty: it selects nothing.
 pub(crate) fn selectors_or_none(form: &Form) -> Result<Vec<Vec<Matcher>>, String> {
-    let given = form.all("match[]").filter(|text| !is_empty_selector(text));
-    given.map(|text| parse_selector(text).map_err(|e| e.message)).collect()
+    let texts: Vec<&str> = form.all("match[]").filter(|text| !is_empty_selector(text)).collect();
+    parsed(&texts)
+}
+
+/// Selectors whose expressions share a budget.
+fn parsed(texts: &[&str]) -> Result<Vec<Vec<Matcher>>, String> {
+    query::read(&texts.concat(), |_| {
+        let regexes = RegexBudget::default();
+        let parse = |text: &&str| parse_selector_within(text, &regexes).map_err(|e| e.message);
+        texts.iter().map(parse).collect()
+    })
 }
 
 fn is_empty_selector(text: &str) -> bool {

@@ -179,7 +179,7 @@ pub(crate) async fn query_exemplars(State(api): State<Api>, request: Request) ->
         return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
     }
     let text = form.get("query").unwrap_or("").to_owned();
-    let selectors = Query::parse(&text)
+    let selectors = query::read(&text, Query::parse)
         .map_err(|e| ApiError::bad_data(e.message))?
         .selectors();
     if selectors.is_empty() {
@@ -210,5 +210,5 @@ pub(crate) async fn parse_query(request: Request) -> Result<Response, ApiError> 
 
 async fn parsed(request: Request) -> Result<Query, ApiError> {
     let form = read(request).await?;
-    Query::parse(form.get("query").unwrap_or("")).map_err(|e| ApiError::parameter("query", e))
+    query::read(form.get("query").unwrap_or(""), Query::parse).map_err(|e| ApiError::parameter("query", e))
 }

@@ -118,7 +118,7 @@ pub(crate) async fn metadata(State(api): State<Api>, request: Request) -> Result
     let form = read(request).await?;
     let limit = count(&form, "limit")?;
     let matchers = match form.get("match_target") {
-        Some(text) => parse_selector(text).map_err(|e| ApiError::parameter("match_target", e))?,
+        Some(text) => query::read(text, parse_selector).map_err(|e| ApiError::parameter("match_target", e))?,
         None => Vec::new(),
     };
     let metric = form.get("metric");

@@ -351,7 +351,7 @@ impl SearchAsked {
                     "invalid request: can't specify tags and q in the same query",
                 ));
             }
-            (Some(q), None) => Query::parse(q)?,
+            (Some(q), None) => query::read(q, Query::parse)?,
             (None, tags) => Query::from_tags(tags.unwrap_or(""))?,
         };
         if query.is_metrics() {
@@ -477,7 +477,7 @@ impl MetricsAsked {
             .or(form.get("query"))
             .ok_or_else(|| ApiError::bad("q is required"))?
             .to_owned();
-        let query = Query::parse(&text)?;
+        let query = query::read(&text, Query::parse)?;
         if !query.is_metrics() {
             return Err(ApiError::bad("invalid TraceQL query: not a metrics query"));
         }

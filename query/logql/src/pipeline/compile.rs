@@ -1,16 +1,17 @@
 //! From the stages of a query to the steps of a pipeline; faults get Loki's words.
 
 use super::{Format, Step};
+use crate::ParseError;
+use crate::regexp::Regexes;
 use crate::stage::json;
 use crate::stage::label_filter::LabelTest;
 use crate::stage::line_filter::LineTest;
 use crate::stage::pattern::Pattern;
 use crate::syntax::{Expr, Extraction, FormatFrom, Stage, rule};
 use crate::template;
-use crate::{ParseError, regexp};
 
 /// Checks what Loki checks while it reads a query, before any of it is planned: `regexp` and `pattern` stages.
-pub(crate) fn check_captures(expr: &Expr) -> Result<(), ParseError> {
+pub(crate) fn check_captures(expr: &Expr, regexes: &Regexes) -> Result<(), ParseError> {
     let mut stages: Vec<&Stage> = Vec::new();
     match expr {
         Expr::Log(log) => stages.extend(&log.stages),
@@ -19,12 +20,12 @@ pub(crate) fn check_captures(expr: &Expr) -> Result<(), ParseError> {
     let mut captures = stages
         .into_iter()
         .filter(|s| matches!(s, Stage::Regexp(_) | Stage::Pattern(_)));
-    captures.try_for_each(|stage| compile(stage).map(|_| ()).map_err(rule))
+    captures.try_for_each(|stage| compile(stage, regexes).map(|_| ()).map_err(rule))
 }
 
-pub(super) fn compile(stage: &Stage) -> Result<Step, String> {
+pub(super) fn compile(stage: &Stage, regexes: &Regexes) -> Result<Step, String> {
     Ok(match stage {
-        Stage::LineFilter(filter) => Step::Line(LineTest::new(filter)?),
+        Stage::LineFilter(filter) => Step::Line(LineTest::new(filter, regexes)?),
         Stage::Json(extractions) if extractions.is_empty() => Step::Json,
         Stage::Json(extractions) => Step::JsonPaths(
             extractions
@@ -56,9 +57,11 @@ pub(super) fn compile(stage: &Stage) -> Result<Step, String> {
                 .collect::<Result<_, _>>()?,
         },
         Stage::Regexp(pattern) => {
-            let regex = regexp::compile(pattern).map_err(|e| format!("invalid regexp parser: {}", duplicate(e)))?;
+            let regex = regexes
+                .search_groups(pattern)
+                .map_err(|e| format!("invalid regexp parser: {}", duplicate(e)))?;
             let mut names = Vec::new();
-            for (group, name) in regex.capture_names().enumerate() {
+            for (group, name) in regex.group_names().enumerate() {
                 let Some(name) = name else { continue };
                 if !is_label_name(name) {
                     return Err(format!("invalid regexp parser: invalid extracted label name '{name}'"));

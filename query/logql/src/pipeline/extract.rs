@@ -1,6 +1,6 @@
 //! The parsers of a pipeline at work on one line: `json`, `logfmt`, `regexp`, `pattern`, `unpack`.
 
-use regex::CaptureLocations;
+use model::Captures;
 
 use super::{JSON_ERROR, LOGFMT_ERROR, Scratch, Step};
 use crate::labels::{EXTRACTED, Labels, Needed, sanitise};
@@ -14,7 +14,7 @@ pub(super) fn parse(
     labels: &mut Labels,
     needed: &Needed,
     prefix: &mut String,
-    captures: &mut Option<CaptureLocations>,
+    captures: &mut Option<Captures>,
 ) {
     match step {
         Step::Json => {
@@ -112,13 +112,13 @@ pub(super) fn parse(
         }
         Step::LogfmtKeys { strict, keys } => logfmt_keys(keys, *strict, line, labels, needed, prefix),
         Step::Regexp(regex, names) => {
-            let locations = captures.get_or_insert_with(|| regex.capture_locations());
-            if locations.len() != regex.captures_len() {
-                *locations = regex.capture_locations();
-            }
-            if regex.captures_read(locations, line).is_some() {
+            let found = match captures {
+                Some(found) if found.are_of(regex) => found,
+                other => other.insert(regex.new_captures()),
+            };
+            if regex.captures(line, found) {
                 for (group, name) in names {
-                    let value = locations.get(*group).map_or("", |(from, to)| &line[from..to]);
+                    let value = found.get(*group).map_or("", |place| &line[place]);
                     labels.extract(name, value, needed);
                 }
             }

@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use memchr::memmem::Finder;
-use regex::Regex;
+use model::Regex;
 use storage_logs::Entries;
 
 use super::ip::IpSet;
 use super::pattern::Pattern;
-use crate::regexp;
+use crate::regexp::Regexes;
 use crate::syntax::{LineFilter, LineOp, LineValue};
 
 /// A filter that is ready to run.
@@ -38,11 +38,11 @@ const BLOCK_SHARE: usize = 4;
 
 impl LineTest {
     /// Compiles the filter.
-    pub fn new(filter: &LineFilter) -> Result<LineTest, String> {
+    pub fn new(filter: &LineFilter, regexes: &Regexes) -> Result<LineTest, String> {
         let any = filter
             .values
             .iter()
-            .map(|value| test(filter.op, value))
+            .map(|value| test(filter.op, value, regexes))
             .collect::<Result<_, _>>()?;
         Ok(LineTest {
             negated: filter.op.is_negative(),
@@ -153,19 +153,20 @@ fn find_in_block(literal: &Finder<'_>, entries: &Entries, range: Range<usize>, m
     }
 }
 
-fn test(op: LineOp, value: &LineValue) -> Result<Test, String> {
+fn test(op: LineOp, value: &LineValue, regexes: &Regexes) -> Result<Test, String> {
     match (op, value) {
         (LineOp::Contains | LineOp::NotContains, LineValue::Ip(pattern)) => Ok(Test::Ip(IpSet::parse(pattern)?)),
         (_, LineValue::Ip(_)) => Err("ip: invalid operation".into()),
         (LineOp::Contains | LineOp::NotContains, LineValue::Text(text)) => Ok(contains(text)),
         (LineOp::Regex | LineOp::NotRegex, LineValue::Text(text)) => {
-            let regex = regexp::compile(text)?;
+            let regex = regexes.search(text)?;
             Ok(if text.is_empty() || text == ".*" {
                 Test::Everything
             } else if regex_syntax::escape(text) == *text {
                 contains(text)
             } else {
-                Test::Regex(regex, literal(&regexp::required_literal(text)))
+                let literal = literal(regex.required_literal());
+                Test::Regex(regex, literal)
             })
         }
         (LineOp::Pattern | LineOp::NotPattern, LineValue::Text(text)) => {
@@ -185,16 +186,17 @@ fn literal(text: &str) -> Option<Literal> {
 }
 
 /// Adds to `needles` substrings that every line contains that passes the filter.
-pub(crate) fn needles(filter: &LineFilter, needles: &mut Vec<String>) {
+pub(crate) fn needles(filter: &LineFilter, regexes: &Regexes, needles: &mut Vec<String>) -> Result<(), String> {
     let [LineValue::Text(text)] = &filter.values[..] else {
-        return;
+        return Ok(());
     };
     match filter.op {
         LineOp::Contains if !text.is_empty() => needles.push(text.clone()),
         LineOp::Regex => {
-            let literal = regexp::required_literal(text);
+            let regex = regexes.search(text)?;
+            let literal = regex.required_literal();
             if !literal.is_empty() {
-                needles.push(literal);
+                needles.push(literal.to_owned());
             }
         }
         LineOp::Pattern => {
@@ -204,4 +206,5 @@ pub(crate) fn needles(filter: &LineFilter, needles: &mut Vec<String>) {
         }
         _ => {}
     }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use query_exec::{BinaryOp, Cardinality, Grouping, LOGQL, Matching, apply};
 use super::lex::{Tok, Token, tokens};
 use super::tree::*;
 use crate::ParseError;
-use crate::regexp;
+use crate::regexp::Regexes;
 use crate::units;
 
 /// Most levels of parentheses and calls.
@@ -17,9 +17,9 @@ const DEPTH_MAX: usize = 100;
 /// Most binary operators; a chain of them is as deep as it is long.
 const OPERATORS_MAX: usize = 500;
 
-/// Parses a query.
-pub(crate) fn parse(text: &str) -> Result<Expr, ParseError> {
-    let mut parser = Parser::new(text)?;
+/// Parses a query. Its expressions are compiled with `regexes`.
+pub(crate) fn parse(text: &str, regexes: &Regexes) -> Result<Expr, ParseError> {
+    let mut parser = Parser::new(text, regexes)?;
     let expr = parser.expr(0)?;
     parser.end()?;
     match &expr {
@@ -38,8 +38,8 @@ pub(crate) fn parse(text: &str) -> Result<Expr, ParseError> {
 }
 
 /// Parses a stream selector and nothing else.
-pub(crate) fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    let mut parser = Parser::new(text)?;
+pub(crate) fn parse_selector(text: &str, regexes: &Regexes) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = Parser::new(text, regexes)?;
     let matchers = parser.selector()?;
     parser.end()?;
     Ok(matchers)
@@ -64,8 +64,9 @@ fn check_selector(matchers: &[Matcher]) -> Result<(), ParseError> {
     Ok(())
 }
 
-struct Parser {
+struct Parser<'r> {
     tokens: Vec<Token>,
+    regexes: &'r Regexes,
     at: usize,
     depth: usize,
     operators: usize,
@@ -80,10 +81,11 @@ struct LogRange {
     range: Option<(i64, i64)>,
 }
 
-impl Parser {
-    fn new(text: &str) -> Parsed<Parser> {
+impl<'r> Parser<'r> {
+    fn new(text: &str, regexes: &'r Regexes) -> Parsed<Parser<'r>> {
         Ok(Parser {
             tokens: tokens(text)?,
+            regexes,
             at: 0,
             depth: 0,
             operators: 0,
@@ -193,7 +195,7 @@ impl Parser {
         }
     }
 
-    fn nested<T>(&mut self, inner: impl FnOnce(&mut Parser) -> Parsed<T>) -> Parsed<T> {
+    fn nested<T>(&mut self, inner: impl FnOnce(&mut Parser<'r>) -> Parsed<T>) -> Parsed<T> {
         if self.depth >= DEPTH_MAX {
             return Err(rule(format_args!("the query nests deeper than {DEPTH_MAX} levels")));
         }
@@ -381,7 +383,10 @@ impl Parser {
         }
         self.want(")")?;
         let [dst, replacement, src, regex] = <[String; 4]>::try_from(texts).unwrap_or_default();
-        regexp::compile(&regex).map_err(|e| rule(format_args!("invalid regex in label_replace: {e}")))?;
+        let regex = self
+            .regexes
+            .whole_groups(&regex)
+            .map_err(|e| rule(format_args!("invalid regex in label_replace: {e}")))?;
         Ok(Expr::Metric(MetricExpr::LabelReplace(Box::new(LabelReplace {
             inner,
             dst,
@@ -587,7 +592,11 @@ impl Parser {
         };
         self.advance();
         let value = self.string()?;
-        matcher(name, op, value)
+        self.made_matcher(name, op, value)
+    }
+
+    fn made_matcher(&self, name: String, op: MatchOp, value: String) -> Parsed<Matcher> {
+        self.regexes.matcher(name, op, value).map_err(rule)
     }
 
     fn stages(&mut self, log: &mut LogExpr, mut unwrap: Option<&mut Option<Unwrap>>) -> Parsed<()> {
@@ -888,7 +897,7 @@ impl Parser {
             Tok::Str(_) if matches!(op, "=" | "!=") => {
                 let value = self.string()?;
                 let op = if op == "=" { MatchOp::Equal } else { MatchOp::NotEqual };
-                return Ok(LabelFilter::Text(matcher(name, op, value)?));
+                return Ok(LabelFilter::Text(self.made_matcher(name, op, value)?));
             }
             Tok::Word("ip") if matches!(op, "=" | "!=") => {
                 self.advance();
@@ -973,13 +982,6 @@ fn or(filters: Vec<LabelFilter>) -> LabelFilter {
         }
         None => LabelFilter::Or(flat),
     }
-}
-
-fn matcher(name: String, op: MatchOp, value: String) -> Parsed<Matcher> {
-    if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
-        regexp::compile(&value).map_err(rule)?;
-    }
-    Matcher::new(name, op, value).map_err(|e| rule(format_args!("error parsing regexp: {e}")))
 }
 
 fn number(text: &str) -> Parsed<f64> {

@@ -96,7 +96,7 @@ impl Printer {
             }
             MetricExpr::LabelReplace(replace) => {
                 let mut out = format!("{pad}label_replace(\n{}", self.metric(&replace.inner, level + 1));
-                for text in [&replace.dst, &replace.replacement, &replace.src, &replace.regex] {
+                for text in [&replace.dst, &replace.replacement, &replace.src, replace.regex.as_str()] {
                     let _ = write!(out, ",\n{}{}", indent(level + 1), quote(text));
                 }
                 let _ = write!(out, "\n{pad})");

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use model::Matcher;
+use model::{Matcher, Regex};
 use query_exec::{BinaryOp, Cardinality, Grouping, Matching};
 
 use crate::units::{print_duration, quote};
@@ -353,7 +353,7 @@ pub(crate) struct LabelReplace {
     pub dst: String,
     pub replacement: String,
     pub src: String,
-    pub regex: String,
+    pub regex: Regex,
 }
 
 pub(crate) fn binary_str(op: BinaryOp) -> &'static str {
@@ -604,7 +604,7 @@ impl Display for MetricExpr {
                 quote(&r.dst),
                 quote(&r.replacement),
                 quote(&r.src),
-                quote(&r.regex)
+                quote(r.regex.as_str())
             ),
         }
     }

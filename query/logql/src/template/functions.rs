@@ -6,7 +6,7 @@ use query_template::{TEXT_BYTES_MAX, Value, clock, kind, quote, url_encode};
 
 use super::Scope;
 use super::decimal;
-use crate::regexp;
+use crate::regexp::TemplateRegexes;
 use crate::units;
 
 /// A function by name.
@@ -89,14 +89,14 @@ pub(super) static FUNCTIONS: &[Function] = &[
     f("replace", 3, 3, |a, _| {
         text(replace(&a[2].text(), &a[0].text(), &a[1].text(), usize::MAX)?)
     }),
-    f("regexReplaceAll", 3, 3, |a, _| {
-        text(replace_all(&a[1].text(), &a[0].text(), &a[2].text(), false)?)
+    f("regexReplaceAll", 3, 3, |a, s| {
+        text(replace_all(&a[1].text(), s.regexes, &a[0].text(), &a[2].text(), false)?)
     }),
-    f("regexReplaceAllLiteral", 3, 3, |a, _| {
-        text(replace_all(&a[1].text(), &a[0].text(), &a[2].text(), true)?)
+    f("regexReplaceAllLiteral", 3, 3, |a, s| {
+        text(replace_all(&a[1].text(), s.regexes, &a[0].text(), &a[2].text(), true)?)
     }),
-    f("count", 2, 2, |a, _| {
-        let regex = regexp::compile(&a[0].text())?;
+    f("count", 2, 2, |a, s| {
+        let regex = s.regexes.search_groups(&a[0].text())?;
         Ok(Value::Int(regex.find_iter(&a[1].text()).count() as i64))
     }),
     f("trunc", 2, 2, |a, _| {
@@ -322,18 +322,21 @@ fn replace(t: &str, old: &str, new: &str, n: usize) -> Result<String, String> {
     }
 }
 
-fn replace_all(t: &str, regex: &str, replacement: &str, literal: bool) -> Result<String, String> {
-    let regex = regexp::compile(regex)?;
+fn replace_all(
+    t: &str,
+    regexes: &TemplateRegexes,
+    regex: &str,
+    replacement: &str,
+    literal: bool,
+) -> Result<String, String> {
+    let regex = regexes.search_groups(regex)?;
     // Each reference of the replacement can at most repeat the text.
     let hits = regex.find_iter(t).count();
     let longest = replacement.len().saturating_mul(hits.max(t.len()));
     if hits > 0 && longest > 64 * TEXT_BYTES_MAX {
         return Err(too_long());
     }
-    Ok(match literal {
-        true => regex.replace_all(t, regex::NoExpand(replacement)).into_owned(),
-        false => regex.replace_all(t, replacement).into_owned(),
-    })
+    Ok(regex.replace_all(t, replacement, literal).into_owned())
 }
 
 fn bounded_len(n: i64) -> Result<usize, String> {

@@ -9,7 +9,7 @@ mod stream;
 
 use std::sync::Arc;
 
-use model::Matcher;
+use model::{Matcher, RegexBudget};
 
 use crate::ParseError;
 use crate::lex::{Tok, tokens};
@@ -29,7 +29,7 @@ const SUBQUERIES_MAX: u32 = 32;
 
 /// Parses an expression; its types are not checked yet.
 pub(crate) fn parse(text: &str) -> Result<Expr, ParseError> {
-    whole(text, |input| {
+    whole(text, &RegexBudget::default(), |input| {
         if *input.tok() == Tok::End {
             return Err(Fault::said(0, "no expression found in input"));
         }
@@ -38,8 +38,8 @@ pub(crate) fn parse(text: &str) -> Result<Expr, ParseError> {
 }
 
 /// Parses one selector without modifiers, as `match[]` carries it.
-pub(crate) fn parse_selector(text: &str) -> Result<Arc<[Matcher]>, ParseError> {
-    let matchers = whole(text, selector::bare)?.matchers;
+pub(crate) fn parse_selector(text: &str, regexes: &RegexBudget) -> Result<Arc<[Matcher]>, ParseError> {
+    let matchers = whole(text, regexes, selector::bare)?.matchers;
     if matchers.iter().all(Matcher::matches_empty) {
         return Err(ParseError {
             message: "match[] must contain at least one non-empty matcher".to_owned(),
@@ -49,7 +49,11 @@ pub(crate) fn parse_selector(text: &str) -> Result<Arc<[Matcher]>, ParseError> {
 }
 
 /// Parses all of `text`.
-fn whole<T>(text: &str, parser: impl for<'t> Fn(Stream<'t>) -> Parsed<'t, T>) -> Result<T, ParseError> {
+fn whole<T>(
+    text: &str,
+    regexes: &RegexBudget,
+    parser: impl for<'t> Fn(Stream<'t>) -> Parsed<'t, T>,
+) -> Result<T, ParseError> {
     if text.len() > TEXT_BYTES_MAX {
         let what = format!(
             "the query has {} bytes, at most {TEXT_BYTES_MAX} are allowed",
@@ -58,7 +62,7 @@ fn whole<T>(text: &str, parser: impl for<'t> Fn(Stream<'t>) -> Parsed<'t, T>) ->
         return Err(fault(text, 0, what));
     }
     let tokens = tokens(text);
-    let parsed = parser(Stream::new(&tokens)).and_then(|(rest, parsed)| match rest.tok() {
+    let parsed = parser(Stream::new(&tokens, regexes)).and_then(|(rest, parsed)| match rest.tok() {
         Tok::End => Ok(parsed),
         _ => Err(rest.unexpected()),
     });

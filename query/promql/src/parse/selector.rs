@@ -90,7 +90,7 @@ fn matched<'t>(input: Stream<'t>, token: &Token<'t>, label: String, op: MatchOp)
         Tok::Text(bytes) => Ok((input.past(), text(bytes))),
         _ => Err(input.unexpected()),
     })(input)?;
-    match Matcher::new(label, op, value) {
+    match Matcher::within(input.regexes(), label, op, value) {
         Ok(matcher) => Ok((rest, matcher)),
         Err(e) => Err(Fault::said(token.span.start, e.message)),
     }

@@ -1,6 +1,7 @@
 //! What the parsers read: tokens that are left, what is told of a token that does not fit here, and how deep we are. It is
 //! handed on by value, so going back is free and nothing has to be undone.
 
+use model::RegexBudget;
 use nom::IResult;
 use nom::error::{ErrorKind, ParseError};
 
@@ -13,6 +14,8 @@ pub(super) type Parsed<'t, T> = IResult<Stream<'t>, T, Fault>;
 pub(super) struct Stream<'t> {
     /// All of them; the last is an end or a fault.
     tokens: &'t [Token<'t>],
+    /// Where patterns are compiled.
+    regexes: &'t RegexBudget,
     at: usize,
     place: &'static Place,
     depth: u32,
@@ -95,15 +98,20 @@ impl<'t> ParseError<Stream<'t>> for Fault {
 }
 
 impl<'t> Stream<'t> {
-    pub(super) fn new(tokens: &'t [Token<'t>]) -> Stream<'t> {
+    pub(super) fn new(tokens: &'t [Token<'t>], regexes: &'t RegexBudget) -> Stream<'t> {
         Stream {
             tokens,
+            regexes,
             at: 0,
             place: &ANYWHERE,
             depth: 0,
             operators: 0,
             subqueries: 0,
         }
+    }
+    /// Where patterns are compiled.
+    pub(super) fn regexes(&self) -> &'t RegexBudget {
+        self.regexes
     }
     /// The token `n` places on; the last one (an end or a fault) again, if that is past it.
     pub(super) fn ahead(&self, n: usize) -> &'t Token<'t> {

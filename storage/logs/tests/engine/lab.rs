@@ -241,6 +241,7 @@ fn understand(text: &str) -> Result<Meant, String> {
     Ok(Meant {
         matchers: vec![Matcher::equal("app", app)],
         filter,
+        bytes: 0,
     })
 }
 

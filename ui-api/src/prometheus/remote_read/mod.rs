@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use model::{LabelSet, MatchOp, Matcher, TimeRangeMs, TimestampMs};
+use model::{LabelSet, MatchOp, Matcher, RegexBudget, TimeRangeMs, TimestampMs};
 use prost::Message;
 use query::Language;
 use storage_metrics::{BlockError, Samples, Series};
@@ -91,8 +91,13 @@ async fn answer(api: Api, request: Request) -> Result<Response, Refusal> {
     let body = body.map_err(Refusal::bad)?.to_bytes();
     let request = decode(&body)?;
     let external = api.about.external_labels();
-    let selections: Result<Vec<Selection>, Refusal> = request.queries.iter().map(|q| selection(q, &external)).collect();
-    let selections = selections?;
+    let patterns = request.queries.iter().flat_map(|q| &q.matchers);
+    let patterns: String = patterns.filter(|m| m.kind > 1).flat_map(|m| ["~", &m.value]).collect();
+    let selections = query::read(&patterns, |_| {
+        let regexes = RegexBudget::default();
+        let selected = request.queries.iter().map(|q| selection(q, &external, &regexes));
+        selected.collect::<Result<Vec<Selection>, Refusal>>()
+    })?;
     let wanted = &request.accepted_response_types;
     let known = wanted
         .iter()
@@ -123,7 +128,7 @@ fn decode(body: &[u8]) -> Result<ReadRequest, Refusal> {
     ReadRequest::decode(&message[..]).map_err(Refusal::bad)
 }
 
-fn selection(query: &wire::Query, external: &LabelSet) -> Result<Selection, Refusal> {
+fn selection(query: &wire::Query, external: &LabelSet, regexes: &RegexBudget) -> Result<Selection, Refusal> {
     let mut matchers = Vec::with_capacity(query.matchers.len());
     for m in &query.matchers {
         let op = match m.kind {
@@ -137,7 +142,7 @@ fn selection(query: &wire::Query, external: &LabelSet) -> Result<Selection, Refu
         if op == MatchOp::Equal && !m.value.is_empty() && external.get(&m.name) == Some(&m.value) {
             continue;
         }
-        matchers.push(Matcher::new(m.name.as_str(), op, m.value.as_str()).map_err(Refusal::bad)?);
+        matchers.push(Matcher::within(regexes, m.name.as_str(), op, m.value.as_str()).map_err(Refusal::bad)?);
     }
     let range = TimeRangeMs {
         start: TimestampMs(query.start_timestamp_ms),
