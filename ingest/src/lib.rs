@@ -7,6 +7,8 @@
 //! durable; a temporary fault is 503 with `Retry-After` (gRPC UNAVAILABLE with RetryInfo), never 500 or 429, on which
 //! clients drop data.
 //!
+//! Whoever else asks servers, or is to find them as `prometheus.yml` says, uses scraping's [`Client`] and [`discover`].
+//!
 //! Not here: what is kept of a batch (`storage`), how it is asked for (`query`, `ui-api`), listeners (`server`).
 
 mod admission;
@@ -53,7 +55,10 @@ pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_n
 pub use otlp::{OtlpMetrics, Translation};
 use refusal::Refusal;
 use report::Report;
-pub use scrape::{ProxyEnvironment, RelabelStep, ScrapeOptions, ScrapeStats, ScrapedTarget, Scrapes};
+pub use scrape::{
+    Answered, Ask, AskError, Client, Kept, Network, ProxyEnvironment, RelabelStep, ScrapeOptions, ScrapeStats,
+    ScrapedTarget, Scrapes, TellTargets, discover,
+};
 use sink::Sink;
 
 /// Limits and habits of the receivers; filled by the server.

@@ -85,11 +85,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "storage-traces",
         ],
     ),
+    ("notifier", &["model", "ingest", "prometheus-config", "query-rules"]),
     (
         "trilobite",
         &[
             "model",
             "ingest",
+            "notifier",
             "prometheus-config",
             "query",
             "query-rules",

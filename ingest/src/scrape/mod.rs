@@ -30,8 +30,9 @@ use prometheus_config::{PrometheusConfig, RelabelRule, ScrapeConfig};
 
 use crate::Ingest;
 use crate::sink::Sink;
-pub use http::ProxyEnvironment;
-use http::{Network, Resolver};
+pub use discovery::{TellTargets, discover};
+use http::Resolver;
+pub use http::{Answered, Ask, AskError, Client, Kept, Network, ProxyEnvironment};
 use pool::{Pool, Surroundings};
 use rounds::Outcome;
 use target_loop::{Fate, lock};
@@ -67,7 +68,7 @@ pub(crate) struct ScrapeCounters {
     samples: AtomicU64,
     duplicates: AtomicU64,
     too_new: AtomicU64,
-    discovery_failures: AtomicU64,
+    discovery_failures: Arc<AtomicU64>,
 }
 
 /// The same, read.
@@ -126,10 +127,6 @@ impl ScrapeCounters {
             .fetch_add(if is_good { outcome.kept } else { 0 }, Ordering::Relaxed);
         self.duplicates.fetch_add(outcome.duplicates, Ordering::Relaxed);
         self.too_new.fetch_add(outcome.too_new, Ordering::Relaxed);
-    }
-
-    fn discovery_failed(&self) {
-        self.discovery_failures.fetch_add(1, Ordering::Relaxed);
     }
 }
 

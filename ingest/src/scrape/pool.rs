@@ -7,7 +7,7 @@ use model::LabelSet;
 use prometheus_config::{Discovery, ScrapeConfig, TargetGroup};
 use tokio::task::JoinHandle;
 
-use super::discovery;
+use super::discovery::discover;
 use super::http::{Client, Network};
 use super::rounds::Shown;
 use super::target::{Found, ScrapeTarget, targets};
@@ -76,10 +76,10 @@ impl Pool {
                 how => {
                     let weak = Arc::downgrade(&pool);
                     let found = move |groups: Vec<TargetGroup>| found(&weak, source, groups);
-                    asking.push(tokio::spawn(discovery::run(
+                    asking.push(tokio::spawn(discover(
                         how.clone(),
                         around.network.clone(),
-                        around.counters.clone(),
+                        around.counters.discovery_failures.clone(),
                         Box::new(found),
                     )));
                 }

@@ -294,7 +294,7 @@ impl Running {
             socket: self.target.socket.as_deref(),
             headers: &headers,
             bytes_max: if limit == 0 { BODY_BYTES_MAX } else { limit },
-            form: None,
+            post: None,
         };
         let asking = self.job.client.ask(&ask, &mut self.kept);
         let answered = match tokio::time::timeout(self.target.timeout, asking).await {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use prometheus_config::{FileDiscovery, TargetGroup, files_matching, parse_target_groups};
 use tokio::time::Instant;
 
-use super::super::ScrapeCounters;
-use super::Tell;
+use super::TellTargets;
 
 /// How often files are looked at. A rename over a file, as editors and config maps do it, is seen as any other change.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ struct Look {
 #[derive(Default)]
 struct Known(BTreeMap<PathBuf, (Look, Vec<TargetGroup>)>);
 
-pub(super) async fn run(config: &FileDiscovery, counters: &ScrapeCounters, tell: &Tell) {
+pub(super) async fn run(config: &FileDiscovery, failures: &AtomicU64, tell: &TellTargets) {
     let mut known = Known::default();
     let mut read_all = Instant::now();
     loop {
@@ -46,7 +46,7 @@ pub(super) async fn run(config: &FileDiscovery, counters: &ScrapeCounters, tell:
         };
         known = now_known;
         for why in faults {
-            counters.discovery_failed();
+            failures.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(why, "file discovery keeps what it knew");
         }
         if changed {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_config::{Auth, HttpClientConfig, KubernetesDiscovery, KubernetesRole, Secret};
@@ -16,11 +17,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::super::ScrapeCounters;
 use super::super::http::{Client, Network};
 use super::kubernetes_targets::{Objects, groups, key};
 use super::kubernetes_watch::{List, Seen, Server, follow};
-use super::{Tell, kubeconfig};
+use super::{TellTargets, kubeconfig};
 
 /// How long to wait where nothing can be asked.
 const RETRY: Duration = Duration::from_secs(15);
@@ -47,9 +47,9 @@ enum Purpose {
 type Held = Option<BTreeMap<(String, String), Value>>;
 
 /// Tells of a cluster's targets until the task is dropped.
-pub(super) async fn run(config: &KubernetesDiscovery, network: &Network, counters: &ScrapeCounters, tell: &Tell) {
+pub(super) async fn run(config: &KubernetesDiscovery, network: &Network, failures: &AtomicU64, tell: &TellTargets) {
     let mut faults = Faults {
-        counters,
+        failures,
         last: String::new(),
     };
     let (server, namespaces) = loop {
@@ -98,13 +98,13 @@ pub(super) async fn run(config: &KubernetesDiscovery, network: &Network, counter
 
 /// What goes wrong, told when it changes and not each time.
 struct Faults<'a> {
-    counters: &'a ScrapeCounters,
+    failures: &'a AtomicU64,
     last: String,
 }
 
 impl Faults<'_> {
     fn note(&mut self, why: String) {
-        self.counters.discovery_failed();
+        self.failures.fetch_add(1, Ordering::Relaxed);
         if why != self.last {
             tracing::warn!(source = "kubernetes_sd_configs", why, "discovery keeps what it knew");
             self.last = why;

@@ -13,12 +13,12 @@ mod kubernetes_watch;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_config::{Discovery, TargetGroup};
 use serde::de::DeserializeOwned;
 
-use super::ScrapeCounters;
 use super::http::{Answered, Ask, Client, Kept, Network};
 use docker::Daemon;
 use http::Lists;
@@ -31,13 +31,13 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(30);
 const REFRESH_MIN: Duration = Duration::from_millis(100);
 
 /// Who is told of all groups of a source.
-pub(super) type Tell = Box<dyn Fn(Vec<TargetGroup>) + Send + Sync>;
+pub type TellTargets = Box<dyn Fn(Vec<TargetGroup>) + Send + Sync>;
 
-/// Asks a source until the task is dropped.
-pub(super) async fn run(source: Discovery, network: Network, counters: Arc<ScrapeCounters>, tell: Tell) {
+/// Asks a source until the task is dropped, and counts how often it could not be asked.
+pub async fn discover(source: Discovery, network: Network, failures: Arc<AtomicU64>, tell: TellTargets) {
     let (mut asked, every) = match &source {
         Discovery::Static(groups) => return tell(groups.clone()),
-        Discovery::File(config) => return file::run(config, &counters, &tell).await,
+        Discovery::File(config) => return file::run(config, &failures, &tell).await,
         Discovery::Http(config) => (
             Asked::Http(Box::new(Lists::new(config, &network))),
             config.refresh_interval,
@@ -47,7 +47,7 @@ pub(super) async fn run(source: Discovery, network: Network, counters: Arc<Scrap
             Asked::Docker(Box::new(Daemon::new(config, &network))),
             config.refresh_interval,
         ),
-        Discovery::Kubernetes(config) => return kubernetes::run(config, &network, &counters, &tell).await,
+        Discovery::Kubernetes(config) => return kubernetes::run(config, &network, &failures, &tell).await,
     };
     let mut last_fault = String::new();
     loop {
@@ -63,7 +63,7 @@ pub(super) async fn run(source: Discovery, network: Network, counters: Arc<Scrap
                 last_fault.clear();
             }
             Err(why) => {
-                counters.discovery_failed();
+                failures.fetch_add(1, Ordering::Relaxed);
                 // Told when it changes, not each time.
                 if why != last_fault {
                     tracing::warn!(source = source_name(&source), why, "discovery keeps what it knew");

@@ -194,7 +194,7 @@ const INGRESSES: &str = r#"{"items": [{"metadata": {"name": "in", "namespace": "
 async fn first_told(source: Discovery) -> Vec<TargetGroup> {
     let (told, mut found) = tokio::sync::mpsc::unbounded_channel();
     let tell = Box::new(move |groups| drop(told.send(groups)));
-    let asking = tokio::spawn(run(source, Network::default(), Arc::default(), tell));
+    let asking = tokio::spawn(discover(source, Network::default(), Arc::default(), tell));
     let groups = tokio::time::timeout(Duration::from_secs(20), found.recv()).await;
     asking.abort();
     groups.unwrap().unwrap()
@@ -401,7 +401,7 @@ async fn a_cluster_tells_of_changes_by_itself() {
     let (told, mut found) = tokio::sync::mpsc::unbounded_channel();
     let tell = Box::new(move |groups: Vec<TargetGroup>| drop(told.send(groups)));
     let source = source(&format!("kubernetes_sd_configs: [{{role: pod, api_server: '{base}'}}]"));
-    let asking = tokio::spawn(run(source, Network::default(), Arc::default(), tell));
+    let asking = tokio::spawn(discover(source, Network::default(), Arc::default(), tell));
     let mut next = async || {
         let groups = tokio::time::timeout(Duration::from_secs(20), found.recv()).await;
         let groups: Vec<TargetGroup> = groups.unwrap().unwrap();

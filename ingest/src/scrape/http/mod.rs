@@ -33,7 +33,7 @@ pub(crate) use url::Url;
 const REDIRECTS_MAX: usize = 10;
 
 /// Asks servers, all in one manner.
-pub(crate) struct Client {
+pub struct Client {
     config: HttpClientConfig,
     network: Network,
     tokens: Tokens,
@@ -41,16 +41,28 @@ pub(crate) struct Client {
 
 /// How hosts are reached.
 #[derive(Clone, Default)]
-pub(crate) struct Network {
-    pub resolver: Resolver,
-    pub proxies: ProxyEnvironment,
+pub struct Network {
+    pub(crate) resolver: Resolver,
+    pub(crate) proxies: ProxyEnvironment,
     /// `User-Agent`.
-    pub agent: String,
+    pub(crate) agent: String,
+}
+
+impl Network {
+    /// Says `agent` in `User-Agent`.
+    pub fn new(agent: String, proxies: ProxyEnvironment) -> Network {
+        Network {
+            resolver: Resolver::default(),
+            proxies,
+            agent,
+        }
+    }
 }
 
 /// One request.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ask<'a> {
+pub struct Ask<'a> {
+    /// Where.
     pub url: &'a str,
     /// A socket file in place of the URL's host.
     pub socket: Option<&'a str>,
@@ -58,15 +70,18 @@ pub(crate) struct Ask<'a> {
     pub headers: &'a [(HeaderName, &'a str)],
     /// Largest body, unpacked.
     pub bytes_max: u64,
-    /// A form that is posted.
-    pub form: Option<&'a str>,
+    /// What is posted, with its `Content-Type`.
+    pub post: Option<(&'static str, &'a str)>,
 }
 
 /// An answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Answered {
+pub struct Answered {
+    /// How it went.
     pub status: StatusCode,
+    /// Its headers.
     pub headers: HeaderMap,
+    /// Its body, unpacked.
     pub body: Bytes,
 }
 
@@ -82,9 +97,11 @@ pub(crate) struct Opened {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
+pub enum AskError {
+    /// The body is larger than was asked for.
     #[error("body size limit exceeded")]
     TooLarge,
+    /// No answer came; with the method, the URL and the reason.
     #[error("{0}")]
     Failed(String),
 }
@@ -142,9 +159,10 @@ fn words(status: StatusCode) -> String {
 
 /// A connection that is kept between requests.
 #[derive(Default)]
-pub(crate) struct Kept(Option<Connection>);
+pub struct Kept(Option<Connection>);
 
 impl Client {
+    /// Asks as the configuration says.
     pub fn new(config: &HttpClientConfig, network: &Network) -> Client {
         Client {
             config: config.clone(),
@@ -155,7 +173,7 @@ impl Client {
 
     /// Asks once, redirects followed. The caller bounds the time.
     pub async fn ask(&self, ask: &Ask<'_>, kept: &mut Kept) -> Result<Answered, AskError> {
-        let method = if ask.form.is_some() { "Post" } else { "Get" };
+        let method = if ask.post.is_some() { "Post" } else { "Get" };
         let failed = |url: &str, why: String| AskError::Failed(format!("{method} {url:?}: {why}"));
         let mut url = Url::parse(ask.url).map_err(|why| failed(ask.url, why))?;
         let first = url.authority();
@@ -281,19 +299,18 @@ fn request(url: &Url, ask: &Ask<'_>, headers: &HeaderMap, is_proxied: bool) -> R
     } else {
         url.path_and_query().to_owned()
     };
-    let method = if ask.form.is_some() { Method::POST } else { Method::GET };
+    let method = if ask.post.is_some() { Method::POST } else { Method::GET };
     let mut request = Request::builder().method(method).uri(target);
     if let Some(all) = request.headers_mut() {
         all.clone_from(headers);
         if let Ok(host) = HeaderValue::from_str(&url.authority()) {
             all.insert(HOST, host);
         }
-        if ask.form.is_some() {
-            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-            all.insert(http::header::CONTENT_TYPE, form);
+        if let Some((content_type, _)) = ask.post {
+            all.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
     }
-    let body = Bytes::from(ask.form.unwrap_or("").to_owned());
+    let body = Bytes::from(ask.post.map_or("", |(_, body)| body).to_owned());
     request
         .body(Full::new(body))
         .map_err(|e| AskError::Failed(e.to_string()))

@@ -76,7 +76,7 @@ async fn fetch(oauth2: &OAuth2, network: &Network) -> Result<Granted, String> {
     let ask = Ask {
         url: &oauth2.token_url,
         bytes_max: ANSWER_BYTES_MAX,
-        form: Some(&form),
+        post: Some(("application/x-www-form-urlencoded", &form)),
         ..Ask::default()
     };
     let answered = client
