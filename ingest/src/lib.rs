@@ -42,14 +42,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
 use bytes::Bytes;
-use model::{Signal, SpanBatch, TimestampNs};
-use storage::Storage;
+use model::{Signal, Span, SpanBatch, TimestampNs};
+use storage::{PackedSpans, Storage};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use admission::{Admission, Ticket};
 use counters::Counters;
-use derived::Derived;
+use derived::{Derived, Noted};
 pub use derived::{DerivedMetrics, DerivedStats};
 pub use level::{DETECTED_LEVEL, LevelDetector, detect_level, level_of_severity_number, level_of_words};
 pub use otlp::{OtlpMetrics, Translation};
@@ -265,14 +265,21 @@ impl Shared {
         Ok((wire, ticket))
     }
 
-    /// Stores spans, durably, and reports those that are refused for their time.
+    /// Stores spans as [`Shared::append_incoming`] does.
     async fn append_spans(&self, batch: SpanBatch, report: &mut Report) -> Result<(), Refusal> {
-        if batch.spans.is_empty() {
+        let mut incoming = Incoming::at(self.sink.now());
+        batch.spans.iter().for_each(|span| incoming.push(&self.derived, span));
+        drop(batch);
+        self.append_incoming(incoming, report).await
+    }
+
+    /// Stores spans, durably, and reports those that are refused for their time.
+    async fn append_incoming(&self, incoming: Incoming, report: &mut Report) -> Result<(), Refusal> {
+        if incoming.spans.is_empty() {
             return Ok(());
         }
-        let noted = self.derived.note(&batch, self.sink.now());
-        let taken = self.sink.append_spans(batch).await?;
-        self.derived.count(&noted);
+        let taken = self.sink.append_spans(incoming.spans).await?;
+        self.derived.count(&incoming.noted);
         report.reject(taken.too_old, || {
             format!("{} spans are older than the retention", taken.too_old)
         });
@@ -280,5 +287,26 @@ impl Shared {
             format!("{} spans are too far in the future", taken.too_new)
         });
         Ok(())
+    }
+}
+
+/// Spans on their way in: as the storage takes them, and what metrics are derived from them.
+struct Incoming {
+    spans: PackedSpans,
+    noted: Noted,
+}
+
+impl Incoming {
+    /// None yet.
+    fn at(now: TimestampNs) -> Incoming {
+        Incoming {
+            spans: PackedSpans::default(),
+            noted: Noted::at(now),
+        }
+    }
+
+    fn push(&mut self, derived: &Derived, span: &Span) {
+        derived.note(&mut self.noted, span);
+        self.spans.push(span);
     }
 }

@@ -8,9 +8,9 @@ use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use model::{Histogram, LabelSet, LogBatch, METRIC_NAME, SampleBatch, Span, SpanBatch, TimestampNs, is_stale};
+use model::{Histogram, LabelSet, LogBatch, METRIC_NAME, SampleBatch, Span, TimestampNs, is_stale};
 use parking_lot::Mutex;
-use storage::AppendError;
+use storage::{AppendError, PackedSpans};
 use tower::ServiceExt;
 
 use crate::sink::{Appending, EntriesTaken, SamplesTaken, Sink, SpansTaken};
@@ -249,12 +249,12 @@ impl Sink for Shelf {
         })
     }
 
-    fn append_spans(&self, batch: SpanBatch) -> Appending<'_, SpansTaken> {
+    fn append_spans(&self, spans: PackedSpans) -> Appending<'_, SpansTaken> {
         Box::pin(async move {
             self.fail()?;
             let mut taken = *self.spans_taken.lock();
-            taken.kept = batch.spans.len() as u64 - taken.too_old - taken.too_new;
-            self.spans.lock().extend(batch.spans);
+            taken.kept = spans.len() as u64 - taken.too_old - taken.too_new;
+            self.spans.lock().extend(spans.spans());
             Ok(taken)
         })
     }

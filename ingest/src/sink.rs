@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use model::{LabelSet, LogBatch, SampleBatch, SpanBatch, TimestampNs};
-use storage::{AppendError, Storage};
+use model::{LabelSet, LogBatch, SampleBatch, TimestampNs};
+use storage::{AppendError, PackedSpans, Storage};
 
 /// What an append comes to, eventually.
 pub(crate) type Appending<'a, T> = Pin<Box<dyn Future<Output = Result<T, AppendError>> + Send + 'a>>;
@@ -98,7 +98,7 @@ pub(crate) trait Sink: Send + Sync + 'static {
     /// Stores entries, durably.
     fn append_logs<'a>(&'a self, batch: &'a LogBatch) -> Appending<'a, EntriesTaken>;
     /// Stores spans, durably.
-    fn append_spans(&self, batch: SpanBatch) -> Appending<'_, SpansTaken>;
+    fn append_spans(&self, spans: PackedSpans) -> Appending<'_, SpansTaken>;
     /// Keeps something beside the data, durably, under a name; an error in words.
     fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), String>;
     /// What was kept last.
@@ -146,9 +146,9 @@ impl Sink for Storage {
         })
     }
 
-    fn append_spans(&self, batch: SpanBatch) -> Appending<'_, SpansTaken> {
+    fn append_spans(&self, spans: PackedSpans) -> Appending<'_, SpansTaken> {
         Box::pin(async move {
-            let appended = Storage::append_spans(self, batch).await?;
+            let appended = Storage::append_spans(self, spans).await?;
             Ok(SpansTaken {
                 kept: appended.stored + appended.duplicates,
                 too_old: appended.too_old,

@@ -3,7 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
-use model::{LogBatch, SampleBatch, Signal, SpanBatch};
+use model::{LogBatch, SampleBatch, Signal};
+use storage_traces::PackedSpans;
 use storage_wal::Lsn;
 
 use crate::Storage;
@@ -62,9 +63,9 @@ impl Storage {
     }
 
     /// Stores spans; returns when they are durable.
-    pub async fn append_spans(&self, batch: SpanBatch) -> Result<storage_traces::Appended, AppendError> {
+    pub async fn append_spans(&self, spans: impl Into<PackedSpans>) -> Result<storage_traces::Appended, AppendError> {
         self.admit()?;
-        self.traces.append(batch, self.now()).await.map_err(|e| match e {
+        self.traces.append(spans, self.now()).await.map_err(|e| match e {
             storage_traces::AppendError::Wal(e) => self.wal_refused(Signal::Traces, e),
             storage_traces::AppendError::OverBudget(e) => AppendError::Overloaded(e.to_string()),
             storage_traces::AppendError::Catalogue(e) => AppendError::Failed(e.to_string()),

@@ -26,5 +26,5 @@ pub use storage_budget::{Budget, OverBudget, Reservation};
 pub use storage_catalogue::BlockMeta;
 pub use storage_logs::{DeleteLanguage, KeepStreams, LogPolicy, Logs};
 pub use storage_metrics::Metrics;
-pub use storage_traces::Traces;
+pub use storage_traces::{PackedSpans, Traces};
 pub use storage_wal::{Lsn, Stats as WalStats, SyncMode};

@@ -16,10 +16,10 @@ mod span_metrics;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use model::{MetricMetadata, SampleBatch, Span, SpanBatch, TimestampMs, TimestampNs};
+use model::{MetricMetadata, Resource, SampleBatch, Span, TimestampMs, TimestampNs};
 
 use series_table::{Moment, Row, Seen, Shape, Table, bucket_labels};
 use service_graph::{Counting, Edges, Half, Sides};
@@ -112,12 +112,24 @@ struct State {
 /// What a batch counts for, once it is durable.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
-    now: TimestampMs,
+    now: TimestampNs,
     text: Vec<u8>,
     spans: Vec<Observed>,
     halves: Vec<Half>,
     outside: u64,
     over_limit: u64,
+    /// The resource of the span before, and the name of its service.
+    last: Option<(Arc<Resource>, String)>,
+}
+
+impl Noted {
+    /// Nothing noted yet of spans that come at a time.
+    pub fn at(now: TimestampNs) -> Noted {
+        Noted {
+            now,
+            ..Noted::default()
+        }
+    }
 }
 
 /// Encoded labels in [`Noted::text`], with their hash.
@@ -166,51 +178,44 @@ impl Derived {
         }
     }
 
-    /// What the spans count for.
-    pub fn note(&self, batch: &SpanBatch, now: TimestampNs) -> Noted {
-        let mut noted = Noted {
-            now: now.floor_ms(),
-            ..Noted::default()
-        };
+    /// What a span counts for.
+    pub fn note(&self, noted: &mut Noted, span: &Span) {
         if self.labels.is_none() && self.sides.is_none() {
-            return noted;
+            return;
         }
-        noted
-            .spans
-            .reserve(self.labels.as_ref().map_or(0, |_| batch.spans.len()));
-        let mut last: Option<(&model::Resource, &str)> = None;
-        for span in &batch.spans {
-            if span.end.0.abs_diff(now.0) > SLACK_NS {
-                noted.outside += 1;
-                continue;
-            }
-            if noted.text.len() > TEXT_BYTES_MAX {
-                noted.over_limit += 1;
-                continue;
-            }
-            let service = match last {
-                Some((resource, service)) if std::ptr::eq(resource, &*span.resource) => service,
-                _ => span.resource.service_name(),
-            };
-            last = Some((&span.resource, service));
-            if let Some(labels) = &self.labels {
-                noted.spans.push(labels.note(span, service, &mut noted.text));
-            }
-            if let Some(sides) = &self.sides {
-                noted.halves.extend(sides.note(span, service, &mut noted.text));
-            }
+        if span.end.0.abs_diff(noted.now.0) > SLACK_NS {
+            noted.outside += 1;
+            return;
         }
-        noted
+        if noted.text.len() > TEXT_BYTES_MAX {
+            noted.over_limit += 1;
+            return;
+        }
+        let known = noted
+            .last
+            .as_ref()
+            .is_some_and(|(resource, _)| Arc::ptr_eq(resource, &span.resource));
+        if !known {
+            noted.last = Some((span.resource.clone(), span.resource.service_name().to_owned()));
+        }
+        let service = noted.last.as_ref().map_or("", |(_, service)| service);
+        if let Some(labels) = &self.labels {
+            noted.spans.push(labels.note(span, service, &mut noted.text));
+        }
+        if let Some(sides) = &self.sides {
+            noted.halves.extend(sides.note(span, service, &mut noted.text));
+        }
     }
 
     /// Counts what was noted.
     pub fn count(&self, noted: &Noted) {
+        let now = noted.now.floor_ms();
         let state = &mut *self.state();
         state.outside += noted.outside;
         state.over_limit += noted.over_limit;
         for span in &noted.spans {
             let labels = span.labels.of(&noted.text);
-            match state.spans.row(labels, span.labels.hash, noted.now, &mut state.room) {
+            match state.spans.row(labels, span.labels.hash, now, &mut state.room) {
                 Some(row) => span.count(row),
                 None => state.over_limit += 1,
             }
@@ -218,7 +223,7 @@ impl Derived {
         let mut counting = Counting {
             table: &mut state.graph,
             room: &mut state.room,
-            now: noted.now,
+            now,
         };
         for half in &noted.halves {
             state.edges.add(half, &noted.text, &mut counting);

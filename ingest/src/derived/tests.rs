@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use model::{
-    AttributeValue, Event, KeyValue, LabelSet, Link, Resource, SampleBatch, Span, SpanBatch, SpanId, SpanKind,
-    StatusCode, TimestampNs, TraceId, is_stale,
+    AttributeValue, Event, KeyValue, LabelSet, Link, Resource, SampleBatch, Span, SpanId, SpanKind, StatusCode,
+    TimestampNs, TraceId, is_stale,
 };
 use prost::Message;
 
+use super::Noted;
 use super::protobuf_size::span_size;
 use super::{Derived, DerivedMetrics, DerivedStats};
 
@@ -62,8 +63,9 @@ fn span(words: &str, id: u64, parent: u64) -> Span {
 }
 
 fn count(derived: &Derived, spans: &[Span], seconds: i64) {
-    let batch = SpanBatch { spans: spans.to_vec() };
-    derived.count(&derived.note(&batch, at(seconds)));
+    let mut noted = Noted::at(at(seconds));
+    spans.iter().for_each(|span| derived.note(&mut noted, span));
+    derived.count(&noted);
 }
 
 /// `name{label="value",..} value @seconds since start`, zeros and stale markers among them.

@@ -22,15 +22,15 @@ mod traces;
 mod translation;
 
 use bytes::Bytes;
-use model::{LogBatch, SampleBatch, Signal, SpanBatch};
+use model::{LogBatch, SampleBatch, Signal};
 
-use crate::Shared;
 use crate::admission::Ticket;
 use crate::body::{self, Compression};
 use crate::counters::Receiver;
 use crate::entry_limits::bad_time;
 use crate::refusal::Refusal;
 use crate::report::Report;
+use crate::{Incoming, Shared};
 
 pub(crate) use delta_file::{keep, restore};
 pub(crate) use metrics::Translator;
@@ -49,7 +49,7 @@ const UNFOLD_MAX: usize = 4;
 enum Batch {
     Samples(SampleBatch),
     Entries(LogBatch),
-    Spans(SpanBatch),
+    Spans(Box<Incoming>),
 }
 
 /// Decodes a request that was read and appends it; returns when it is durable.
@@ -85,8 +85,11 @@ async fn store(
                 (Batch::Entries(batch), report)
             }
             Signal::Traces => {
-                let (batch, report) = traces::decode(request, unfolded_max)?;
-                (Batch::Spans(batch), report)
+                let mut incoming = Incoming::at(now);
+                let report = traces::decode(request, unfolded_max, &mut |span| {
+                    incoming.push(&parts.derived, span);
+                })?;
+                (Batch::Spans(Box::new(incoming)), report)
             }
         })
     };
@@ -109,7 +112,7 @@ async fn store(
                 format!("{refused} log records are too old or too far in the future")
             });
         }
-        Batch::Spans(batch) => shared.append_spans(batch, &mut report).await?,
+        Batch::Spans(incoming) => shared.append_incoming(*incoming, &mut report).await?,
     }
     Ok(report)
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use model::{
-    Event, KeyValue, Link, Resource, Scope, Span, SpanBatch, SpanId, SpanKind, StatusCode, TimestampNs, TraceId,
+    AttributeValue, Event, KeyValue, Link, Resource, Scope, Span, SpanId, SpanKind, StatusCode, TimestampNs, TraceId,
 };
 
-use super::any_value::{ATTRIBUTES_MAX, BadValue, read_pair};
+use super::any_value::{ATTRIBUTES_MAX, AnyValue, BadValue, read_pair};
 use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::room::Room;
@@ -14,16 +14,15 @@ use crate::wire::{BadWire, Field, Fields};
 
 /// Most events, and most links, of one span; the rest counts as dropped.
 const CHILDREN_MAX: usize = 1000;
-/// Fewer bytes than a span on the wire has.
-const SPAN_BYTES_MIN: usize = 30;
-/// Attributes for which room is made before they are seen.
-const ATTRIBUTES_EXPECTED_MAX: usize = 16;
+/// Strings whose memory is kept for the next span.
+const SPARE_MAX: usize = 256;
 
-/// Decodes an `ExportTraceServiceRequest`. The batch holds about `bytes_max` at most.
-pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<(SpanBatch, Report), Refusal> {
+/// Decodes an `ExportTraceServiceRequest` that unfolds to about `bytes_max` at most, and shows each of its spans. They come in
+/// the same place, whose memory is used again for the next one.
+pub(crate) fn decode(request: &[u8], bytes_max: usize, see: &mut dyn FnMut(&Span)) -> Result<Report, Refusal> {
     let mut reading = Reading {
-        batch: SpanBatch::default(),
-        attributes: 0,
+        see,
+        spare: Vec::new(),
         report: Report::default(),
         room: Room::new(bytes_max),
     };
@@ -33,13 +32,13 @@ pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<(SpanBatch, Rep
             reading.resource_spans(field.bytes()?)?;
         }
     }
-    Ok((reading.batch, reading.report))
+    Ok(reading.report)
 }
 
-struct Reading {
-    batch: SpanBatch,
-    /// Attributes of the span before: the next one has about as many.
-    attributes: usize,
+struct Reading<'s> {
+    see: &'s mut dyn FnMut(&Span),
+    /// Strings of spans that were shown.
+    spare: Vec<String>,
     report: Report,
     room: Room,
 }
@@ -62,7 +61,7 @@ impl From<Refusal> for BadValue {
     }
 }
 
-impl Reading {
+impl Reading<'_> {
     fn resource_spans(&mut self, message: &[u8]) -> Result<(), Refusal> {
         let mut resource = Resource::default();
         for field in Fields::new(message) {
@@ -99,7 +98,6 @@ impl Reading {
     fn scope_spans(&mut self, message: &[u8], resource: &Arc<Resource>) -> Result<(), Refusal> {
         let mut scope = Scope::default();
         self.room.take(size_of::<Scope>())?;
-        let mut spans = 0;
         for field in Fields::new(message) {
             let field = field?;
             match field.number {
@@ -120,23 +118,20 @@ impl Reading {
                         }
                     }
                 }
-                2 => spans += 1,
                 3 => scope.schema_url = field.text()?.into_owned(),
                 _ => {}
             }
         }
-        let scope = Arc::new(scope);
-        // A span without ids, which take so many bytes, is none.
-        self.batch.spans.reserve(spans.min(message.len() / SPAN_BYTES_MIN));
+        let mut span = Span::of(resource.clone(), Arc::new(scope));
         for field in Fields::new(message) {
             let field = field?;
             if field.number != 2 {
                 continue;
             }
             self.report.items += 1;
-            let mut span = Span::of(resource.clone(), scope.clone());
+            self.clear(&mut span);
             match self.span(field.bytes()?, &mut span) {
-                Ok(()) => self.batch.spans.push(span),
+                Ok(()) => (self.see)(&span),
                 Err(BadSpan::Id(reason)) => self.report.reject(1, || reason),
                 Err(BadSpan::Value(bad)) => {
                     let words = bad.of_item()?;
@@ -149,16 +144,15 @@ impl Reading {
 
     fn span(&mut self, message: &[u8], span: &mut Span) -> Result<(), BadSpan> {
         self.room.take(size_of::<Span>() + message.len())?;
-        span.attributes.reserve_exact(self.attributes);
         let (mut trace_id, mut span_id, mut parent): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         for field in Fields::new(message) {
             let field = field?;
             match field.number {
                 1 => trace_id = field.bytes()?,
                 2 => span_id = field.bytes()?,
-                3 => span.trace_state = field.text()?.into_owned(),
+                3 => span.trace_state = self.text(&field.text()?),
                 4 => parent = field.bytes()?,
-                5 => span.name = field.text()?.into_owned(),
+                5 => span.name = self.text(&field.text()?),
                 6 => span.kind = SpanKind::from_number(field.int32()?),
                 7 => span.start = instant(field.fixed64()?),
                 8 => span.end = instant(field.fixed64()?),
@@ -176,12 +170,11 @@ impl Reading {
                     None => drop_one(&mut span.dropped_links),
                 },
                 14 => add_dropped(&mut span.dropped_links, &field)?,
-                15 => read_status(field.bytes()?, span)?,
+                15 => self.status(field.bytes()?, span)?,
                 16 => span.flags = field.fixed32()?,
                 _ => {}
             }
         }
-        self.attributes = span.attributes.len().min(ATTRIBUTES_EXPECTED_MAX);
         let bad = |what: &str, bytes: &[u8], len: usize| {
             BadSpan::Id(format!(
                 "span {:?} has an invalid {what} {} (it must be {len} bytes, not all zero)",
@@ -206,7 +199,7 @@ impl Reading {
             let field = field?;
             match field.number {
                 1 => event.t = instant(field.fixed64()?),
-                2 => event.name = field.text()?.into_owned(),
+                2 => event.name = self.text(&field.text()?),
                 3 => self.attribute(&field, &mut event.attributes, &mut event.dropped_attributes)?,
                 4 => add_dropped(&mut event.dropped_attributes, &field)?,
                 _ => {}
@@ -225,7 +218,7 @@ impl Reading {
             match field.number {
                 1 => trace_id = TraceId::from_wire(field.bytes()?),
                 2 => span_id = SpanId::from_wire(field.bytes()?),
-                3 => link.trace_state = field.text()?.into_owned(),
+                3 => link.trace_state = self.text(&field.text()?),
                 4 => self.attribute(&field, &mut link.attributes, &mut link.dropped_attributes)?,
                 5 => add_dropped(&mut link.dropped_attributes, &field)?,
                 6 => link.flags = field.fixed32()?,
@@ -254,9 +247,75 @@ impl Reading {
         }
         self.room.take(size_of::<KeyValue>())?;
         let (key, value) = read_pair(field.bytes()?)?;
-        let value = value.into_attribute(&mut self.room)?;
-        attributes.push(KeyValue::new(key, value));
+        let key = self.text(&key);
+        let value = match value {
+            AnyValue::Str(text) => AttributeValue::Str(self.text(&text)),
+            other => other.into_attribute(&mut self.room)?,
+        };
+        attributes.push(KeyValue { key, value });
         Ok(())
+    }
+
+    fn status(&mut self, message: &[u8], span: &mut Span) -> Result<(), BadWire> {
+        for field in Fields::new(message) {
+            let field = field?;
+            match field.number {
+                2 => span.status_message = self.text(&field.text()?),
+                3 => span.status = StatusCode::from_number(field.int32()?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy, in memory that was used before if there is some.
+    fn text(&mut self, text: &str) -> String {
+        if text.is_empty() {
+            return String::new();
+        }
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.push_str(text);
+        copy
+    }
+
+    /// Takes a string's memory for the next one.
+    fn spare(&mut self, mut text: String) {
+        if text.capacity() > 0 && self.spare.len() < SPARE_MAX {
+            text.clear();
+            self.spare.push(text);
+        }
+    }
+
+    /// Makes a span as if new, but for its resource and scope.
+    fn clear(&mut self, span: &mut Span) {
+        let attributes = std::mem::take(&mut span.attributes);
+        let attributes = self.clear_attributes(attributes);
+        let mut events = std::mem::take(&mut span.events);
+        for event in events.drain(..) {
+            self.clear_attributes(event.attributes);
+            self.spare(event.name);
+        }
+        let mut links = std::mem::take(&mut span.links);
+        for link in links.drain(..) {
+            self.clear_attributes(link.attributes);
+            self.spare(link.trace_state);
+        }
+        let (resource, scope) = (span.resource.clone(), span.scope.clone());
+        let old = std::mem::replace(span, Span::of(resource, scope));
+        for text in [old.name, old.trace_state, old.status_message] {
+            self.spare(text);
+        }
+        (span.attributes, span.events, span.links) = (attributes, events, links);
+    }
+
+    fn clear_attributes(&mut self, mut attributes: Vec<KeyValue>) -> Vec<KeyValue> {
+        for kv in attributes.drain(..) {
+            if let AttributeValue::Str(text) = kv.value {
+                self.spare(text);
+            }
+            self.spare(kv.key);
+        }
+        attributes
     }
 
     /// An attribute of a resource or scope; one nested too deeply is dropped with a warning, for the spans are sound.
@@ -275,18 +334,6 @@ impl Reading {
         }
         Ok(())
     }
-}
-
-fn read_status(message: &[u8], span: &mut Span) -> Result<(), BadWire> {
-    for field in Fields::new(message) {
-        let field = field?;
-        match field.number {
-            2 => span.status_message = field.text()?.into_owned(),
-            3 => span.status = StatusCode::from_number(field.int32()?),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Instants beyond 2262 are the end of time.
@@ -318,6 +365,12 @@ mod tests {
     use super::*;
 
     const ROOM: usize = 1 << 20;
+
+    fn decode(request: &[u8], bytes_max: usize) -> Result<(Vec<Span>, Report), Refusal> {
+        let mut spans = Vec::new();
+        let report = super::decode(request, bytes_max, &mut |span| spans.push(span.clone()))?;
+        Ok((spans, report))
+    }
 
     fn request(spans: Vec<proto::Span>) -> Vec<u8> {
         ExportTraceServiceRequest {
@@ -356,8 +409,8 @@ mod tests {
             span(&t, &[0; 8], &[]),
             span(&t, &s, &[1; 7]),
         ]);
-        let (batch, report) = decode(&all, ROOM).unwrap();
-        let parents: Vec<Option<SpanId>> = batch.spans.iter().map(|s| s.parent_span_id).collect();
+        let (spans, report) = decode(&all, ROOM).unwrap();
+        let parents: Vec<Option<SpanId>> = spans.iter().map(|s| s.parent_span_id).collect();
         assert_eq!(parents, [None, None, Some(SpanId(0x0303_0303_0303_0303))]);
         assert_eq!((report.items, report.rejected), (9, 6));
         assert!(
@@ -373,8 +426,8 @@ mod tests {
         one.links = vec![proto::span::Link::default()];
         one.dropped_links_count = 2;
         one.events = vec![proto::span::Event::default(); CHILDREN_MAX + 5];
-        let (batch, report) = decode(&request(vec![one]), ROOM).unwrap();
-        let span = &batch.spans[0];
+        let (spans, report) = decode(&request(vec![one]), ROOM).unwrap();
+        let span = &spans[0];
         assert_eq!((span.links.len(), span.dropped_links), (0, 3));
         assert_eq!((span.events.len(), span.dropped_events), (CHILDREN_MAX, 5));
         assert!(report.is_clean());
@@ -396,6 +449,65 @@ mod tests {
         for len in 1..whole.len() {
             assert!(decode(&whole[..len], ROOM).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_span_before() {
+        let attribute = |key: &str| opentelemetry_proto::tonic::common::v1::KeyValue {
+            key: key.to_owned(),
+            value: Some(opentelemetry_proto::tonic::common::v1::AnyValue {
+                value: Some(opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(
+                    key.repeat(3),
+                )),
+            }),
+            ..Default::default()
+        };
+        let full = |id: u8| proto::Span {
+            trace_state: "a=b".to_owned(),
+            flags: 3,
+            kind: 2,
+            start_time_unix_nano: 5,
+            end_time_unix_nano: 6,
+            attributes: vec![attribute("key"), attribute("other")],
+            dropped_attributes_count: 1,
+            events: vec![proto::span::Event {
+                name: "event".to_owned(),
+                attributes: vec![attribute("x")],
+                ..Default::default()
+            }],
+            dropped_events_count: 2,
+            links: vec![proto::span::Link {
+                trace_id: vec![1; 16],
+                span_id: vec![2; 8],
+                trace_state: "c=d".to_owned(),
+                attributes: vec![attribute("y")],
+                ..Default::default()
+            }],
+            dropped_links_count: 3,
+            status: Some(proto::Status {
+                message: "why".to_owned(),
+                code: 2,
+            }),
+            ..span(&[7; 16], &[id; 8], &[9; 8])
+        };
+        let bad = proto::Span {
+            trace_id: Vec::new(),
+            ..full(5)
+        };
+        let all = [
+            full(1),
+            span(&[7; 16], &[2; 8], &[]),
+            full(3),
+            bad,
+            span(&[8; 16], &[4; 8], &[]),
+        ];
+        let alone = all
+            .iter()
+            .flat_map(|one| decode(&request(vec![one.clone()]), ROOM).unwrap().0);
+        let alone: Vec<Span> = alone.collect();
+        let (together, report) = decode(&request(all.to_vec()), ROOM).unwrap();
+        assert_eq!((together.len(), report.rejected), (4, 1));
+        assert_eq!(together, alone);
     }
 
     proptest! {

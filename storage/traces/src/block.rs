@@ -195,14 +195,14 @@ impl BlockWriter {
         }
         (self.body, self.names) = (body, names);
         self.written.traces += 1;
-        Ok(())
+        self.flush_full()
     }
 
     /// As [`BlockWriter::trace`], with spans as the head has them. One writer takes either those or others.
     pub(crate) fn head_trace(
         &mut self,
         id: TraceId,
-        spans: &[HeadSpan],
+        spans: &[&HeadSpan],
         symbols: &SymbolView,
         revision: u64,
     ) -> Result<(), BlockError> {
@@ -212,7 +212,7 @@ impl BlockWriter {
             return Ok(());
         };
         self.index.trace(id, spans.len() as u64, first, last);
-        let node = |span: &HeadSpan| {
+        let node = |span: &&HeadSpan| {
             Ok(Node {
                 id: span.span_id,
                 parent: parent(&mut Reader::new(span.body()))?,
@@ -292,10 +292,19 @@ impl BlockWriter {
             None => (row.start, end),
             Some((min, max)) => (min.min(row.start), max.max(end)),
         });
-        if self.rows.len >= BATCH_ROWS_MAX || self.rows.bytes >= BATCH_BYTES_MAX {
-            self.flush()?;
+        match self.rows.len >= 2 * BATCH_ROWS_MAX || self.rows.bytes >= 2 * BATCH_BYTES_MAX {
+            true => self.flush(),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Writes the rows so far, if they are many. Meant to be called between traces: a row itself writes only in a trace that is
+    /// very long.
+    pub(crate) fn flush_full(&mut self) -> Result<(), BlockError> {
+        match self.rows.len >= BATCH_ROWS_MAX || self.rows.bytes >= BATCH_BYTES_MAX {
+            true => self.flush(),
+            false => Ok(()),
+        }
     }
 
     /// A span's bytes, which this process made, are not what they should be.

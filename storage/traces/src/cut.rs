@@ -18,6 +18,11 @@ use crate::request::AttributeScope;
 use crate::span_bytes::{GetSymbols, Skimmed, get_head, skim_attributes};
 use crate::symbols::SymbolView;
 
+/// Up to here every span has a say in which columns there are; of more, ...
+const COUNTED_SPANS: u64 = 50_000;
+/// ... the spans of one trace in so many.
+const COUNTED_TRACES: usize = 8;
+
 /// The day under which a span is filed: that of its start, or for one that lasts longer than a day the day before its end.
 pub(crate) fn filed_day(start: TimestampNs, end: TimestampNs) -> Day {
     TimestampNs(start.0.max(end.0.saturating_sub(DAY_NS))).day()
@@ -34,11 +39,18 @@ pub(crate) fn write_head(
     let symbols = head.symbols();
     let mut days: BTreeMap<Day, Census> = BTreeMap::new();
     let mut skimmed = Vec::new();
-    for id in &ids {
+    let every = if head.spans() > COUNTED_SPANS {
+        COUNTED_TRACES
+    } else {
+        1
+    };
+    for (n, id) in ids.iter().enumerate() {
         head.look(*id, |spans| {
             for span in spans {
                 let census = days.entry(filed_day(span.start, span.end)).or_default();
-                census.count(span, &symbols, &mut skimmed);
+                if census.rows == 0 || n % every == 0 {
+                    census.count(span, &symbols, &mut skimmed);
+                }
             }
         });
     }
@@ -49,10 +61,14 @@ pub(crate) fn write_head(
         let staged = catalogue.stage(Signal::Traces)?;
         let mut writer = BlockWriter::create(disk, staged.dir(), choose(&usage, rows))?;
         for id in &ids {
-            let mut spans = head.trace(*id);
-            spans.retain(|s| filed_day(s.start, s.end) == day);
-            spans.sort_by_key(|s| (s.start, s.span_id, s.kind));
-            writer.head_trace(*id, &spans, &symbols, staged.id().0)?;
+            head.look(*id, |spans| {
+                let of_day = spans.iter().filter(|s| filed_day(s.start, s.end) == day);
+                let mut of_day: Vec<&HeadSpan> = of_day.collect();
+                of_day.sort_by_key(|s| (s.start, s.span_id, s.kind));
+                writer.head_trace(*id, &of_day, &symbols, staged.id().0)
+            })?;
+            // Not while readers of the head have to wait.
+            writer.flush_full()?;
         }
         let written = writer.finish()?;
         let (min, max) = written.range.unwrap_or((day.start_ns(), day.start_ns()));

@@ -15,8 +15,9 @@ use rapidhash::RapidHashMap;
 use storage_budget::{Budget, Reservation};
 use storage_codec::Reader;
 
+use crate::packed::{PackedSpan, PackedSpans};
 use crate::record::{resource_key, scope_key};
-use crate::span_bytes::{get_body, put_body};
+use crate::span_bytes::{GetSymbols, Place, PutSymbols, get_body, put_body, renumber};
 use crate::symbols::{SymbolView, Symbols};
 
 const SHARDS: usize = 16;
@@ -132,9 +133,11 @@ impl Head {
     }
 
     /// Puts spans in, in order. Says how many replaced one that was there.
-    pub(crate) fn apply(&self, spans: &[Span]) -> u64 {
+    pub(crate) fn apply(&self, spans: &PackedSpans) -> u64 {
         let mut encoder = Encoder::new(self);
-        spans.iter().filter(|span| encoder.apply(span)).count() as u64
+        let mut numbers = Numbers::default();
+        let replaces = |row: &&PackedSpan| encoder.apply_packed(spans, row, &mut numbers);
+        spans.rows().iter().filter(replaces).count() as u64
     }
 
     /// For putting in spans one by one.
@@ -149,9 +152,9 @@ impl Head {
     }
 
     /// Looks at the spans of a trace, in no order, while nobody can add to it.
-    pub(crate) fn look(&self, id: TraceId, see: impl FnOnce(&[HeadSpan])) {
+    pub(crate) fn look<T>(&self, id: TraceId, see: impl FnOnce(&[HeadSpan]) -> T) -> T {
         let shard = self.shard(id).lock();
-        see(shard.traces.get(&id.0).map_or(&[], |t| &t.spans));
+        see(shard.traces.get(&id.0).map_or(&[], |t| &t.spans))
     }
 
     /// Ids from `first` to `last`, both inclusive, rising.
@@ -281,39 +284,61 @@ impl<'a> Encoder<'a> {
 
     /// Puts a span in; whether it replaced one.
     pub(crate) fn apply(&mut self, span: &Span) -> bool {
+        self.body.clear();
+        put_body(&mut self.body, span, &mut self.head.symbols.writer());
+        let ids = (span.trace_id, span.span_id, span.kind);
+        self.put(ids, (span.start, span.end), &span.resource, &span.scope)
+    }
+
+    /// The same with a span of a batch.
+    fn apply_packed(&mut self, spans: &PackedSpans, span: &PackedSpan, numbers: &mut Numbers) -> bool {
+        self.body.clear();
+        let (symbols, strings) = (&self.head.symbols, spans.strings());
+        let mut number = |old: u64, place: Place| numbers.number(old, place, strings, symbols);
+        let copied = renumber(spans.body(span), strings, &mut number, &mut self.body);
+        debug_assert!(copied.is_ok(), "{copied:?}");
+        let ids = (span.trace_id, span.span_id, span.kind);
+        self.put(ids, (span.start, span.end), spans.resource(span), spans.scope(span))
+    }
+
+    fn put(
+        &mut self,
+        (trace_id, span_id, kind): (TraceId, SpanId, SpanKind),
+        (start, end): (TimestampNs, TimestampNs),
+        resource: &Arc<Resource>,
+        scope: &Arc<Scope>,
+    ) -> bool {
         let head = self.head;
         let resource = match &self.resource {
-            Some((given, kept)) if Arc::ptr_eq(given, &span.resource) => kept.clone(),
+            Some((given, kept)) if Arc::ptr_eq(given, resource) => kept.clone(),
             _ => {
-                let (kept, bytes) = head.resources.lock().intern(&span.resource, resource_key);
+                let (kept, bytes) = head.resources.lock().intern(resource, resource_key);
                 head.bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.resource = Some((span.resource.clone(), kept.clone()));
+                self.resource = Some((resource.clone(), kept.clone()));
                 kept
             }
         };
         let scope = match &self.scope {
-            Some((given, kept)) if Arc::ptr_eq(given, &span.scope) => kept.clone(),
+            Some((given, kept)) if Arc::ptr_eq(given, scope) => kept.clone(),
             _ => {
-                let (kept, bytes) = head.scopes.lock().intern(&span.scope, scope_key);
+                let (kept, bytes) = head.scopes.lock().intern(scope, scope_key);
                 head.bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.scope = Some((span.scope.clone(), kept.clone()));
+                self.scope = Some((scope.clone(), kept.clone()));
                 kept
             }
         };
-        self.body.clear();
-        put_body(&mut self.body, span, &mut head.symbols.writer());
         let mut bytes = SPAN_BYTES + self.body.len() as u64;
-        let mut shard = head.shard(span.trace_id).lock();
+        let mut shard = head.shard(trace_id).lock();
         let new = HeadSpan {
-            span_id: span.span_id,
-            kind: span.kind,
-            start: span.start,
-            end: span.end,
+            span_id,
+            kind,
+            start,
+            end,
             resource,
             scope,
             body: shard.keep(&self.body),
         };
-        let trace = shard.traces.entry(span.trace_id.0).or_insert_with(|| {
+        let trace = shard.traces.entry(trace_id.0).or_insert_with(|| {
             bytes += TRACE_BYTES;
             head.traces.fetch_add(1, Ordering::Relaxed);
             Trace::default()
@@ -330,10 +355,25 @@ impl<'a> Encoder<'a> {
                 head.spans.fetch_add(1, Ordering::Relaxed);
             }
         }
-        head.min.fetch_min(span.start.0, Ordering::Relaxed);
-        head.max.fetch_max(span.start.0, Ordering::Relaxed);
-        head.max_end.fetch_max(span.end.0, Ordering::Relaxed);
+        head.min.fetch_min(start.0, Ordering::Relaxed);
+        head.max.fetch_max(start.0, Ordering::Relaxed);
+        head.max_end.fetch_max(end.0, Ordering::Relaxed);
         old.is_some()
+    }
+}
+
+/// The head's numbers of a batch's strings, as far as they were asked for.
+#[derive(Default)]
+struct Numbers(Vec<[Option<u64>; Place::COUNT]>);
+
+impl Numbers {
+    fn number(&mut self, old: u64, place: Place, strings: &impl GetSymbols, symbols: &Symbols) -> u64 {
+        let at = old as usize;
+        if at >= self.0.len() {
+            self.0.resize(at + 1, Default::default());
+        }
+        let known = &mut self.0[at][place as usize];
+        *known.get_or_insert_with(|| strings.text(old).map_or(0, |text| symbols.writer().number(text, place)))
     }
 }
 
@@ -390,5 +430,45 @@ impl<T> Interner<T> {
         self.by_key.insert(self.key.as_slice().into(), item.clone());
         // The key, and about four times as much for the decoded attributes.
         (item.clone(), self.key.len() as u64 * 5 + 128)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{exact, span};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// The head's numbers of strings are not the batch's; what a query reads is what was pushed all the same, of several
+        /// copies the last.
+        #[test]
+        fn a_head_has_what_was_pushed(first in vec(span(), 0..6), second in vec(span(), 0..6)) {
+            let head = Head::new(&Budget::new(1 << 30));
+            for spans in [&first, &second] {
+                let batch = model::SpanBatch { spans: spans.clone() };
+                head.apply(&batch.into());
+            }
+            let mut want: Vec<Span> = Vec::new();
+            for span in first.into_iter().chain(second) {
+                let same = |s: &Span| (s.trace_id, s.span_id, s.kind) == (span.trace_id, span.span_id, span.kind);
+                match want.iter_mut().find(|s| same(s)) {
+                    Some(old) => *old = span,
+                    None => want.push(span),
+                }
+            }
+            let symbols = head.symbols();
+            let ids = head.ids(TraceId(0), TraceId(u128::MAX));
+            let of_trace = |id: &TraceId| head.trace(*id).into_iter().map(|s| s.decode(*id, &symbols)).collect::<Vec<_>>();
+            let mut got: Vec<Vec<u8>> = ids.iter().flat_map(of_trace).map(|s| exact(&s)).collect();
+            let mut want: Vec<Vec<u8>> = want.iter().map(exact).collect();
+            got.sort_unstable();
+            want.sort_unstable();
+            prop_assert_eq!(got, want);
+        }
     }
 }

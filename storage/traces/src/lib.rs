@@ -28,6 +28,7 @@ mod input;
 mod kept;
 mod nested_set;
 mod newest;
+mod packed;
 mod record;
 mod request;
 mod row_columns;
@@ -45,7 +46,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::{BlockId, DAY_NS, Signal, Span, SpanBatch, TimeRangeNs, TimestampNs};
+use model::{BlockId, DAY_NS, Signal, TimeRangeNs, TimestampNs};
 use parking_lot::{Mutex, RwLock};
 use storage_budget::Budget;
 use storage_catalogue::{BlockRef, Catalogue};
@@ -53,6 +54,7 @@ use storage_disk::Disk;
 use storage_wal::{Lsn, Wal};
 
 pub use newest::Spread;
+pub use packed::PackedSpans;
 pub use request::{AttributeScope, Condition, Field, Projection, ScanRequest, ScanStats, Test};
 pub use scan::Snapshot;
 pub use span_column::SpanColumn;
@@ -263,13 +265,13 @@ impl Traces {
 
     /// Returns when the batch is durable; then no crash loses it. Says how many spans were refused, and why: those that
     /// ended before retention, and those that start too far ahead of `now` or end more than a day later than that.
-    pub async fn append(&self, batch: SpanBatch, now: TimestampNs) -> Result<Appended, AppendError> {
-        let mut appended = Appended::default();
-        let spans = self.admit(batch.spans, now, &mut appended);
+    pub async fn append(&self, spans: impl Into<PackedSpans>, now: TimestampNs) -> Result<Appended, AppendError> {
+        let (mut spans, mut appended) = (spans.into(), Appended::default());
+        self.admit(&mut spans, now, &mut appended);
         if spans.is_empty() {
             return Ok(appended);
         }
-        let record = record::encode(&spans);
+        let record = spans.record();
         let room = self.budget.reserve(record.len() as u64 * 2)?;
         let lsn = {
             let heads = self.heads.read();
@@ -377,10 +379,9 @@ impl Traces {
         Ok(self.wal.sync()?)
     }
 
-    fn admit(&self, spans: Vec<Span>, now: TimestampNs, appended: &mut Appended) -> Vec<Span> {
+    fn admit(&self, spans: &mut PackedSpans, now: TimestampNs, appended: &mut Appended) {
         let oldest = now.0.saturating_sub(self.options.retention_ns);
         let newest = now.0.saturating_add(self.options.ahead_ns);
-        let mut spans = spans;
         spans.retain(|span| {
             let old = span.end.max(span.start).0 < oldest;
             let new = span.start.0 > newest || span.end.0 > newest.saturating_add(DAY_NS);
@@ -388,6 +389,5 @@ impl Traces {
             appended.too_new += u64::from(new && !old);
             !old && !new
         });
-        spans
     }
 }

@@ -1,4 +1,4 @@
-//! The WAL record of the traces engine: one batch of spans.
+//! The WAL record of the traces engine: one batch of spans. It is written by `packed.rs`.
 //!
 //! # Record kind 1, version 1
 //!
@@ -20,54 +20,16 @@
 use std::sync::Arc;
 
 use model::{Resource, Scope, Span, SpanKind, TimestampNs};
-use rapidhash::RapidHashMap;
-use storage_codec::{Malformed, Reader, put_bytes, put_iv, put_uv};
+use storage_codec::{Malformed, Reader};
 
 use crate::span_bytes::{
-    GetSymbols, InPlace, Place, PutSymbols, get_body, get_resource, get_scope, malformed, put_body, put_resource,
-    put_scope, span_id, trace_id,
+    GetSymbols, InPlace, get_body, get_resource, get_scope, malformed, put_resource, put_scope, span_id, trace_id,
 };
 
 /// The record kind under which batches of spans lie in the WAL.
 pub(crate) const SPANS: u8 = 1;
 
-const VERSION: u8 = 1;
-
-/// Encodes a batch as one record.
-pub(crate) fn encode(spans: &[Span]) -> Vec<u8> {
-    let mut strings = Strings::default();
-    let mut resources = Shared::default();
-    let mut scopes = Shared::default();
-    let mut rows = Vec::with_capacity(spans.len() * 256);
-    let mut last = 0i64;
-    for span in spans {
-        let resource = resources.number(&span.resource, |out, r| put_resource(out, r, &mut strings));
-        let scope = scopes.number(&span.scope, |out, s| put_scope(out, s, &mut strings));
-        rows.extend_from_slice(&span.trace_id.to_bytes());
-        rows.extend_from_slice(&span.span_id.to_bytes());
-        rows.push(span.kind as u8);
-        put_iv(&mut rows, span.start.0.wrapping_sub(last));
-        put_iv(&mut rows, span.end.0.wrapping_sub(span.start.0));
-        last = span.start.0;
-        put_uv(&mut rows, resource);
-        put_uv(&mut rows, scope);
-        put_body(&mut rows, span, &mut strings);
-    }
-    let tables = strings.list.iter().map(|s| s.len() + 2).sum::<usize>();
-    let mut out = Vec::with_capacity(rows.len() + resources.bytes.len() + scopes.bytes.len() + tables + 32);
-    out.push(VERSION);
-    put_uv(&mut out, strings.list.len() as u64);
-    for text in &strings.list {
-        put_bytes(&mut out, text.as_bytes());
-    }
-    put_uv(&mut out, resources.count);
-    out.extend_from_slice(&resources.bytes);
-    put_uv(&mut out, scopes.count);
-    out.extend_from_slice(&scopes.bytes);
-    put_uv(&mut out, spans.len() as u64);
-    out.extend_from_slice(&rows);
-    out
-}
+pub(crate) const VERSION: u8 = 1;
 
 /// Decodes a record, handing over its spans in order.
 pub(crate) fn decode(record: &[u8], visit: &mut dyn FnMut(Span)) -> Result<(), Malformed> {
@@ -115,57 +77,12 @@ fn shared<T>(r: &mut Reader<'_>, table: &[Arc<T>]) -> Result<Arc<T>, Malformed> 
     found.cloned().ok_or_else(|| malformed(r, "number beyond the table"))
 }
 
-#[derive(Default)]
-struct Strings {
-    numbers: RapidHashMap<Box<str>, u64>,
-    list: Vec<Box<str>>,
-}
-
-impl PutSymbols for Strings {
-    fn number(&mut self, text: &str, _place: Place) -> u64 {
-        if let Some(n) = self.numbers.get(text) {
-            return *n;
-        }
-        let n = self.list.len() as u64 + 1;
-        self.list.push(text.into());
-        self.numbers.insert(text.into(), n);
-        n
-    }
-}
-
 struct Table<'a>(Vec<&'a str>);
 
 impl GetSymbols for Table<'_> {
     fn text(&self, number: u64) -> Option<&str> {
         let at = usize::try_from(number.checked_sub(1)?).ok()?;
         self.0.get(at).copied()
-    }
-}
-
-/// Resources or scopes met so far; spans of one envelope share theirs, so that the address tells equal ones.
-struct Shared<T> {
-    numbers: RapidHashMap<*const T, u64>,
-    bytes: Vec<u8>,
-    count: u64,
-}
-
-impl<T> Default for Shared<T> {
-    fn default() -> Self {
-        Shared {
-            numbers: RapidHashMap::default(),
-            bytes: Vec::new(),
-            count: 0,
-        }
-    }
-}
-
-impl<T> Shared<T> {
-    fn number(&mut self, item: &Arc<T>, put: impl FnOnce(&mut Vec<u8>, &T)) -> u64 {
-        *self.numbers.entry(Arc::as_ptr(item)).or_insert_with(|| {
-            put(&mut self.bytes, item);
-            self.count += 1;
-            self.count - 1
-        })
     }
 }
 
@@ -187,7 +104,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::PackedSpans;
     use crate::arbitrary::{exact, golden, golden_spans, span};
+
+    fn packed(spans: &[Span]) -> PackedSpans {
+        let mut packed = PackedSpans::default();
+        spans.iter().for_each(|span| packed.push(span));
+        packed
+    }
+
+    fn encode(spans: &[Span]) -> Vec<u8> {
+        packed(spans).record()
+    }
 
     fn decoded(record: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
         let mut out = Vec::new();
@@ -209,7 +137,9 @@ mod tests {
         /// Bit for bit: what replay brings is what was acknowledged.
         #[test]
         fn a_record_returns_the_batch(spans in vec(span(), 0..8)) {
-            prop_assert_eq!(decoded(&encode(&spans))?, spans.iter().map(exact).collect::<Vec<_>>());
+            let want: Vec<Vec<u8>> = spans.iter().map(exact).collect();
+            prop_assert_eq!(decoded(&encode(&spans))?, want.clone());
+            prop_assert_eq!(packed(&spans).spans().iter().map(exact).collect::<Vec<_>>(), want);
         }
 
         /// The log checks its frames, but a record that is garbage all the same must not take the start down.

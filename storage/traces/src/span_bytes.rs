@@ -42,6 +42,11 @@ pub(crate) enum Place {
     LinkAttribute,
 }
 
+impl Place {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
+}
+
 /// Turns strings that are likely to repeat into numbers.
 pub(crate) trait PutSymbols {
     /// The number (from 1) of `text`, or 0 to have it written in place.
@@ -207,6 +212,106 @@ pub(crate) fn get_tail(r: &mut Reader<'_>, span: &mut Span, symbols: &impl GetSy
     }
     span.dropped_links = u32_of(r)?;
     Ok(())
+}
+
+/// Appends a body with other numbers for its strings: `number` turns each into its new one, or 0 to have it written in place.
+pub(crate) fn renumber(
+    body: &[u8],
+    strings: &impl GetSymbols,
+    number: &mut impl FnMut(u64, Place) -> u64,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let mut copy = Renumbering {
+        body,
+        r: Reader::new(body),
+        copied: 0,
+        strings,
+        number,
+        out,
+    };
+    parent(&mut copy.r)?;
+    copy.r.bytes()?;
+    copy.r.uv()?;
+    copy.symbol(Place::Other)?;
+    copy.r.u8()?;
+    copy.r.bytes()?;
+    copy.attributes(Place::SpanAttribute, 0)?;
+    copy.r.uv()?;
+    for _ in 0..copy.r.count(4)? {
+        copy.r.iv()?;
+        copy.symbol(Place::Other)?;
+        copy.attributes(Place::EventAttribute, 0)?;
+        copy.r.uv()?;
+    }
+    copy.r.uv()?;
+    for _ in 0..copy.r.count(28)? {
+        copy.r.take(24)?;
+        copy.r.bytes()?;
+        copy.attributes(Place::LinkAttribute, 0)?;
+        copy.r.uv()?;
+        copy.r.uv()?;
+    }
+    copy.r.uv()?;
+    copy.out.extend_from_slice(&body[copy.copied..]);
+    Ok(())
+}
+
+struct Renumbering<'a, S, N> {
+    body: &'a [u8],
+    r: Reader<'a>,
+    /// Up to here the body has been copied.
+    copied: usize,
+    strings: &'a S,
+    number: &'a mut N,
+    out: &'a mut Vec<u8>,
+}
+
+impl<S: GetSymbols, N: FnMut(u64, Place) -> u64> Renumbering<'_, S, N> {
+    fn symbol(&mut self, place: Place) -> Result<(), Malformed> {
+        let at = self.r.position();
+        let old = self.r.uv()?;
+        if old == 0 {
+            self.r.bytes()?;
+            return Ok(());
+        }
+        self.out.extend_from_slice(&self.body[self.copied..at]);
+        self.copied = self.r.position();
+        let new = (self.number)(old, place);
+        put_uv(self.out, new);
+        if new == 0 {
+            let text = self.strings.text(old);
+            let text = text.ok_or_else(|| malformed(&self.r, "string number beyond the table"))?;
+            put_bytes(self.out, text.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn attributes(&mut self, place: Place, depth: usize) -> Result<(), Malformed> {
+        for _ in 0..self.r.count(2)? {
+            self.symbol(place)?;
+            self.value(depth)?;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), Malformed> {
+        match self.body.get(self.r.position()) {
+            Some(&ARRAY) if depth <= VALUE_DEPTH_MAX => {
+                self.r.u8()?;
+                for _ in 0..self.r.count(1)? {
+                    self.value(depth + 1)?;
+                }
+            }
+            Some(&MAP) if depth <= VALUE_DEPTH_MAX => {
+                self.r.u8()?;
+                self.attributes(Place::Other, depth + 1)?;
+            }
+            _ => {
+                skip_value(&mut self.r, depth)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The parent that a body begins with.

@@ -11,7 +11,7 @@ const ROOM: usize = 1 << 20;
 fn decode_all(bytes: &[u8]) {
     let _ = metrics::Translator::default().decode(bytes, TimestampMs(1), ROOM);
     let _ = logs::decode(bytes, NOW, ROOM);
-    let _ = traces::decode(bytes, ROOM);
+    let _ = traces::decode(bytes, ROOM, &mut |_| {});
 }
 
 proptest! {
