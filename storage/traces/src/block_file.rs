@@ -18,10 +18,8 @@ use arrow_array::{Array, FixedSizeBinaryArray, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use model::{BlockId, TraceId};
 use parking_lot::Mutex;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection};
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::bloom_filter::Sbbf;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMask, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
@@ -38,6 +36,7 @@ use crate::block_index::{INDEX_FILE, IndexFile, Sums, Times, id_mark};
 use crate::columns::{Dedicated, Usage};
 use crate::input::{Damage, Input};
 use crate::kept::Kept;
+use crate::pages::OneGroup;
 
 /// Footers kept in memory, all blocks together.
 const FOOTER_BYTES_MAX: usize = 6 << 20;
@@ -474,15 +473,15 @@ impl BlockFile {
                 self.input.with_ahead(wanted.map(|column| column.byte_range()))?
             }
         };
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, metadata.clone())
-            .with_row_groups(vec![group])
-            .with_projection(mask)
-            .with_batch_size(batch_rows);
-        if let Some(rows) = rows {
-            let selection = RowSelection::from_consecutive_ranges(rows.iter().cloned(), total);
-            builder = builder.with_row_selection(selection);
-        }
-        builder.build()
+        let selection = rows.map(|rows| RowSelection::from_consecutive_ranges(rows.iter().cloned(), total));
+        let fields = metadata.schema().fields();
+        let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, Some(fields))?;
+        let one = OneGroup {
+            input: Arc::new(input),
+            metadata: metadata.metadata().clone(),
+            group,
+        };
+        ParquetRecordBatchReader::try_new_with_row_groups(&levels, &one, batch_rows.min(total), selection)
     }
 
     /// The metadata of one row group, as if it were the only one, with the places of all pages and the bounds of those of

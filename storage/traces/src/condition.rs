@@ -97,6 +97,12 @@ impl Conditions {
     /// For every row of a batch whether it passes.
     pub(crate) fn rows(&self, file: &BlockFile, batch: &RecordBatch) -> Result<Vec<bool>, BlockError> {
         let mut out = vec![false; batch.num_rows()];
+        if let [all] = self.any_of.as_slice()
+            && let [only] = all.as_slice()
+        {
+            only.rows(file, batch, &mut out).map_err(|what| file.corrupt(what))?;
+            return Ok(out);
+        }
         let mut all_of = vec![true; batch.num_rows()];
         let mut one = vec![false; batch.num_rows()];
         for all in &self.any_of {
@@ -157,6 +163,16 @@ impl ReadyTest {
             (ReadyTest::AtLeast(min), Value::Number(n)) => n.as_f64() >= *min,
             (ReadyTest::AtMost(max), Value::Number(n)) => n.as_f64() <= *max,
             _ => false,
+        }
+    }
+
+    /// Adds to `out` the numbers that pass.
+    fn ints(&self, numbers: impl Iterator<Item = i64>, out: &mut [bool]) {
+        let rows = out.iter_mut().zip(numbers);
+        match self {
+            ReadyTest::AtLeast(min) => rows.for_each(|(pass, n)| *pass |= n as f64 >= *min),
+            ReadyTest::AtMost(max) => rows.for_each(|(pass, n)| *pass |= n as f64 <= *max),
+            _ => rows.for_each(|(pass, n)| *pass |= self.passes(Value::Number(Number::Int(n)))),
         }
     }
 
@@ -294,18 +310,14 @@ impl Ready {
                 let ns = column("duration_ns")?
                     .as_primitive_opt::<Int64Type>()
                     .ok_or("column duration_ns is no int64")?;
-                for (pass, ns) in out.iter_mut().zip(ns.values()) {
-                    *pass = self.test.passes(Value::Number(Number::Int((*ns).max(0))));
-                }
+                self.test.ints(ns.values().iter().map(|ns| (*ns).max(0)), out);
             }
             Field::Status | Field::Kind => {
                 let name = if self.field == Field::Kind { "kind" } else { "status" };
                 let numbers = column(name)?
                     .as_primitive_opt::<Int8Type>()
                     .ok_or("column kind or status is no int8")?;
-                for (pass, n) in out.iter_mut().zip(numbers.values()) {
-                    *pass = self.test.passes(Value::Number(Number::Int(i64::from(*n))));
-                }
+                self.test.ints(numbers.values().iter().map(|n| i64::from(*n)), out);
             }
             Field::Attribute(scope, key) => {
                 for scope in scopes(*scope) {
@@ -357,6 +369,7 @@ impl Ready {
         match values {
             Values::Str(column) => self.texts(column, out),
             Values::Coded(column) => self.coded(column, out),
+            Values::Int(column) if column.null_count() == 0 => self.test.ints(column.values().iter().copied(), out),
             Values::Int(column) => {
                 for (row, pass) in out.iter_mut().enumerate() {
                     *pass |= column.is_valid(row) && self.test.passes(Value::Number(Number::Int(column.value(row))));
@@ -381,12 +394,19 @@ impl Ready {
         let passes = |n: usize| texts.is_valid(n) && self.test.passes(Value::Str(texts.value(n)));
         let passing: Vec<bool> = (0..texts.len()).map(passes).collect();
         let passes = |n: i32| usize::try_from(n).is_ok_and(|n| passing.get(n) == Some(&true));
-        match column.numbers.nulls() {
-            None => {
+        let mut found = (0..).zip(&passing).filter(|(_, passes)| **passes).map(|(n, _)| n);
+        let (first, second): (Option<i32>, Option<i32>) = (found.next(), found.next());
+        match (column.numbers.nulls(), first, second) {
+            (_, None, _) => {}
+            (None, Some(only), None) => {
+                let numbers = column.numbers.values().iter();
+                out.iter_mut().zip(numbers).for_each(|(pass, n)| *pass |= *n == only);
+            }
+            (None, ..) => {
                 let numbers = column.numbers.values().iter();
                 out.iter_mut().zip(numbers).for_each(|(pass, n)| *pass |= passes(*n));
             }
-            Some(nulls) => {
+            (Some(nulls), ..) => {
                 let numbers = column.numbers.values().iter().zip(nulls.iter());
                 let rows = out.iter_mut().zip(numbers);
                 rows.for_each(|(pass, (n, there))| *pass |= there && passes(*n));

@@ -29,6 +29,7 @@ mod kept;
 mod nested_set;
 mod newest;
 mod packed;
+mod pages;
 mod record;
 mod request;
 mod row_columns;

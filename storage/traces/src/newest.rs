@@ -363,21 +363,35 @@ fn passing(file: &BlockFile, group: usize, times: &Times, conditions: &Condition
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let maps = columns.iter().any(|c| c.ends_with("attributes"));
     let batch_rows = if maps { MAP_ROWS } else { file.group_rows(group) };
-    let mut row = file.rows_before(group);
-    let mut trace = times.trace_at(row);
-    let mut end = times.rows(trace).end;
+    let mut first = file.rows_before(group);
+    let mut trace = times.trace_at(first);
     let mut out = Vec::new();
     for batch in file.read_coded(group, &columns, batch_rows)? {
-        for pass in conditions.rows(file, &batch?)? {
-            if row >= end {
+        let passes = conditions.rows(file, &batch?)?;
+        let mut row = 0;
+        while let Some(found) = next_true(&passes, row) {
+            while times.rows(trace).end <= first + found {
                 trace += 1;
-                end = times.rows(trace).end;
             }
-            row += 1;
-            if pass && out.last() != Some(&(trace as u32)) {
+            if out.last() != Some(&(trace as u32)) {
                 out.push(trace as u32);
             }
+            // One span is enough.
+            row = times.rows(trace).end - first;
         }
+        first += passes.len();
     }
     Ok(out)
+}
+
+/// The first place from `from` on that holds true.
+fn next_true(truths: &[bool], from: usize) -> Option<usize> {
+    const STRIDE: usize = 32;
+    let rest = truths.get(from..)?;
+    let skipped = rest
+        .chunks(STRIDE)
+        .take_while(|part| !part.iter().fold(false, |any, t| any | t));
+    let start = (skipped.count() * STRIDE).min(rest.len());
+    let found = rest[start..].iter().position(|t| *t)?;
+    Some(from + start + found)
 }
