@@ -142,7 +142,7 @@ async fn an_unknown_trace_is_404_or_empty() {
     let range = [("start", "20"), ("end", "10")];
     check_error(
         &get(&lab.tempo, &format!("/api/traces/{TRACE}"), &range).await,
-        "http parameter start must be before end",
+        "http parameter start must be before end. received start=20 end=10",
     );
 }
 
@@ -248,23 +248,27 @@ async fn what_is_wrong_is_said_as_tempo_says_it() {
         (
             "/api/search",
             vec![("q", "{}"), ("limit", "262145")],
-            "invalid limit: 262145 exceeds the maximum of 262144",
+            "limit 262145 exceeds max limit 262144",
         ),
-        ("/api/search", vec![("q", "{}"), ("spss", "101")], "invalid spss: "),
+        (
+            "/api/search",
+            vec![("q", "{}"), ("spss", "101")],
+            "spans per span set exceeds 100. received 101",
+        ),
         (
             "/api/search",
             vec![("q", "{}"), ("start", "10")],
-            "please provide non-zero values for http parameters",
+            "http parameter start must be before end. received start=10 end=0",
         ),
         (
             "/api/search",
             vec![("q", "{}"), ("start", "20"), ("end", "10")],
-            "http parameter start must be before end",
+            "http parameter start must be before end. received start=20 end=10",
         ),
         (
             "/api/search",
             vec![("q", "{}"), ("start", "x"), ("end", "10")],
-            "invalid start: ",
+            "invalid start: strconv.ParseUint: parsing \"x\": invalid syntax",
         ),
         (
             "/api/search",
@@ -277,17 +281,21 @@ async fn what_is_wrong_is_said_as_tempo_says_it() {
             "invalid maxDuration: must be greater than minDuration",
         ),
         ("/api/v2/search/tags", vec![("scope", "x")], "invalid scope: x"),
-        ("/api/metrics/query_range", vec![], "q is required"),
-        ("/api/metrics/query_range", vec![("q", "{}")], "invalid TraceQL query: "),
+        (
+            "/api/metrics/query_range",
+            vec![],
+            "parse error : syntax error: unexpected $end",
+        ),
+        ("/api/metrics/query_range", vec![("q", "{}")], "not a metrics query"),
         (
             "/api/metrics/query_range",
             vec![("q", "{} | rate()"), ("step", "x")],
-            "invalid step: ",
+            "rpc error: code = Code(400) desc = cannot parse \"x\" to a valid duration",
         ),
         (
             "/api/metrics/query_range",
             vec![("q", "{} | rate()"), ("step", "10ms")],
-            "step of 0.01s is too small",
+            "step of 10ms is too small",
         ),
     ] {
         check_error(&get(&lab.tempo, path, &query).await, words);

@@ -51,7 +51,7 @@ impl Comparison {
             } => Some(Comparison {
                 selection: node(selection),
                 top: top.unwrap_or(TOP).max(1) as usize,
-                between: *between,
+                between: between.filter(|between| *between != (0, 0)),
             }),
             _ => None,
         }

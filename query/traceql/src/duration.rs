@@ -82,7 +82,7 @@ fn go(text: &str) -> Option<i64> {
 }
 
 /// As Go prints it: `1h15m0.5s`, `1.5ms`, `0s`.
-pub(crate) fn to_text(ns: i64) -> String {
+pub fn to_text(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "" };
     let ns = ns.unsigned_abs();
     let fraction = |value: u64, unit: u64| {

@@ -714,7 +714,10 @@ fn arbitrary_filter() -> impl Strategy<Value = String> {
         "`x`", "`eu`", "1", "2", "1.5", "true", "error", "server", "1s", "nil", "`x|a`", "0", ".b",
     ]);
     let leaf = prop_oneof![
-        8 => (field, op, value).prop_map(|(f, o, v)| format!("{f} {o} {v}")),
+        8 => (field, op, value).prop_map(|(f, o, v)| match v {
+            "nil" if o != "!=" => format!("{f} = nil"),
+            _ => format!("{f} {o} {v}"),
+        }),
         1 => Just(".a".to_owned()),
         1 => Just("true".to_owned()),
     ];

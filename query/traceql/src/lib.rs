@@ -21,9 +21,11 @@ mod lex;
 mod metrics;
 mod parse;
 mod plan;
+mod refusal;
 mod run;
 mod search;
 mod seen;
+mod spelled;
 mod structural;
 mod syntax;
 #[cfg(test)]
@@ -43,6 +45,7 @@ use query_exec::{Context, ExecError};
 use storage_traces::Traces;
 
 pub use by_example::SpanExample;
+pub use duration::to_text as duration_text;
 pub use tags::{tag_names, tag_values};
 pub use topology::{Calls, calls, operations};
 pub use trace_filter::{Kinship, TraceFilter, TraceFilterError};
@@ -61,6 +64,13 @@ use tag_search::TagSearch;
 pub struct ParseError {
     /// The whole message, with line and column where there is a position.
     pub message: String,
+}
+
+impl ParseError {
+    /// Whether the text has no meaning at all, rather than one that does not fit together.
+    pub fn is_syntax(&self) -> bool {
+        self.message.starts_with("parse error")
+    }
 }
 
 /// Why a query has no answer.

@@ -5,6 +5,7 @@ use model::{SpanKind, StatusCode};
 
 use crate::ParseError;
 use crate::lex::{self, Fault, Placed, Token};
+use crate::refusal::refusal;
 use crate::syntax::precedence::{COMPARE, LOGIC, NOT, POWER, PRODUCT, SUM};
 use crate::syntax::{
     Aggregate, ArithmeticOp, BinaryOp, Body, CompareOp, Expr, Field, Function, Kept, Literal, Metrics, Operand,
@@ -31,7 +32,7 @@ pub(crate) fn parse(text: &str) -> Result<Tree, ParseError> {
             message: format!("query of {} bytes exceeds the maximum of {TEXT_BYTES_MAX}", text.len()),
         });
     }
-    tree(text).map_err(|fault| placed(text, &fault))
+    tree(text).map_err(|fault| refused(text, &fault))
 }
 
 /// Parses what must be a single attribute or intrinsic.
@@ -51,6 +52,14 @@ pub(crate) fn field(text: &str) -> Result<Field, ParseError> {
                 text.chars().take(100).collect::<String>()
             ),
         }),
+    }
+}
+
+/// The words of a refusal; our own where only we refuse.
+fn refused(text: &str, fault: &Fault) -> ParseError {
+    match refusal(text) {
+        Some(message) => ParseError { message },
+        None => placed(text, fault),
     }
 }
 
@@ -82,6 +91,9 @@ pub(crate) fn tree_of(tokens: &[Placed]) -> Result<Tree, Fault> {
         }),
         Loose::Pipeline(pipeline) => Body::Spansets(pipeline),
         Loose::Metrics(metrics) => Body::Metrics(metrics),
+        Loose::PipedFilter(op, left, right) => Body::Spansets(Pipeline {
+            stages: vec![Stage::ScalarFilter(op, left, right)],
+        }),
         Loose::Scalar(_) | Loose::Filter(..) => return Err(parser.unexpected()),
     };
     let mut hints = Vec::new();
@@ -100,6 +112,8 @@ enum Loose {
     Pipeline(Pipeline),
     Scalar(Scalar),
     Filter(CompareOp, Scalar, Scalar),
+    /// A comparison of pipelines: a whole query, and never part of one.
+    PipedFilter(CompareOp, Scalar, Scalar),
     Metrics(Metrics),
 }
 
@@ -200,7 +214,8 @@ impl Parser<'_> {
                 if stages.is_empty() {
                     return Err(self.unexpected_at(at));
                 }
-                let by = if self.take_word("by") {
+                let groups = !matches!(function, Function::Compare { .. });
+                let by = if groups && self.take_word("by") {
                     self.fields()?
                 } else {
                     Vec::new()
@@ -220,10 +235,11 @@ impl Parser<'_> {
                     Loose::Pipeline(pipeline) => stages.push(Stage::Spansets(Spansets::Group(pipeline))),
                     Loose::Filter(op, left, right) => stages.push(Stage::ScalarFilter(op, left, right)),
                     Loose::Scalar(scalar) if stages.is_empty() => return Ok(Loose::Scalar(scalar)),
-                    Loose::Scalar(scalar) if scalar.is_aggregate() => {
+                    Loose::Scalar(scalar @ Scalar::Aggregate(..)) => {
                         return Ok(Loose::Scalar(Scalar::Piped(Pipeline { stages }, Box::new(scalar))));
                     }
                     Loose::Metrics(found) if stages.is_empty() => metrics = Some(found),
+                    found @ Loose::PipedFilter(..) if stages.is_empty() && !self.peek().is("|") => return Ok(found),
                     _ => return Err(self.unexpected_at(at)),
                 }
             }
@@ -412,7 +428,7 @@ impl Parser<'_> {
             let inner = match self.piped()? {
                 // Parentheses that only group leave no trace; those around a pipeline do.
                 Loose::Pipeline(pipeline) => Loose::Spansets(Spansets::Group(pipeline)),
-                Loose::Filter(..) => return Err(self.unexpected()),
+                Loose::Filter(..) | Loose::PipedFilter(..) => return Err(self.unexpected()),
                 same => same,
             };
             self.expect(")")?;
@@ -468,7 +484,11 @@ impl Parser<'_> {
             self.count_operator(stacks)?;
             self.at += 1;
             let binds = op.precedence();
-            let right = self.field_expression(if binds == POWER { binds } else { binds + 1 })?;
+            // `nil` is no value that could be calculated with: behind `=` and `!=` it stands alone.
+            let right = match is_nil_test(op) && self.take_word("nil") {
+                true => Expr::Literal(Literal::Nil),
+                false => self.field_expression(if binds == POWER { binds } else { binds + 1 })?,
+            };
             left = Expr::Binary(op, Box::new(left), Box::new(right));
         }
         self.nesting -= 1;
@@ -483,6 +503,7 @@ impl Parser<'_> {
             Token::Duration(ns) => Literal::Duration(ns),
             Token::Str(s) => Literal::Str(s),
             Token::Field(field) => return Ok(Expr::Field(field)),
+            Token::Word(word) if word == "nil" => return self.nil_test(),
             Token::Word(word) => keyword(&word).ok_or_else(|| self.unexpected_at(at))?,
             Token::Sign("-") => return Ok(Expr::Neg(Box::new(self.field_expression(SUM + 1)?))),
             Token::Sign("!") => return Ok(Expr::Not(Box::new(self.field_expression(NOT + 1)?))),
@@ -496,6 +517,22 @@ impl Parser<'_> {
         Ok(Expr::Literal(literal))
     }
 
+    /// `nil = ...` or `nil != ...`, behind the word.
+    fn nil_test(&mut self) -> Result<Expr, Fault> {
+        let op = match self.peek() {
+            Token::Sign(sign) => binary_op(sign).filter(|op| is_nil_test(*op)),
+            _ => None,
+        };
+        let op = op.ok_or_else(|| self.unexpected())?;
+        self.count_operator(true)?;
+        self.at += 1;
+        let right = match self.take_word("nil") {
+            true => Expr::Literal(Literal::Nil),
+            false => self.field_expression(COMPARE + 1)?,
+        };
+        Ok(Expr::Binary(op, Box::new(Expr::Literal(Literal::Nil)), Box::new(right)))
+    }
+
     /// `with(name=value, ...)`, behind the word.
     fn hints(&mut self, hints: &mut Vec<(String, Literal)>) -> Result<(), Fault> {
         self.expect("(")?;
@@ -504,14 +541,15 @@ impl Parser<'_> {
                 return Err(self.unexpected_at(self.at - 1));
             };
             self.expect("=")?;
-            let value = match self.number()? {
-                Some(number) => number,
-                None => match self.next() {
-                    Token::Str(s) => Literal::Str(s),
-                    Token::Word(word) => keyword(&word).ok_or_else(|| self.unexpected_at(self.at - 1))?,
-                    _ => return Err(self.unexpected_at(self.at - 1)),
-                },
+            let value = match self.next() {
+                Token::Int(i) => Some(Literal::Int(i)),
+                Token::Float(d) => Some(Literal::Float(d)),
+                Token::Duration(ns) => Some(Literal::Duration(ns)),
+                Token::Str(s) => Some(Literal::Str(s)),
+                Token::Word(word) if word != "nil" => keyword(&word),
+                _ => None,
             };
+            let value = value.ok_or_else(|| self.unexpected_at(self.at - 1))?;
             hints.push((name, value));
             if !self.take(",") {
                 return self.expect(")");
@@ -524,7 +562,6 @@ fn keyword(word: &str) -> Option<Literal> {
     Some(match word {
         "true" => Literal::Bool(true),
         "false" => Literal::Bool(false),
-        "nil" => Literal::Nil,
         "minInt" => Literal::Int(i64::MIN),
         "maxInt" => Literal::Int(i64::MAX),
         "ok" => Literal::Status(StatusCode::Ok),
@@ -538,6 +575,11 @@ fn keyword(word: &str) -> Option<Literal> {
         "consumer" => Literal::Kind(SpanKind::Consumer),
         _ => return None,
     })
+}
+
+/// Whether an operator asks for presence when one side is `nil`.
+fn is_nil_test(op: BinaryOp) -> bool {
+    matches!(op, BinaryOp::Compare(CompareOp::Eq | CompareOp::Ne))
 }
 
 fn compare_op(token: &Token) -> Option<CompareOp> {
@@ -619,9 +661,18 @@ fn combine(sign: &'static str, left: Loose, right: Loose) -> Option<Loose> {
             };
             Loose::Spansets(Spansets::Combined(op, Box::new(left), Box::new(right)))
         }
-        (Loose::Scalar(left), Loose::Scalar(right)) => match (compare, arithmetic) {
-            (Some(op), _) if left.is_aggregate() || right.is_aggregate() => Loose::Filter(op, left, right),
-            (_, Some(op)) => Loose::Scalar(Scalar::Arithmetic(op, Box::new(left), Box::new(right))),
+        (Loose::Scalar(left), Loose::Scalar(right)) => match (compare, arithmetic, left.is_piped(), right.is_piped()) {
+            (Some(op), _, false, false) if left.is_aggregate() || right.is_aggregate() => {
+                Loose::Filter(op, left, right)
+            }
+            (Some(op), _, true, _) if right.is_piped() || !right.is_aggregate() => Loose::PipedFilter(op, left, right),
+            (_, Some(op), a, b) if a == b => {
+                let constant = !left.is_aggregate() && !right.is_aggregate();
+                if constant && matches!(op, ArithmeticOp::Mod | ArithmeticOp::Pow) {
+                    return None;
+                }
+                Loose::Scalar(Scalar::Arithmetic(op, Box::new(left), Box::new(right)))
+            }
             _ => return None,
         },
         (Loose::Metrics(left), Loose::Scalar(right)) => match compare {
@@ -659,6 +710,15 @@ impl Scalar {
             Scalar::Number(_) => false,
             Scalar::Aggregate(..) | Scalar::Piped(..) => true,
             Scalar::Arithmetic(_, left, right) => left.is_aggregate() || right.is_aggregate(),
+        }
+    }
+
+    /// Whether there is a pipeline in it.
+    fn is_piped(&self) -> bool {
+        match self {
+            Scalar::Number(_) | Scalar::Aggregate(..) => false,
+            Scalar::Piped(..) => true,
+            Scalar::Arithmetic(_, left, right) => left.is_piped() || right.is_piped(),
         }
     }
 

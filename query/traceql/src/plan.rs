@@ -10,6 +10,7 @@ use storage_traces::{AttributeScope, Condition, Field as StoredField, Projection
 
 use crate::run::{NoSpans, eval};
 use crate::seen::Seen;
+use crate::spelled::Spelled;
 use crate::syntax::Kept;
 use crate::syntax::{
     Aggregate, ArithmeticOp, BinaryOp, CompareOp, Expr, Field, Function, Intrinsic, Literal, Pipeline, Scalar, Scope,
@@ -169,7 +170,7 @@ pub(crate) fn stored_scope(scope: Scope) -> AttributeScope {
 fn step(stage: &Stage) -> Step {
     match stage {
         Stage::Spansets(spansets) => Step::Spansets(source(spansets)),
-        Stage::By(expr) => Step::By(node(expr), format!("by({expr})").into()),
+        Stage::By(expr) => Step::By(node(expr), format!("by({})", Spelled(expr)).into()),
         Stage::Coalesce => Step::Coalesce,
         Stage::Select(_) => Step::Select,
         Stage::ScalarFilter(op, left, right) => {
@@ -177,7 +178,10 @@ fn step(stage: &Stage) -> Step {
                 Scalar::Aggregate(kind, expr) => Some(Step::ScalarFilter(
                     *kind,
                     expr.as_ref().map(node),
-                    aggregate.to_string().into(),
+                    match expr {
+                        Some(expr) => format!("{}({})", kind.as_str(), Spelled(expr)).into(),
+                        None => aggregate.to_string().into(),
+                    },
                     op,
                     constant(other)?,
                 )),

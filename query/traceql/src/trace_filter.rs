@@ -21,10 +21,10 @@ pub struct TraceFilter {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TraceFilterError {
     /// It makes no sense.
-    #[error("invalid TraceQL query: {0}")]
+    #[error("invalid TraceQL filter: failed to parse TraceQL spanset filter: {0}")]
     Invalid(ParseError),
     /// It needs more than the span itself.
-    #[error("invalid TraceQL query: {0}")]
+    #[error("invalid TraceQL filter: {0}")]
     Unsupported(String),
 }
 
@@ -40,22 +40,29 @@ pub struct Kinship {
 impl TraceFilter {
     /// Parses and validates.
     pub fn parse(text: &str) -> Result<TraceFilter, TraceFilterError> {
-        let unsupported = |what: &str| Err(TraceFilterError::Unsupported(what.to_owned()));
-        let tree = parse::parse(text).map_err(TraceFilterError::Invalid)?;
+        let unsupported = |what: String| Err(TraceFilterError::Unsupported(what));
+        let not_single = |what: &str| format!("only a single TraceQL filter is supported: got {what}");
+        let tree = parse::parse(text.trim()).map_err(TraceFilterError::Invalid)?;
         check::check(&tree).map_err(|e| match check::is_unsupported(&e) {
-            true => TraceFilterError::Unsupported(e.message),
+            true => TraceFilterError::Unsupported(format!("failed to parse TraceQL spanset filter: {e}")),
             false => TraceFilterError::Invalid(e),
         })?;
         let Body::Spansets(pipeline) = &tree.body else {
-            return unsupported("metrics queries do not filter the spans of a trace");
+            return unsupported(not_single("a metrics query"));
         };
-        let [Stage::Spansets(Spansets::Filter(expr))] = &pipeline.stages[..] else {
-            return unsupported("only a single { ... } filters the spans of a trace");
+        let expr = match &pipeline.stages[..] {
+            [Stage::Spansets(Spansets::Filter(expr))] => expr,
+            stages
+                if stages
+                    .iter()
+                    .all(|stage| matches!(stage, Stage::Spansets(Spansets::Filter(_)))) =>
+            {
+                return unsupported(not_single(&format!("{} pipeline elements", stages.len())));
+            }
+            _ => return unsupported(not_single("a structural or aggregate query")),
         };
-        if beyond_span(expr) {
-            return unsupported(
-                "a filter for the spans of a trace cannot look at the trace or at a span's place in it",
-            );
+        if let Some(field) = beyond_span(expr) {
+            return unsupported(format!("intrinsic is not supported by this filter: \"{field}\""));
         }
         Ok(TraceFilter { node: node(expr) })
     }
@@ -104,10 +111,11 @@ fn spread<'a>(from: &[usize], levels: usize, kept: &mut [bool], relatives: impl 
     }
 }
 
-fn beyond_span(expr: &Expr) -> bool {
+/// The first field that needs more than the span.
+fn beyond_span(expr: &Expr) -> Option<Field> {
     let mut fields = Vec::new();
     fields_of(expr, &mut fields);
-    fields.iter().any(|field| {
+    fields.into_iter().find(|field| {
         matches!(
             field,
             Field::Intrinsic(

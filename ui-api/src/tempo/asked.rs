@@ -1,9 +1,13 @@
 //! What is asked, whichever way it comes: parameters are read and checked once, for the HTTP API and for the streaming one,
 //! and asked of the queries.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use model::{AttributeValue, Span, TimeRangeNs, TimestampNs, TraceId};
 use query::{Context, Language, Queries};
-use query_traceql::{Kinship, MetricsOutput, Query, SearchOptions, SearchOutput, TraceFilter, tag_names, tag_values};
+use query_traceql::{
+    Kinship, MetricsOutput, Query, SearchOptions, SearchOutput, TraceFilter, duration_text, tag_names, tag_values,
+};
 use storage::Storage;
 use storage_traces::AttributeScope;
 use tokio::sync::oneshot;
@@ -391,9 +395,9 @@ impl TraceAsked {
     pub fn read(id: &str, form: &Form) -> Result<TraceAsked, ApiError> {
         let id = trace_id(id)?;
         // The range only says where to look; without one, everywhere.
-        let range = match (time(form, "start")?, time(form, "end")?) {
+        let range = match (time(form, "start", "ParseInt")?, time(form, "end", "ParseInt")?) {
             (Some(start), Some(end)) if end <= start => {
-                return Err(ApiError::bad("http parameter start must be before end"));
+                return Err(not_before(start, end));
             }
             (start, end) => TimeRangeNs {
                 start: start.unwrap_or(TimeRangeNs::ALL.start),
@@ -430,8 +434,29 @@ fn levels(form: &Form, name: &str, default: usize) -> Result<usize, ApiError> {
         None => Ok(default),
         Some(Ok(-1)) => Ok(usize::MAX),
         Some(Ok(n)) if n >= 0 => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
-        _ => Err(ApiError::bad(format!("invalid {name}: must be -1 or more"))),
+        Some(Ok(_)) => Err(ApiError::bad(format!("invalid value for {name}: must be >= -1"))),
+        Some(Err(e)) => Err(ApiError::bad(format!(
+            "invalid value for {name}: {}",
+            go_number_error("Atoi", form.get(name).unwrap_or_default(), &e)
+        ))),
     }
+}
+
+fn not_before(start: TimestampNs, end: TimestampNs) -> ApiError {
+    ApiError::bad(format!(
+        "http parameter start must be before end. received start={} end={}",
+        start.0.div_euclid(SECOND_NS),
+        end.0.div_euclid(SECOND_NS)
+    ))
+}
+
+/// What Go says of a text that is no whole number.
+fn go_number_error(function: &str, text: &str, e: &ParseIntError) -> String {
+    let why = match e.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {text:?}: {why}")
 }
 
 impl TagsAsked {
@@ -472,34 +497,49 @@ impl ValuesAsked {
 impl MetricsAsked {
     /// From parameters.
     pub fn read(form: &Form, now: TimestampNs) -> Result<MetricsAsked, ApiError> {
-        let text = form
-            .get("q")
-            .or(form.get("query"))
-            .ok_or_else(|| ApiError::bad("q is required"))?
-            .to_owned();
-        let query = query::read(&text, Query::parse)?;
-        if !query.is_metrics() {
-            return Err(ApiError::bad("invalid TraceQL query: not a metrics query"));
-        }
-        let end = time(form, "end")?.unwrap_or(now);
+        // What Tempo's parts say to each other of these is heard by the client as well.
+        let invalid = |what: String| ApiError::bad(format!("rpc error: code = Code(400) desc = {what}"));
+        let time = |name: &str| time(form, name, "ParseInt");
+        let unparsed = |name: &str, e: ApiError| {
+            let why = e
+                .message()
+                .strip_prefix(&format!("invalid {name}: "))
+                .unwrap_or_default()
+                .to_owned();
+            invalid(format!("could not parse '{name}' parameter: {why}"))
+        };
+        let end = time("end").map_err(|e| unparsed("end", e))?.unwrap_or(now);
         let since = match form.get("since") {
-            Some(text) => {
-                prometheus_duration_ns(text).ok_or_else(|| ApiError::bad(format!("invalid since: {text:?}")))?
-            }
+            Some(text) => prometheus_duration_ns(text).ok_or_else(|| {
+                invalid(format!(
+                    "could not parse 'since' parameter: not a valid duration string: {text:?}"
+                ))
+            })?,
             None => SINCE_NS,
         };
-        let start = time(form, "start")?.unwrap_or(TimestampNs(end.0.saturating_sub(since)));
-        if end <= start {
-            return Err(ApiError::bad("http parameter start must be before end"));
-        }
-        let range = TimeRangeNs { start, end };
+        let start = time("start").map_err(|e| unparsed("start", e))?;
+        let start = start.unwrap_or(TimestampNs(end.0.saturating_sub(since)));
         let step = match form.get("step") {
-            Some(step) => go_duration_ns(step)
-                .or_else(|| prometheus_duration_ns(step))
-                .filter(|ns| *ns > 0)
-                .ok_or_else(|| ApiError::bad(format!("invalid step: cannot parse {step:?} to a valid duration")))?,
+            Some(step) => {
+                let (magnitude, negative) = step.strip_prefix('-').map_or((step, false), |rest| (rest, true));
+                let ns = go_duration_ns(magnitude).or_else(|| prometheus_duration_ns(magnitude));
+                let ns = ns.ok_or_else(|| invalid(format!("cannot parse {step:?} to a valid duration")))?;
+                if negative && ns > 0 {
+                    return Err(invalid(format!("cannot parse {step:?}: step must be positive")));
+                }
+                ns
+            }
             None => default_step(end.0.saturating_sub(start.0)),
         };
+        if end <= start {
+            return Err(ApiError::bad("end must be greater than start"));
+        }
+        let text = form.get("q").or(form.get("query")).unwrap_or_default().to_owned();
+        let query = query::read(&text, Query::parse).map_err(|e| ApiError::of_metrics(&e))?;
+        if !query.is_metrics() {
+            return Err(ApiError::bad("not a metrics query"));
+        }
+        let range = TimeRangeNs { start, end };
         Ok(MetricsAsked {
             series_max: number(form, "maxSeries", 0, u64::MAX)? as usize,
             // What is no number says nothing, and neither does 0; `with(exemplars=false)` wants none.
@@ -529,11 +569,11 @@ impl MetricsAsked {
     /// The step, unless it makes too many intervals.
     fn step(&self) -> Result<i64, ApiError> {
         let length = self.range.end.0.saturating_sub(self.range.start.0);
-        if length / self.step > INTERVALS_MAX {
-            let least = (length / INTERVALS_MAX).max(1) as f64 / 1e9;
+        if self.step == 0 || length / self.step > INTERVALS_MAX {
             return Err(ApiError::bad(format!(
-                "step of {}s is too small, minimum step for given range is {least}s",
-                self.step as f64 / 1e9
+                "step of {} is too small, minimum step for given range is {}",
+                duration_text(self.step),
+                duration_text(length / INTERVALS_MAX)
             )));
         }
         Ok(self.step)
@@ -559,15 +599,15 @@ fn search_range(form: &Form, now: TimestampNs) -> Result<TimeRangeNs, ApiError> 
             .ok_or_else(|| ApiError::bad(format!("invalid since: cannot parse {since:?} to a valid duration")))?;
         return Ok(back_from(now, since));
     }
-    match (time(form, "start")?, time(form, "end")?) {
+    match (time(form, "start", "ParseUint")?, time(form, "end", "ParseUint")?) {
         (None, None) => Ok(back_from(now, SINCE_NS)),
         (Some(start), Some(end)) if start < end => Ok(TimeRangeNs {
             start,
             end: TimestampNs(end.0.saturating_add(1)),
         }),
-        (Some(_), Some(_)) => Err(ApiError::bad("http parameter start must be before end")),
-        _ => Err(ApiError::bad(
-            "please provide non-zero values for http parameters start and end",
+        (Some(start), end) => Err(not_before(start, end.unwrap_or(TimestampNs(0)))),
+        (None, Some(_)) => Err(ApiError::bad(
+            "error parsing date range: only one of start and end provided: must provide both or neither",
         )),
     }
 }
@@ -582,18 +622,34 @@ fn back_from(now: TimestampNs, since: i64) -> TimeRangeNs {
 
 /// The range of the tag endpoints: everything, unless one is given.
 fn tags_range(form: &Form) -> Result<TimeRangeNs, ApiError> {
-    let start = time(form, "start")?.unwrap_or(TimeRangeNs::ALL.start);
+    let time = |name: &str| {
+        time(form, name, "ParseInt").map_err(|e| {
+            let why = e
+                .message()
+                .strip_prefix(&format!("invalid {name}: "))
+                .unwrap_or_default()
+                .to_owned();
+            ApiError::bad(format!(
+                "error parsing date range: could not parse '{name}' parameter: {why}"
+            ))
+        })
+    };
     Ok(TimeRangeNs {
-        start,
-        end: time(form, "end")?.unwrap_or(TimeRangeNs::ALL.end),
+        start: time("start")?.unwrap_or(TimeRangeNs::ALL.start),
+        end: time("end")?.unwrap_or(TimeRangeNs::ALL.end),
     })
 }
 
-fn time(form: &Form, name: &str) -> Result<Option<TimestampNs>, ApiError> {
+/// A time; of one that cannot be read it is said with which of Go's functions.
+fn time(form: &Form, name: &str, function: &str) -> Result<Option<TimestampNs>, ApiError> {
     let Some(text) = form.get(name).filter(|t| *t != "0") else {
         return Ok(None);
     };
-    let ns = time_by_digits_ns(text).ok_or_else(|| ApiError::bad(format!("invalid {name}: cannot parse {text:?}")))?;
+    let ns = time_by_digits_ns(text).ok_or_else(|| {
+        ApiError::bad(format!(
+            "invalid {name}: strconv.{function}: parsing {text:?}: invalid syntax"
+        ))
+    })?;
     Ok(Some(TimestampNs(ns)))
 }
 
@@ -610,11 +666,15 @@ fn number(form: &Form, name: &str, default: u64, max: u64) -> Result<u64, ApiErr
         // Of tags and values, 0 asks for all.
         Ok(0) if name == "spss" || max == u64::MAX => Ok(default),
         Ok(0) => Err(ApiError::bad(format!("invalid {name}: must be a positive number"))),
-        Ok(n) if n > max => Err(ApiError::bad(format!(
-            "invalid {name}: {n} exceeds the maximum of {max}"
-        ))),
+        Ok(n) if n > max && name == "spss" => {
+            Err(ApiError::bad(format!("spans per span set exceeds {max}. received {n}")))
+        }
+        Ok(n) if n > max => Err(ApiError::bad(format!("{name} {n} exceeds max {name} {max}"))),
         Ok(n) => Ok(n),
-        Err(e) => Err(ApiError::bad(format!("invalid {name}: {text:?}: {e}"))),
+        Err(e) => Err(ApiError::bad(format!(
+            "invalid {name}: {}",
+            go_number_error("ParseUint", text, &e)
+        ))),
     }
 }
 

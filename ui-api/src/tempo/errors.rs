@@ -23,26 +23,10 @@ impl ApiError {
         }
     }
 
-    /// 404.
-    pub fn not_found(message: impl Into<String>) -> ApiError {
-        ApiError {
-            status: StatusCode::NOT_FOUND,
-            message: message.into(),
-        }
-    }
-
     /// 422.
     pub fn unprocessable(message: impl Into<String>) -> ApiError {
         ApiError {
             status: StatusCode::UNPROCESSABLE_ENTITY,
-            message: message.into(),
-        }
-    }
-
-    /// 501.
-    pub fn not_implemented(message: impl Into<String>) -> ApiError {
-        ApiError {
-            status: StatusCode::NOT_IMPLEMENTED,
             message: message.into(),
         }
     }
@@ -55,6 +39,14 @@ impl ApiError {
     /// What is wrong.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// A metrics query that is refused; Tempo says so in other words than of a search.
+    pub fn of_metrics(e: &query_traceql::ParseError) -> ApiError {
+        ApiError::bad(match e.is_syntax() {
+            true => e.to_string(),
+            false => format!("compiling query: {e}"),
+        })
     }
 
     fn internal(message: impl Into<String>) -> ApiError {

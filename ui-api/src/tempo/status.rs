@@ -1,24 +1,21 @@
-//! What the process tells of itself as Tempo does: plain text under `/status`, each section begun by its path. And
-//! `/api/overrides`: there are no limits that a user could set over HTTP.
+//! What the process tells of itself as Tempo does: plain text under `/status`, each section begun by its path. There are no
+//! limits that a user could set over HTTP, so `/api/overrides` does not exist, as in a Tempo that has them switched off.
 
 use std::fmt::Write;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::asked::Api;
-use super::errors::ApiError;
-use crate::form::Form;
 
 /// The endpoints that `/status/endpoints` lists.
-const ENDPOINTS: [&str; 15] = [
+const ENDPOINTS: [&str; 14] = [
     "/api/echo",
     "/api/metrics/query",
     "/api/metrics/query_range",
-    "/api/overrides",
     "/api/search",
     "/api/search/tag/{tagName}/values",
     "/api/search/tags",
@@ -43,17 +40,12 @@ const SECTIONS: [&str; 7] = [
     "usage-stats",
 ];
 
-/// `/status`, its sections, and `/api/overrides`.
+/// `/status` and its sections.
 pub(super) fn router() -> Router<Api> {
-    let overrides = get(read_overrides)
-        .post(change_overrides)
-        .patch(change_overrides)
-        .delete(change_overrides);
     Router::new()
         .route("/status", get(all))
         .route("/status/{section}", get(one))
         .route("/status/overrides/{tenant}", get(tenant))
-        .route("/api/overrides", overrides)
 }
 
 async fn all(State(api): State<Api>) -> Response {
@@ -68,8 +60,33 @@ async fn one(State(api): State<Api>, Path(name): Path<String>) -> Response {
     }
 }
 
-async fn tenant(Path(tenant): Path<String>) -> Response {
-    text(format!("GET /status/overrides/{tenant}\nno overrides\n"))
+/// What holds for a tenant: the same as for all.
+async fn tenant(State(api): State<Api>, Path(tenant): Path<String>) -> Response {
+    text(format!(
+        "GET /status/overrides/{tenant}\n# user-configurable overrides are not enabled\n{}",
+        limits(&api, "")
+    ))
+}
+
+/// The limits that hold for all, as YAML.
+fn limits(api: &Api, indent: &str) -> String {
+    let retention = api
+        .about
+        .flags
+        .iter()
+        .find(|(name, _)| name.ends_with("retention-traces"));
+    let retention = retention.map_or("0s", |(_, value)| value);
+    let mut out = String::new();
+    for line in [
+        "compaction:".to_owned(),
+        format!("  block_retention: {retention}"),
+        "global:".to_owned(),
+        // Traces of any size are stored.
+        "  max_bytes_per_trace: 0".to_owned(),
+    ] {
+        let _ = writeln!(out, "{indent}{line}");
+    }
+    out
 }
 
 fn section(api: &Api, name: &str) -> Option<String> {
@@ -90,7 +107,9 @@ fn section(api: &Api, name: &str) -> Option<String> {
         "config" => about.flags.iter().for_each(|(name, value)| {
             let _ = writeln!(out, "{name}: {value}");
         }),
-        "runtime_config" | "overrides" => out.push_str("no overrides\n"),
+        "runtime_config" | "overrides" => {
+            let _ = write!(out, "---\ndefaults:\n{}overrides: {{}}\n", limits(api, "  "));
+        }
         "usage-stats" => out.push_str("usage is not reported to anyone\n"),
         _ => return None,
     }
@@ -99,26 +118,4 @@ fn section(api: &Api, name: &str) -> Option<String> {
 
 fn text(body: String) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
-}
-
-/// What a user has set is nothing; merged with what holds for all it is an empty document.
-async fn read_overrides(request: Request) -> Result<Response, ApiError> {
-    let form = Form::read(request).await?;
-    match form.get("scope") {
-        None | Some("api") => Err(ApiError::not_found("no overrides are set")),
-        Some("merged") => {
-            let mut response = super::encode::json("{}".to_owned());
-            response
-                .headers_mut()
-                .insert(header::ETAG, HeaderValue::from_static("0"));
-            Ok(response)
-        }
-        Some(other) => Err(ApiError::bad(format!(
-            "unknown scope {other:?}, valid options are api and merged"
-        ))),
-    }
-}
-
-async fn change_overrides() -> ApiError {
-    ApiError::not_implemented("limits are set by the flags of the process; they cannot be changed over HTTP")
 }

@@ -1,0 +1,105 @@
+//! Expressions as Tempo spells them: where the parts of an operation are operations themselves they stand in parentheses,
+//! and texts in backticks. Refusals show them so, and so are `by(...)` and aggregates named in answers.
+
+use std::fmt;
+
+use crate::check::type_of_literals;
+use crate::plan::{Node, node};
+use crate::syntax::{BinaryOp, CompareOp, Expr, Literal};
+use crate::value::Value;
+
+/// Displays an expression.
+pub(crate) struct Spelled<'a>(pub(crate) &'a Expr);
+
+impl fmt::Display for Spelled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(value) = constant(self.0) {
+            return f.write_str(&value);
+        }
+        match self.0 {
+            Expr::Literal(Literal::Str(s)) => write!(f, "`{s}`"),
+            Expr::Literal(Literal::Int(i)) => write!(f, "{i}"),
+            Expr::Literal(Literal::Float(d)) => f.write_str(&float_text(*d)),
+            Expr::Literal(literal) => write!(f, "{literal}"),
+            Expr::Field(field) => write!(f, "{field}"),
+            Expr::Neg(inner) => write!(f, "-{}", Part(inner)),
+            Expr::Not(inner) => write!(f, "!{}", Part(inner)),
+            Expr::Binary(op @ BinaryOp::Compare(CompareOp::Eq | CompareOp::Ne), left, right) => {
+                match (&**left, &**right) {
+                    (one, Expr::Literal(Literal::Nil)) | (Expr::Literal(Literal::Nil), one) => {
+                        write!(f, "{} {op} nil", Part(one))
+                    }
+                    _ => write!(f, "{} {op} {}", Part(left), Part(right)),
+                }
+            }
+            Expr::Binary(op, left, right) => write!(f, "{} {op} {}", Part(left), Part(right)),
+        }
+    }
+}
+
+struct Part<'a>(&'a Expr);
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            leaf @ (Expr::Literal(_) | Expr::Field(_)) => Spelled(leaf).fmt(f),
+            other if constant(other).is_some() => Spelled(other).fmt(f),
+            other => write!(f, "({})", Spelled(other)),
+        }
+    }
+}
+
+/// What an operation on nothing but literals comes to.
+fn constant(expr: &Expr) -> Option<String> {
+    if matches!(expr, Expr::Literal(_)) || type_of_literals(expr).is_none() {
+        return None;
+    }
+    match node(expr) {
+        Node::Constant(Value::Str(s)) => Some(format!("`{s}`")),
+        Node::Constant(Value::Float(d)) => Some(float_text(d)),
+        Node::Constant(value) => Some(value.to_text()),
+        _ => None,
+    }
+}
+
+/// The shortest text that reads back; with an exponent where it is far from 1, as Go's `%g` has it.
+fn float_text(d: f64) -> String {
+    let exponent = if d == 0.0 { 0 } else { d.abs().log10().floor() as i32 };
+    if (-4..21).contains(&exponent) {
+        return format!("{d:?}");
+    }
+    let text = format!("{d:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ('-', exponent),
+        None => ('+', exponent),
+    };
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::parse;
+    use crate::syntax::{Body, Spansets, Stage};
+
+    #[test]
+    fn parts_stand_in_parentheses() {
+        let check = |text: &str, want: &str| {
+            let tree = parse(&format!("{{ {text} }}")).unwrap();
+            let Body::Spansets(pipeline) = &tree.body else { panic!() };
+            let Stage::Spansets(Spansets::Filter(expr)) = &pipeline.stages[0] else {
+                panic!()
+            };
+            assert_eq!(Spelled(expr).to_string(), want);
+        };
+        check("1 + .a * 2 = -span.b", "(1 + (.a * 2)) = (-span.b)");
+        check("nil != .a && name = \"x\"", "(.a != nil) && (name = `x`)");
+        check("!(.a || .b)", "!(.a || .b)");
+        check(".a = 1e30", ".a = 1e+30");
+        check(".a = 2.0", ".a = 2.0");
+        check("1 + 1", "2");
+        check("true > false", "true > false");
+        check(".a > (2 * 3) - span.b", ".a > (6 - span.b)");
+    }
+}
