@@ -21,6 +21,7 @@ mod loki_api;
 mod prometheus_api;
 mod provisioning;
 mod recovery;
+mod rules;
 mod scraping;
 mod senders;
 mod snapshot;
