@@ -198,7 +198,7 @@ impl Client {
     }
 
     /// Asks once over a connection of its own, and does not wait for the end of the answer.
-    pub async fn open(&self, ask: &Ask<'_>) -> Result<Opened, AskError> {
+    pub(crate) async fn open(&self, ask: &Ask<'_>) -> Result<Opened, AskError> {
         let failed = |why: String| AskError::Failed(format!("Get {:?}: {why}", ask.url));
         let url = Url::parse(ask.url).map_err(failed)?;
         let headers = self.headers(&url, ask, true).await.map_err(failed)?;
