@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ingest::{Ingest, ProxyEnvironment, ScrapeOptions, Scrapes};
 use model::TimestampNs;
+use notifier::Notifier;
 use query::{Limits, Queries};
 use storage::{Storage, TickError, Ticked};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use ui_api::{About, LogLevel, Targets};
 
 use crate::listeners::{self, Door, FACES, Face};
-use crate::ruling::{Ruling, Unheard};
+use crate::ruling::Ruling;
 use crate::scraping::Scraping;
 use crate::settings::{DeletionMode, Settings};
 use crate::targets::AllTargets;
@@ -32,6 +33,9 @@ const KEEP: Duration = Duration::from_secs(60);
 
 /// How long a stop waits for a cut or compaction under way.
 const LAST_STEP: Duration = Duration::from_secs(3);
+
+/// How long a stop waits for Alertmanagers to take what they have not been told yet.
+const LAST_ALERTS: Duration = Duration::from_secs(5);
 
 /// Compaction and retention yield the CPU to ingest and queries.
 const BLOCKS_NICENESS: i32 = 10;
@@ -72,14 +76,16 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
             derived_metrics: settings.derived_metrics.clone(),
         },
     );
+    let ScrapeOptions { agent, proxies, .. } = scrape_options();
+    let notifier = Notifier::new(agent, proxies);
     let ruling = Arc::new(Ruling::new(
         &settings,
         storage.clone(),
         reached_at(&doors),
-        Arc::new(Unheard),
+        Arc::new(notifier.clone()),
     ));
     let scrapes = Scrapes::new(&ingest, scrape_options());
-    let scraping = Arc::new(Scraping::new(&settings, scrapes, ruling.clone()));
+    let scraping = Arc::new(Scraping::new(&settings, scrapes, ruling.clone(), notifier.clone()));
     let telemetry = Arc::new(Telemetry {
         scraping: scraping.clone(),
         start_seconds,
@@ -144,6 +150,7 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let _ = keeping.await;
     let _ = deriving.await;
     let _ = judging.await;
+    notifier.stop(LAST_ALERTS).await;
     if let Err(why) = ingest.derive(storage.now(), true).await {
         tracing::warn!(why, "metrics derived from the last spans were not stored");
     }

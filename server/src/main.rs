@@ -13,6 +13,7 @@ mod local_request;
 mod log_level;
 mod log_retention;
 mod machine;
+mod notifier_metrics;
 mod routes;
 mod rule_files;
 mod rule_metrics;

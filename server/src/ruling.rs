@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_config::PrometheusConfig;
-use query_rules::{Group, Notify, Origin, OutgoingAlert, Ruler};
+use query_rules::{Group, Notify, Origin, Ruler};
 use storage::Storage;
 use tokio::sync::watch;
 
@@ -129,11 +129,4 @@ impl Ruling {
     fn now_ms(&self) -> i64 {
         self.storage.now().floor_ms().0
     }
-}
-
-/// Nobody is told of alerts.
-pub struct Unheard;
-
-impl Notify for Unheard {
-    fn notify(&self, _: Vec<OutgoingAlert>) {}
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use ingest::{ScrapeStats, Scrapes};
 use model::{LabelSet, TimestampMs};
+use notifier::Notifier;
 use prometheus_config::PrometheusConfig;
 use ui_api::Reload;
 
@@ -25,6 +26,8 @@ pub struct Scraping {
     pub over_http: bool,
     /// The rules, which depend on the file too.
     pub ruling: Arc<Ruling>,
+    /// Who is told of alerts.
+    pub notifier: Notifier,
     path: Option<PathBuf>,
     in_force: Mutex<InForce>,
 }
@@ -37,13 +40,14 @@ struct InForce {
 
 impl Scraping {
     /// Of what the settings have read; nothing is scraped before [`Scraping::start`].
-    pub fn new(settings: &Settings, scrapes: Scrapes, ruling: Arc<Ruling>) -> Scraping {
+    pub fn new(settings: &Settings, scrapes: Scrapes, ruling: Arc<Ruling>, notifier: Notifier) -> Scraping {
         let config = &settings.prometheus;
         Scraping {
             scrapes,
             external_labels: Arc::new(RwLock::new(external_labels(config))),
             over_http: settings.enable_lifecycle,
             ruling,
+            notifier,
             path: settings.prometheus_config.clone(),
             in_force: Mutex::new(InForce {
                 yaml: config.yaml.clone(),
@@ -56,9 +60,10 @@ impl Scraping {
         }
     }
 
-    /// Begins to scrape, and puts the rules in force.
+    /// Begins to scrape and to tell of alerts, and puts the rules in force.
     pub fn start(&self, config: &PrometheusConfig) {
         self.scrapes.apply(config);
+        self.notifier.apply(config);
         let rules = self.ruling.apply(config);
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         in_force.reload.success = rules.is_ok();
@@ -87,6 +92,7 @@ impl Scraping {
                 }
                 *self.external_labels.write().unwrap_or_else(PoisonError::into_inner) = external_labels(&config);
                 self.scrapes.apply(&config);
+                self.notifier.apply(&config);
                 let rules = self.ruling.apply(&config);
                 in_force.yaml = config.yaml;
                 in_force.reload.success = rules.is_ok();

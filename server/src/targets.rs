@@ -136,6 +136,10 @@ impl Targets for AllTargets {
         }
     }
 
+    fn alertmanagers(&self) -> (Vec<String>, Vec<String>) {
+        self.scraping.notifier.alertmanagers()
+    }
+
     fn config_yaml(&self) -> Option<String> {
         self.scraping.yaml()
     }

@@ -16,7 +16,7 @@ use ui_api::OwnFamily;
 use crate::listeners::Door;
 use crate::scraping::Scraping;
 use crate::targets::JOB;
-use crate::{borrowed_names, machine, rule_metrics};
+use crate::{borrowed_names, machine, notifier_metrics, rule_metrics};
 
 /// Gathers the process' own metrics.
 pub struct Telemetry {
@@ -164,6 +164,7 @@ impl Telemetry {
         storage_families(&storage, &mut out);
         scrape_families(&self.scraping, &mut out);
         rule_metrics::families(&self.scraping.ruling.ruler, &mut out);
+        notifier_metrics::families(&self.scraping.notifier, &mut out);
         self.queries(&mut out);
         borrowed_names::families(&storage, &self.ingest.stats(), &mut out);
         out

@@ -28,6 +28,10 @@ pub trait Targets: Send + Sync {
     fn relabel_steps(&self, pool: &str, _labels: &[(String, String)]) -> Option<Vec<RelabelStep>> {
         self.pools().iter().any(|p| p.name == pool).then(Vec::new)
     }
+    /// URLs of the Alertmanagers that are told of alerts, and of those that relabelling dropped.
+    fn alertmanagers(&self) -> (Vec<String>, Vec<String>) {
+        (Vec::new(), Vec::new())
+    }
     /// The configuration of scraping and rules, as YAML without secrets; `None`: there is none.
     fn config_yaml(&self) -> Option<String> {
         None

@@ -192,9 +192,23 @@ pub(crate) async fn relabel_steps(State(api): State<Api>, request: Request) -> R
     Ok(success(&data))
 }
 
-/// Nobody is told of alerts.
-pub(crate) async fn alertmanagers() -> Response {
-    success(r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#)
+/// Who is told of alerts.
+pub(crate) async fn alertmanagers(State(api): State<Api>) -> Response {
+    let (active, dropped) = api.about.targets.alertmanagers();
+    let mut data = String::new();
+    for (member, urls) in [
+        ("{\"activeAlertmanagers\":[", active),
+        ("],\"droppedAlertmanagers\":[", dropped),
+    ] {
+        data.push_str(member);
+        join(&mut data, urls.iter(), |out, url| {
+            out.push_str("{\"url\":");
+            push_json(out, url);
+            out.push('}');
+        });
+    }
+    data.push_str("]}");
+    success(&data)
 }
 
 #[cfg(test)]
