@@ -7,7 +7,7 @@ use query_exec::{
 };
 use storage_logs::{Logs, Snapshot};
 
-use crate::plan::MetricPlan;
+use crate::plan::{MetricPlan, RangePlan};
 use crate::syntax::VectorOp;
 use crate::{EvalError, Series, Stats, Value, range};
 
@@ -43,7 +43,15 @@ pub(crate) fn evaluate(
         now: asked.now.unwrap_or(TimestampNs(grid.end())),
         stats: Stats::default(),
     };
-    let value = match evaluation.operand(plan)? {
+    let found = match plan {
+        // Its series are those of the answer.
+        MetricPlan::Range(plan) => {
+            let most = context.limits().series_max;
+            Operand::Matrix(evaluation.range(plan, Some(most))?)
+        }
+        plan => evaluation.operand(plan)?,
+    };
+    let value = match found {
         Operand::Scalar(v) if instant => Value::Scalar(ms(grid.start()), v),
         Operand::Scalar(v) => Value::Matrix(vec![Series {
             labels: LabelSet::empty(),
@@ -56,12 +64,7 @@ pub(crate) fn evaluate(
             }
             let most = context.limits().series_max;
             if matrix.rows.len() as u64 > most {
-                return Err(ExecError::Limit(format!(
-                    "maximum number of series ({most}) reached for a single query; consider reducing query cardinality by \
-                     adding more specific stream selectors, reducing the time range, or aggregating results with functions \
-                     like sum, count or topk"
-                ))
-                .into());
+                return Err(range::too_many_series(most).into());
             }
             let series = matrix
                 .rows
@@ -137,12 +140,23 @@ impl Evaluation<'_> {
         }
     }
 
+    fn range(&mut self, plan: &RangePlan, series_max: Option<u64>) -> Result<Matrix, EvalError> {
+        let stats = &mut self.stats;
+        range::aggregate(
+            self.context,
+            &self.snapshot,
+            plan,
+            self.grid,
+            self.now,
+            series_max,
+            stats,
+        )
+    }
+
     fn matrix(&mut self, plan: &MetricPlan) -> Result<Matrix, EvalError> {
         self.context.check("expression evaluation")?;
         match plan {
-            MetricPlan::Range(plan) => {
-                range::aggregate(self.context, &self.snapshot, plan, self.grid, self.now, &mut self.stats)
-            }
+            MetricPlan::Range(plan) => self.range(plan, None),
             MetricPlan::Literal(v) | MetricPlan::VectorOf(v) => Ok(Matrix {
                 grid: self.grid,
                 rows: vec![Row::new(LabelSet::empty(), Cells::full(vec![*v; self.grid.len()]))],
@@ -172,14 +186,11 @@ impl Evaluation<'_> {
                     VectorOp::BottomK => AggregateOp::BottomK(k),
                     VectorOp::TopK | VectorOp::ApproxTopK => AggregateOp::TopK(k),
                 };
-                Ok(aggregate(
-                    self.context,
-                    &op,
-                    grouping,
-                    input,
-                    LOGQL,
-                    &mut Remarks::new(),
-                )?)
+                let rows = input.rows.len();
+                let matrix = aggregate(self.context, &op, grouping, input, LOGQL, &mut Remarks::new())?;
+                let gone = rows.saturating_sub(matrix.rows.len()) as u64;
+                self.context.release_samples(gone * range::weight_of_row(&self.grid));
+                Ok(matrix)
             }
             MetricPlan::LabelReplace {
                 inner,

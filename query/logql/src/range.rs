@@ -10,7 +10,7 @@
 
 use hashbrown::HashMap;
 use model::{LabelSet, TimeRangeNs, TimestampNs};
-use query_exec::{Cells, Context, Grid, Matrix, Row};
+use query_exec::{Cells, Context, ExecError, Grid, Matrix, Row};
 use rayon::prelude::*;
 use storage_logs::{Columns, Entries, Run, Snapshot};
 
@@ -24,16 +24,23 @@ use crate::{EvalError, Stats, units, window};
 const CHECK_LINES: usize = 1024;
 /// Runs of a wave per thread.
 const WAVE_RUNS: usize = 32;
+/// What a series weighs against the limit on samples beside its name, twice, and what it counts: its places in the tables.
+const SERIES_WEIGHT: u64 = 16;
+/// Bytes of what weighs as a sample.
+const SAMPLE_BYTES: usize = 16;
+/// What is collected in between is weighed when it may be so much.
+const UNWEIGHED_MAX: u64 = 4096;
 /// Most combinations of metadata whose series are remembered within a run.
 const KNOWN_MAX: usize = 32;
 
-/// The aggregation on every step of `grid` (ns).
+/// The aggregation on every step of `grid` (ns). More series than `series_max` are refused as soon as they are found.
 pub(crate) fn aggregate(
     context: &Context,
     snapshot: &Snapshot,
     plan: &RangePlan,
     grid: Grid,
     now: TimestampNs,
+    series_max: Option<u64>,
     stats: &mut Stats,
 ) -> Result<Matrix, EvalError> {
     let Some(range) = time_range(plan, &grid) else {
@@ -69,6 +76,12 @@ pub(crate) fn aggregate(
             .collect();
         for part in parts {
             all.merge(part?, context)?;
+            match series_max {
+                Some(most) if all.keys.len() as u64 > most && plan.op != RangeOp::Absent => {
+                    return Err(too_many_series(most).into());
+                }
+                _ => {}
+            }
         }
     }
     stats.add(&all.stats);
@@ -98,6 +111,8 @@ struct Collected {
     counts: Vec<Changes>,
     samples: Vec<Samples>,
     keys: Vec<Box<[u8]>>,
+    /// What it has come to weigh against the limit on samples, and has not been told yet.
+    unweighed: u64,
     stats: Stats,
 }
 
@@ -117,13 +132,16 @@ struct Samples {
 }
 
 impl Changes {
-    fn add(&mut self, span: &Span, entries: i64, bytes: i64) {
+    /// Says how many steps more are held.
+    fn add(&mut self, span: &Span, entries: i64, bytes: i64) -> u64 {
+        let before = self.by_step.len();
         self.reach(span.from);
         self.reach(span.to);
         let start = &mut self.by_step[span.from - self.first];
         (start.0, start.1) = (start.0 + entries, start.1 + bytes);
         let end = &mut self.by_step[span.to - self.first];
         (end.0, end.1) = (end.0 - entries, end.1 - bytes);
+        (self.by_step.len() - before) as u64
     }
 
     fn reach(&mut self, step: usize) {
@@ -148,6 +166,7 @@ impl Collected {
             return *number;
         }
         let number = self.keys.len();
+        self.unweighed += weight_of_series(key);
         self.series.insert(key.into(), number);
         self.keys.push(key.into());
         self.counts.push(Changes::default());
@@ -155,13 +174,29 @@ impl Collected {
         number
     }
 
-    fn merge(&mut self, other: Collected, context: &Context) -> Result<(), EvalError> {
+    /// Adds entries to a series.
+    fn count(&mut self, number: usize, span: &Span, entries: usize, bytes: usize) {
+        self.unweighed += self.counts[number].add(span, entries as i64, bytes as i64);
+    }
+
+    /// Tells the query what is held, if it is not little.
+    fn weigh(&mut self, context: &Context, least: u64) -> Result<(), ExecError> {
+        if self.unweighed > least {
+            context.add_samples(std::mem::take(&mut self.unweighed))?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, mut other: Collected, context: &Context) -> Result<(), EvalError> {
+        other.weigh(context, 0)?;
         self.stats.add(&other.stats);
         for ((key, counts), samples) in other.keys.iter().zip(other.counts).zip(other.samples) {
             let known = self.keys.len();
             let number = self.series_of(key);
-            if number == known {
-                context.add_samples(1)?;
+            // It has been weighed already, as the other's.
+            self.unweighed = 0;
+            if number < known {
+                context.release_samples(weight_of_series(key));
             }
             if let Some(last) = counts.by_step.len().checked_sub(1) {
                 let mine = &mut self.counts[number];
@@ -169,6 +204,7 @@ impl Collected {
                 mine.reach(counts.first);
                 mine.reach(counts.first + last);
                 context.add_samples((mine.by_step.len() - before) as u64)?;
+                context.release_samples(counts.by_step.len() as u64);
                 for (i, change) in counts.by_step.into_iter().enumerate() {
                     let slot = &mut mine.by_step[counts.first - mine.first + i];
                     (slot.0, slot.1) = (slot.0 + change.0, slot.1 + change.1);
@@ -187,12 +223,15 @@ impl Collected {
 
     fn finish(self, context: &Context, plan: &RangePlan, grid: Grid) -> Result<Matrix, EvalError> {
         let seconds = plan.range_ns as f64 / 1e9;
+        let row_weight = weight_of_row(&grid);
         let mut rows = Vec::with_capacity(self.keys.len());
         for ((key, counts), samples) in self.keys.iter().zip(self.counts).zip(self.samples) {
             context.check("range aggregation")?;
             let Ok(labels) = LabelSet::from_encoded_with_empty(key) else {
                 continue;
             };
+            context.add_samples(row_weight)?;
+            let held = weight_of_series(key) + (counts.by_step.len() + samples.t.len()) as u64;
             let cells = if counts_only(plan) {
                 let mut cells = Cells::absent(grid.len());
                 let (mut entries, mut bytes) = (0, 0);
@@ -216,12 +255,10 @@ impl Collected {
                 }
                 cells
             } else {
-                let held = samples.t.len() as u64;
                 let (t, v) = samples.sorted();
-                let cells = window::aggregate(plan.op, plan.parameter, &grid, plan.offset_ns, plan.range_ns, &t, &v);
-                context.release_samples(held);
-                cells
+                window::aggregate(plan.op, plan.parameter, &grid, plan.offset_ns, plan.range_ns, &t, &v)
             };
+            context.release_samples(held);
             rows.push(Row::new(labels, cells));
         }
         let mut matrix = Matrix { grid, rows };
@@ -239,6 +276,24 @@ impl Collected {
         matrix.sort_by_labels();
         Ok(matrix)
     }
+}
+
+/// What a series weighs beside what it counts.
+fn weight_of_series(key: &[u8]) -> u64 {
+    SERIES_WEIGHT + (2 * key.len() / SAMPLE_BYTES) as u64
+}
+
+/// What a row of the answer weighs: it has a place for every step.
+pub(crate) fn weight_of_row(grid: &Grid) -> u64 {
+    (grid.len() * size_of::<f64>() / SAMPLE_BYTES) as u64 + 1
+}
+
+/// Loki's refusal of an answer of many series.
+pub(crate) fn too_many_series(most: u64) -> ExecError {
+    ExecError::Limit(format!(
+        "maximum number of series ({most}) reached for a single query; consider reducing query cardinality by adding more \
+         specific stream selectors, reducing the time range, or aggregating results with functions like sum, count or topk"
+    ))
 }
 
 impl Samples {
@@ -296,7 +351,7 @@ impl Collector<'_> {
         let only_filters = pipeline.only_filters() && !self.plan.unwraps;
         let times_only = only_filters && pipeline.is_empty();
         if times_only && self.add_tally(run, buffers, out) {
-            return Ok(());
+            return Ok(out.weigh(self.context, UNWEIGHED_MAX)?);
         }
         let mut columns = Columns {
             lines: !times_only || counts_bytes(self.plan),
@@ -349,7 +404,7 @@ impl Collector<'_> {
         if span.from < span.to {
             buffers.scratch.begin_stream(run.labels());
             let number = self.series(&buffers.scratch.labels, &mut buffers.order, &mut buffers.key, out);
-            out.counts[number].add(&span, tally.entries as i64, tally.line_bytes as i64);
+            out.count(number, &span, tally.entries as usize, tally.line_bytes as usize);
             out.stats.lines += tally.entries;
             out.stats.bytes += tally.line_bytes;
         }
@@ -400,7 +455,7 @@ impl Collector<'_> {
                         Some(number) => number,
                         None => *own.insert(self.series(&scratch.labels, order, key, out)),
                     };
-                    out.counts[number].add(&span, count as i64, bytes as i64);
+                    out.count(number, &span, count, bytes);
                 }
                 continue;
             }
@@ -431,7 +486,8 @@ impl Collector<'_> {
                         number
                     }
                 };
-                out.counts[number].add(&span, 1, entries.line_bytes(i..i + 1) as i64);
+                out.count(number, &span, 1, entries.line_bytes(i..i + 1));
+                out.weigh(self.context, UNWEIGHED_MAX)?;
             }
         }
         Ok(())
@@ -449,7 +505,6 @@ impl Collector<'_> {
         let picked = pipeline.filter(entries, 0..entries.len());
         let mut own: Option<usize> = None;
         let mut span: Option<Span> = None;
-        let mut held = 0;
         for n in 0..picked.as_ref().map_or(entries.len(), Vec::len) {
             if n % CHECK_LINES == CHECK_LINES - 1 {
                 self.context.check("log scan")?;
@@ -502,18 +557,18 @@ impl Collector<'_> {
                 }
             };
             if self.counts_only {
-                out.counts[number].add(&span, 1, scratch.line(line).len() as i64);
+                out.count(number, &span, 1, scratch.line(line).len());
             } else {
                 out.samples[number].t.push(t.0);
                 out.samples[number].v.push(value);
-                held += 1;
+                out.unweighed += 1;
             }
+            out.weigh(self.context, UNWEIGHED_MAX)?;
         }
         if picked.is_some() {
             out.stats.lines += entries.len() as u64;
             out.stats.bytes += entries.line_bytes(0..entries.len()) as u64;
         }
-        self.context.add_samples(held)?;
         Ok(())
     }
 
