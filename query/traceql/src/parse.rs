@@ -21,6 +21,9 @@ const NESTING_MAX: usize = 100;
 /// Operators of a query.
 const OPERATORS_MAX: usize = 1_000;
 
+/// Patterns of a query. Each is bounded in memory, and so are all.
+const PATTERNS_MAX: usize = 64;
+
 /// Operators of a query that take stack when it runs, one frame each: all but the `&&` and `||` of field expressions, whose
 /// chains are laid flat, and lone comparisons.
 const STACKED_MAX: usize = 200;
@@ -85,6 +88,10 @@ pub(crate) fn tree_of(tokens: &[Placed]) -> Result<Tree, Fault> {
         operators: 0,
         stacked: 0,
     };
+    let is_pattern = |p: &Placed| matches!(p.token, Token::Sign("=~" | "!~"));
+    if tokens.iter().filter(|p| is_pattern(p)).count() > PATTERNS_MAX {
+        return Err(parser.too_deep("too many regular expressions", PATTERNS_MAX));
+    }
     let body = match parser.piped()? {
         Loose::Spansets(spansets) => Body::Spansets(Pipeline {
             stages: vec![Stage::Spansets(spansets)],

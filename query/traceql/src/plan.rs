@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use model::AttributeValue;
-use regex::{Regex, RegexBuilder};
+use model::{AttributeValue, BadMatcher, Regex, RegexBudget, RegexUse};
 use storage_traces::{AttributeScope, Condition, Field as StoredField, Projection, ScanRequest, Test};
 
 use crate::run::{NoSpans, eval};
@@ -216,10 +215,8 @@ fn source_needs_tree(source: &Source) -> bool {
 }
 
 /// A pattern as the language means it: anchored at both ends.
-pub(crate) fn pattern(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{text})$"))
-        .size_limit(PATTERN_BYTES_MAX)
-        .build()
+pub(crate) fn pattern(text: &str) -> Result<Regex, BadMatcher> {
+    RegexBudget::of(PATTERN_BYTES_MAX).compile(text, RegexUse::Whole)
 }
 
 /// The value of a scalar without aggregates; `None` if there is one or it cannot be calculated.

@@ -123,7 +123,7 @@ fn borrowed<'a>(value: &'a Value<'static>) -> Value<'a> {
     }
 }
 
-pub(crate) fn matches(regex: &regex::Regex, wanted: bool, value: &Value<'_>) -> bool {
+pub(crate) fn matches(regex: &model::Regex, wanted: bool, value: &Value<'_>) -> bool {
     match value {
         Value::Str(s) => regex.is_match(s) == wanted,
         Value::List(items) if wanted => items.iter().any(|item| matches(regex, wanted, item)),

@@ -7,7 +7,7 @@
 //!
 //! Conditions of a filter that is one chain of `&&` speak of one event (and one link): the rest is not seen at all.
 
-use regex::Regex;
+use model::Regex;
 
 use crate::plan::{Node, Source, Step};
 use crate::run::matches;

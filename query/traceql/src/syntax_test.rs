@@ -98,6 +98,13 @@ fn long_and_deep_queries_end_in_an_error() {
     }
     let longest = format!("{{ .a = 0 {} }}", "|| .a = 1 ".repeat(499));
     let query = Query::parse(&longest).unwrap();
+    let patterns = |n: usize| Query::parse(&format!("{{ {} }}", vec![".a =~ \"b.*\""; n].join(" && ")));
+    assert!(patterns(64).is_ok());
+    let refusal = patterns(65).unwrap_err().to_string();
+    assert!(
+        refusal.ends_with("too many regular expressions: at most 64 are supported"),
+        "{refusal}"
+    );
     assert!(!query.is_metrics());
     let too_long = format!("{{ .a = 0 {} }}", "|| .a = 1 ".repeat(600));
     assert!(

@@ -22,12 +22,12 @@ use crate::re2::{refused, translate};
 
 /// Bytes that one compiled pattern may take.
 const PROGRAM_BYTES_MAX: usize = 4 << 20;
-/// Bytes that all compiled patterns of a budget may take.
+/// Bytes that all compiled patterns of a budget may take unless it says otherwise.
 const BUDGET_BYTES_MAX: usize = 64 << 20;
 /// Bytes of the cache of one lazily built automaton, at most.
 const CACHE_BYTES_MAX: usize = 2 << 20;
-/// The same, were it shared out among all patterns of a budget that are searched for at a time.
-const CACHES_BYTES: usize = 8 << 20;
+/// The share of a budget that the caches of all its patterns take, were they all as large as that of the first.
+const CACHES_SHARE: usize = 8;
 /// Bytes of the automaton that finds groups in one pass, at most; without it they are found more slowly.
 const ONE_PASS_BYTES_MAX: usize = 256 << 10;
 /// Bytes that a compiled pattern takes besides its program.
@@ -61,8 +61,9 @@ pub enum RegexUse {
 }
 
 /// Compiles the patterns of one query, which share a bound on memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RegexBudget {
+    bytes_max: usize,
     state: RefCell<Compiled>,
 }
 
@@ -85,23 +86,40 @@ pub fn unanchored_regex(pattern: &str) -> Result<Regex, BadMatcher> {
     RegexBudget::default().compile(pattern, RegexUse::SearchGroups)
 }
 
+impl Default for RegexBudget {
+    /// 64 MiB.
+    fn default() -> RegexBudget {
+        RegexBudget::of(BUDGET_BYTES_MAX)
+    }
+}
+
 impl RegexBudget {
+    /// One of so many bytes.
+    pub fn of(bytes_max: usize) -> RegexBudget {
+        RegexBudget {
+            bytes_max,
+            state: RefCell::default(),
+        }
+    }
+
     /// Compiles a pattern, or returns what was made of it before. The error is worded as RE2's users know it,
-    /// `error parsing regexp: ` included; the budget is spent when this and all before it take more than 64 MiB.
+    /// `error parsing regexp: ` included; the budget is spent when this and all before it take more.
     pub fn compile(&self, pattern: &str, wanted: RegexUse) -> Result<Regex, BadMatcher> {
         let mut state = self.state.borrow_mut();
         let key = (Box::from(pattern), wanted);
         if let Some(regex) = state.regexes.get(&key) {
             return Ok(regex.clone());
         }
-        let cache_bytes = (CACHES_BYTES / (state.regexes.len() + 1)).min(CACHE_BYTES_MAX);
+        let caches = self.bytes_max / CACHES_SHARE;
+        let cache_bytes = (caches / (state.regexes.len() + 1)).min(CACHE_BYTES_MAX);
         let regex = Regex::new(pattern, wanted, cache_bytes)?;
         state.bytes = state.bytes.saturating_add(regex.bytes().saturating_add(pattern.len()));
-        if state.bytes > BUDGET_BYTES_MAX {
+        if state.bytes > self.bytes_max {
             return Err(BadMatcher {
                 message: format!(
                     "error parsing regexp: expression too large: all regular expressions of a query may take \
-                     {BUDGET_BYTES_MAX} bytes when they are compiled; ask with fewer or simpler ones"
+                     {} bytes when they are compiled; ask with fewer or simpler ones",
+                    self.bytes_max
                 ),
             });
         }

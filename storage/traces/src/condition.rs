@@ -4,9 +4,8 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int8Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use model::{AttributeValue, KeyValue, Span};
+use model::{AttributeValue, KeyValue, Regex, RegexBudget, RegexUse, Span};
 use parquet::file::statistics::Statistics;
-use regex::{Regex, RegexBuilder};
 
 use crate::BlockError;
 use crate::block_file::BlockFile;
@@ -143,8 +142,7 @@ impl ReadyTest {
                 }
             }
             Test::Matches(pattern) => {
-                let anchored = format!("^(?:{pattern})$");
-                let regex = RegexBuilder::new(&anchored).size_limit(REGEX_BYTES_MAX).build();
+                let regex = RegexBudget::of(REGEX_BYTES_MAX).compile(pattern, RegexUse::Whole);
                 regex.map_or(ReadyTest::Perhaps, ReadyTest::Matches)
             }
             Test::AtLeast(n) => ReadyTest::AtLeast(*n),
