@@ -58,6 +58,9 @@ impl Grouping {
             Grouping::By(names) => labels.keep(names),
             Grouping::Without(names) => {
                 let rest = labels.without(names);
+                if dialect.empty_labels && rest.iter().any(|(_, value)| value.is_empty()) {
+                    return LabelSet::from_pairs(rest.iter().filter(|(_, value)| !value.is_empty()));
+                }
                 if dialect.metric_names {
                     rest.without(&[METRIC_NAME])
                 } else {

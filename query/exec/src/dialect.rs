@@ -14,6 +14,10 @@ pub struct Dialect {
     pub delayed_name_removal: bool,
     /// Labels that say a metric's type and unit go where its name goes.
     pub type_and_unit: bool,
+    /// Labels may be there without a value; grouping by all but some names drops them (LogQL).
+    pub empty_labels: bool,
+    /// An infinite value that is the first in its group deviates by NaN (PromQL) instead of not at all (LogQL).
+    pub lone_infinity_deviates: bool,
 }
 
 impl Dialect {
@@ -38,6 +42,8 @@ pub const PROMQL: Dialect = Dialect {
     metric_names: true,
     delayed_name_removal: false,
     type_and_unit: false,
+    empty_labels: false,
+    lone_infinity_deviates: true,
 };
 /// LogQL's ways.
 pub const LOGQL: Dialect = Dialect {
@@ -45,6 +51,8 @@ pub const LOGQL: Dialect = Dialect {
     metric_names: false,
     delayed_name_removal: false,
     type_and_unit: false,
+    empty_labels: true,
+    lone_infinity_deviates: false,
 };
 /// TraceQL's ways.
 pub const TRACEQL: Dialect = Dialect {
@@ -52,4 +60,6 @@ pub const TRACEQL: Dialect = Dialect {
     metric_names: false,
     delayed_name_removal: false,
     type_and_unit: false,
+    empty_labels: false,
+    lone_infinity_deviates: true,
 };

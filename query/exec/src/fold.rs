@@ -47,7 +47,7 @@ fn ignore_histograms(remarks: &mut Remarks) {
 impl Aggregator {
     /// `None` if the operation has to see all rows at once.
     pub fn new(op: &AggregateOp, grouping: &Grouping, grid: Grid, dialect: Dialect) -> Option<Aggregator> {
-        new_fold(op, 0)?;
+        new_fold(op, 0, dialect)?;
         Some(Aggregator {
             op: op.clone(),
             grouping: grouping.clone(),
@@ -64,7 +64,7 @@ impl Aggregator {
         let at = match self.known.get(&labels) {
             Some(at) => *at,
             None => {
-                let Some(fold) = new_fold(&self.op, self.grid.len()) else {
+                let Some(fold) = new_fold(&self.op, self.grid.len(), self.dialect) else {
                     return;
                 };
                 self.known.insert(labels.clone(), self.groups.len());
@@ -109,7 +109,7 @@ impl Aggregator {
     }
 }
 
-fn new_fold(op: &AggregateOp, steps: usize) -> Option<Box<dyn Fold>> {
+fn new_fold(op: &AggregateOp, steps: usize, dialect: Dialect) -> Option<Box<dyn Fold>> {
     Some(match op {
         AggregateOp::Sum => Box::new(Sums::new(steps)),
         AggregateOp::Avg => Box::new(Means::new(steps)),
@@ -117,8 +117,8 @@ fn new_fold(op: &AggregateOp, steps: usize) -> Option<Box<dyn Fold>> {
         AggregateOp::Max => Box::new(Extremes::new(steps, |best, v| best < v || best.is_nan())),
         AggregateOp::Count => Box::new(Counts::new(steps)),
         AggregateOp::Group => Box::new(Ones::new(steps)),
-        AggregateOp::Stdvar => Box::new(Spreads::new(steps, false)),
-        AggregateOp::Stddev => Box::new(Spreads::new(steps, true)),
+        AggregateOp::Stdvar => Box::new(Spreads::new(steps, false, dialect)),
+        AggregateOp::Stddev => Box::new(Spreads::new(steps, true, dialect)),
         _ => return None,
     })
 }
@@ -381,15 +381,17 @@ struct Spreads {
     mean: Vec<f64>,
     squares: Cells,
     root: bool,
+    dialect: Dialect,
 }
 
 impl Spreads {
-    fn new(steps: usize, root: bool) -> Spreads {
+    fn new(steps: usize, root: bool, dialect: Dialect) -> Spreads {
         Spreads {
             count: vec![0.0; steps],
             mean: vec![0.0; steps],
             squares: Cells::absent(steps),
             root,
+            dialect,
         }
     }
 }
@@ -400,8 +402,8 @@ impl Fold for Spreads {
             self.count[i] += 1.0;
             if self.count[i] == 1.0 {
                 self.mean[i] = v;
-                // Infinite input has no spread, even alone.
-                self.squares.set(i, if v.is_finite() { 0.0 } else { f64::NAN });
+                let spreads = self.dialect.lone_infinity_deviates && !v.is_finite();
+                self.squares.set(i, if spreads { f64::NAN } else { 0.0 });
             } else {
                 let delta = v - self.mean[i];
                 self.mean[i] += delta / self.count[i];

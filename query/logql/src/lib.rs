@@ -60,6 +60,9 @@ pub enum EvalError {
     /// A pipeline error (`__error__`) reached a metric query, or the like: Loki's 400.
     #[error("{0}")]
     Pipeline(String),
+    /// It is well-formed, but there is no way to evaluate it (Loki: 500).
+    #[error("{0}")]
+    NoWay(&'static str),
     /// It stopped: deadline, cancellation, a limit, or data that does not allow it.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -158,6 +161,9 @@ pub struct Stats {
     pub runs: u64,
 }
 
+const NO_INSTANT_LINES: &str =
+    "log queries are not supported as an instant query type, please change your query to a range query type";
+
 /// Most steps of a range query.
 const STEPS_MAX: i64 = 11_000;
 
@@ -166,6 +172,7 @@ impl Query {
     pub fn parse(text: &str) -> Result<Query, ParseError> {
         let regexes = Regexes::default();
         let expr = syntax::parse(text, &regexes)?;
+        pipeline::check_captures(&expr, &regexes)?;
         let plan = Plan::new(&expr, &regexes)?;
         Ok(Query {
             expr: Arc::new(expr),
@@ -173,6 +180,21 @@ impl Query {
             now: None,
             regex_bytes: regexes.bytes(),
         })
+    }
+
+    /// The same for an instant query: what is well-formed but asks for lines is refused whatever its stages say.
+    pub fn parse_instant(text: &str) -> Result<Query, ParseError> {
+        let regexes = Regexes::default();
+        let expr = syntax::parse(text, &regexes)?;
+        pipeline::check_captures(&expr, &regexes)?;
+        match expr {
+            Expr::Log(_) => Err(ParseError {
+                message: NO_INSTANT_LINES.into(),
+                line: 0,
+                col: 0,
+            }),
+            Expr::Metric(_) => Query::parse(text),
+        }
     }
 
     /// Says what `now` is in templates; else it is the last instant of the query, and in [`Query::process`] the entry's.
@@ -195,13 +217,9 @@ impl Query {
     ) -> Result<Output, EvalError> {
         let _ = options;
         match &*self.plan {
-            Plan::Log(_) => Err(EvalError::Pipeline(
-                "log queries are not supported as an instant query type, please change your query to a range query type"
-                    .into(),
-            )),
+            Plan::Log(_) => Err(EvalError::Pipeline(NO_INSTANT_LINES.into())),
             Plan::Metric(plan) => {
-                let (value, stats) =
-                    metric::evaluate(context, logs, plan, Grid::instant(at.0), self.asked(true))?;
+                let (value, stats) = metric::evaluate(context, logs, plan, Grid::instant(at.0), self.asked(true))?;
                 Ok(Output { value, stats })
             }
         }

@@ -167,6 +167,15 @@ impl Evaluation<'_> {
                 grouping,
                 inner,
             } => {
+                if *op == VectorOp::ApproxTopK && !self.instant {
+                    let what = "count min sketches are only supported on instant queries";
+                    return Err(EvalError::NoWay(what));
+                }
+                if let MetricPlan::Literal(_) = **inner {
+                    let what =
+                        "unexpected expr type (*syntax.LiteralExpr) for Evaluator type (*logql.DefaultEvaluator) ";
+                    return Err(EvalError::NoWay(what));
+                }
                 let mut input = self.matrix(inner)?;
                 let k = vec![f64::from(parameter.unwrap_or(0)); self.grid.len()];
                 let op = match op {

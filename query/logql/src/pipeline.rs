@@ -27,7 +27,6 @@ use crate::syntax::{Conversion, LogExpr, Pick, Unwrap, rule};
 use crate::template::{Scope, Template};
 use crate::units;
 
-use compile::compile;
 use extract::{parse, unpack};
 use pretest::{Pretest, Pretests};
 
@@ -115,13 +114,7 @@ impl Scratch {
 impl Pipeline {
     /// Compiles the stages. The error is what Loki answers with 400.
     pub fn new(log: &LogExpr, unwrap: Option<&Unwrap>, regexes: &Regexes) -> Result<Pipeline, ParseError> {
-        let mut steps = Vec::new();
-        for stage in &log.stages {
-            let step = compile(stage, regexes).map_err(rule)?;
-            if !matches!(&step, Step::Line(test) if test.is_idle()) {
-                steps.push(step);
-            }
-        }
+        let steps = compile::steps(&log.stages, regexes).map_err(rule)?;
         let filters = steps.iter().take_while(|s| matches!(s, Step::Line(_))).count();
         let bare = steps
             .iter()

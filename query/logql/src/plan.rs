@@ -66,6 +66,8 @@ pub(crate) struct RangePlan {
     pub range_ns: i64,
     pub offset_ns: i64,
     pub group: Group,
+    /// The aggregation over it is done on the way.
+    pub is_summed: bool,
     /// Names of the metadata that can matter; `None`: all may.
     pub metadata: Option<Vec<String>>,
 }
@@ -175,7 +177,8 @@ fn adds_up(range: &RangeAggregation) -> bool {
 
 impl RangePlan {
     fn new(range: &RangeAggregation, outer: Option<&Grouping>, regexes: &Regexes) -> Result<RangePlan, ParseError> {
-        let mut pipeline = Pipeline::new(&range.log, range.unwrap.as_ref(), regexes)?;
+        let log = &without_idle_formats(range);
+        let mut pipeline = Pipeline::new(log, range.unwrap.as_ref(), regexes)?;
         let group = match outer.or(range.grouping.as_ref()) {
             _ if range.op == RangeOp::Absent => Group::By(Vec::new()),
             Some(Grouping::By(names)) => Group::By(names.clone()),
@@ -190,10 +193,11 @@ impl RangePlan {
             parameter: range.parameter.unwrap_or(0.0),
             unwraps: range.unwrap.is_some(),
             metadata: pipeline.metadata_names(),
-            log: LogPlan::new(&range.log, pipeline, regexes)?,
+            log: LogPlan::new(log, pipeline, regexes)?,
             range_ns: range.range_ns,
             offset_ns: range.offset_ns,
             group,
+            is_summed: outer.is_some(),
         })
     }
 
@@ -207,6 +211,32 @@ impl RangePlan {
                 .map(|m| (m.name(), m.value())),
         )
     }
+}
+
+/// The stages less the `line_format`s whose line nothing looks at.
+fn without_idle_formats(range: &RangeAggregation) -> LogExpr {
+    let mut log = range.log.clone();
+    if matches!(range.op, RangeOp::Bytes | RangeOp::BytesRate) {
+        return log;
+    }
+    let reads_line = |stage: &Stage| {
+        matches!(
+            stage,
+            Stage::Json(_)
+                | Stage::Logfmt { .. }
+                | Stage::Regexp(_)
+                | Stage::Pattern(_)
+                | Stage::Unpack
+                | Stage::LineFilter(_)
+        )
+    };
+    let last = log.stages.iter().rposition(reads_line);
+    let mut place = 0..;
+    log.stages.retain(|stage| {
+        let at = place.next();
+        !matches!(stage, Stage::LineFormat(_)) || at < last
+    });
+    log
 }
 
 /// What must stand in the stored lines, and metadata that entries must carry unless a label has the name. Only stages

@@ -292,7 +292,7 @@ pub(crate) fn weight_of_row(grid: &Grid) -> u64 {
 pub(crate) fn too_many_series(most: u64) -> ExecError {
     ExecError::Limit(format!(
         "maximum number of series ({most}) reached for a single query; consider reducing query cardinality by adding more \
-         specific stream selectors, reducing the time range, or aggregating results with functions like sum, count or topk"
+         specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()"
     ))
 }
 
@@ -594,7 +594,7 @@ impl Collector<'_> {
             }
             Group::Without(names) => labels.encode(
                 |n| Some(n) != unwrapped && n != ERROR_DETAILS && !names.iter().any(|k| k == n),
-                true,
+                !self.plan.is_summed,
                 order,
                 key,
             ),

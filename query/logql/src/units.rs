@@ -50,9 +50,23 @@ pub(crate) fn prometheus_duration(text: &str) -> Result<i64, String> {
     Ok(total)
 }
 
+/// As faults of Go's durations print text: byte by byte what is not ASCII.
+fn quote_bytes(text: &str) -> String {
+    let mut out = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' '..0x80 => out.push(char::from(byte)),
+            _ => out.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// A Go duration (`1h15m30.9s`, `-5m`, `1.5µs`).
 pub(crate) fn go_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text));
+    let invalid = || format!("time: invalid duration {}", quote_bytes(text));
     let (negative, mut rest) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
         Some(b'+') => (false, &text[1..]),
@@ -90,12 +104,12 @@ pub(crate) fn go_duration(text: &str) -> Result<i64, String> {
             "s" => 1_000_000_000,
             "m" => 60_000_000_000,
             "h" => 3_600_000_000_000,
-            "" => return Err(format!("time: missing unit in duration {}", quote(text))),
+            "" => return Err(format!("time: missing unit in duration {}", quote_bytes(text))),
             _ => {
                 return Err(format!(
                     "time: unknown unit {} in duration {}",
-                    quote(name),
-                    quote(text)
+                    quote_bytes(name),
+                    quote_bytes(text)
                 ));
             }
         };
@@ -223,6 +237,53 @@ fn scaled(number: &str, size: u64) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
+/// As Go prints a duration (`1h30m0s`, `1.5s`, `100ns`).
+pub(crate) fn print_go_duration(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "" };
+    let rest = ns.unsigned_abs();
+    let decimal = |size: u64, unit: &str| {
+        let fraction = format!("{:0width$}", rest % size, width = size.ilog10() as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let dot = if fraction.is_empty() || size == 1 { "" } else { "." };
+        let fraction = if size == 1 { "" } else { fraction };
+        format!("{}{dot}{fraction}{unit}", rest / size)
+    };
+    match rest {
+        0 => return "0s".into(),
+        1..1_000 => return format!("{sign}{}", decimal(1, "ns")),
+        1_000..1_000_000 => return format!("{sign}{}", decimal(1_000, "µs")),
+        1_000_000..1_000_000_000 => return format!("{sign}{}", decimal(1_000_000, "ms")),
+        _ => {}
+    }
+    let (hours, minutes) = (rest / 3_600_000_000_000, rest / 60_000_000_000 % 60);
+    let fraction = format!("{:09}", rest % 1_000_000_000);
+    let fraction = fraction.trim_end_matches('0');
+    let dot = if fraction.is_empty() { "" } else { "." };
+    let seconds = format!("{}{dot}{fraction}s", rest / 1_000_000_000 % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{sign}{seconds}"),
+        (0, _) => format!("{sign}{minutes}m{seconds}"),
+        _ => format!("{sign}{hours}h{minutes}m{seconds}"),
+    }
+}
+
+/// As Go prints a number (`0.5`, `1e+06`, `+Inf`).
+pub(crate) fn print_number(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
+    }
+    let scientific = format!("{value:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
+        return format!("{value}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
 /// As humanised sizes are printed, without the space: `1.0MB`, `512B`, `82kB`.
 pub(crate) fn print_bytes(bytes: u64) -> String {
     if bytes < 10 {
@@ -278,6 +339,7 @@ mod tests {
             ("90", "time: missing unit in duration \"90\""),
             ("oops", "time: invalid duration \"oops\""),
             ("1d", "time: unknown unit \"d\" in duration \"1d\""),
+            ("Zoë\"", "time: invalid duration \"Zo\\xc3\\xab\\\"\""),
         ] {
             assert_eq!(go_duration(text), Err(want.to_owned()));
         }

@@ -92,6 +92,7 @@ impl From<EvalError> for ApiError {
                     message,
                 }
             }
+            EvalError::NoWay(message) => ApiError::with_status(StatusCode::INTERNAL_SERVER_ERROR, message),
             EvalError::Pipeline(_) | EvalError::Exec(_) => ApiError::bad(e.to_string()),
             EvalError::Storage(e) => e.into(),
         }

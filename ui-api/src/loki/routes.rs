@@ -127,9 +127,9 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
     let partial = is_drilldown(request.headers());
     let form = Form::read(request).await?;
     let text = required_query(&form)?;
-    let parsed = query::read(&text, Query::parse)?;
     let at = params::instant(&form, api.queries.storage().now())?;
-    let options = options(&form, parsed.is_metric())?;
+    let options = options(&form, true)?;
+    let parsed = query::read(&text, Query::parse_instant)?;
     let since = Instant::now();
     let mut output = api
         .queries
@@ -149,6 +149,7 @@ async fn query_range(State(api): State<Api>, request: Request) -> Result<Respons
     let mut range = params::range(&form, api.queries.storage().now())?;
     let step = params::step_ns(&form, range)?;
     let interval = params::interval_ns(&form)?;
+    options(&form, true)?;
     let parsed = query::read(&text, Query::parse)?;
     let options = options(&form, parsed.is_metric())?;
     if parsed.is_metric() {
@@ -302,10 +303,10 @@ fn is_everything(text: &str) -> bool {
     text.chars().filter(|c| !c.is_whitespace()).eq("{}".chars())
 }
 
-/// The `query` of the label endpoints: a plain selector, none for everything.
+/// The `query` of the label endpoints: a plain selector, empty for everything.
 fn query_selector(form: &Form) -> Result<Vec<Vec<Matcher>>, ApiError> {
     match form.get("query") {
-        Some(text) if !is_everything(text) => Ok(vec![selector(text)?]),
+        Some(text) if !text.is_empty() => Ok(vec![selector(text)?]),
         _ => Ok(Vec::new()),
     }
 }
@@ -338,7 +339,7 @@ fn not_a_selector(text: &str, error: ParseError) -> ApiError {
     }
 }
 
-/// The `query` of the index endpoints: a selector; `{}` is everything.
+/// The `query` of the volume endpoints: a selector; `{}` is everything.
 fn index_matchers(form: &Form) -> Result<Vec<Matcher>, ApiError> {
     let text = required_query(form)?;
     if is_everything(&text) {
@@ -376,7 +377,7 @@ fn is_positive_size(text: &str) -> bool {
 /// How much a selector has in a range, as an object.
 async fn stats_of(api: &Api, form: &Form) -> Result<String, ApiError> {
     let range = params::range(form, api.queries.storage().now())?;
-    let matchers = index_matchers(form)?;
+    let matchers = selector(&required_query(form)?)?;
     let volumes = ask(api, "index stats", move |s| {
         s.logs().snapshot(range).volumes(&matchers, range)
     })

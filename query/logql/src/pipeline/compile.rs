@@ -2,6 +2,7 @@
 
 use super::{Format, Step};
 use crate::ParseError;
+use crate::labels::ERROR;
 use crate::regexp::Regexes;
 use crate::stage::json;
 use crate::stage::label_filter::LabelTest;
@@ -21,6 +22,57 @@ pub(crate) fn check_captures(expr: &Expr, regexes: &Regexes) -> Result<(), Parse
         .into_iter()
         .filter(|s| matches!(s, Stage::Regexp(_) | Stage::Pattern(_)));
     captures.try_for_each(|stage| compile(stage, regexes).map(|_| ()).map_err(rule))
+}
+
+/// The steps of the stages, in the order in which Loki runs them. A fault names its stage.
+pub(super) fn steps(stages: &[Stage], regexes: &Regexes) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    for group in in_order(stages) {
+        for stage in &group {
+            let step = compile(stage, regexes).map_err(|what| {
+                let text: Vec<String> = group.iter().map(|stage| stage.to_string()).collect();
+                format!("stage '{}' : {what}", text.join(" "))
+            })?;
+            if !matches!(&step, Step::Line(test) if test.is_idle()) {
+                steps.push(step);
+            }
+        }
+    }
+    Ok(steps)
+}
+
+/// Line filters come before the stages that they follow, up to one that filters labels or writes the line anew
+/// (`decolorize` does not count as such); those that come together are one.
+fn in_order(stages: &[Stage]) -> Vec<Vec<&Stage>> {
+    let mut out: Vec<Vec<&Stage>> = Vec::new();
+    let (mut lines, mut others): (Vec<&Stage>, Vec<&Stage>) = (Vec::new(), Vec::new());
+    for stage in stages {
+        match stage {
+            Stage::LineFilter(_) => {
+                lines.push(stage);
+                continue;
+            }
+            Stage::LabelFilter(_) => {}
+            Stage::LineFormat(_) | Stage::Unpack => others.push(stage),
+            _ => {
+                others.push(stage);
+                continue;
+            }
+        }
+        settle(&mut lines, &mut others, &mut out);
+        if let Stage::LabelFilter(_) = stage {
+            out.push(vec![stage]);
+        }
+    }
+    settle(&mut lines, &mut others, &mut out);
+    out
+}
+
+fn settle<'a>(lines: &mut Vec<&'a Stage>, others: &mut Vec<&'a Stage>, out: &mut Vec<Vec<&'a Stage>>) {
+    if !lines.is_empty() {
+        out.push(std::mem::take(lines));
+    }
+    out.extend(others.drain(..).map(|stage| vec![stage]));
 }
 
 pub(super) fn compile(stage: &Stage, regexes: &Regexes) -> Result<Step, String> {
@@ -51,7 +103,7 @@ pub(super) fn compile(stage: &Stage, regexes: &Regexes) -> Result<Step, String> 
             keys: extractions
                 .iter()
                 .map(|Extraction { name, path }| match logfmt_key(path) {
-                    Ok(()) => Ok((name.clone(), path.clone())),
+                    Ok(key) => Ok((name.clone(), key)),
                     Err(what) => Err(format!("cannot parse expression [{path}]: {what}")),
                 })
                 .collect::<Result<_, _>>()?,
@@ -81,10 +133,20 @@ pub(super) fn compile(stage: &Stage, regexes: &Regexes) -> Result<Step, String> 
         Stage::LineFormat(text) => {
             Step::LineFormat(template::parse("line", text).map_err(|e| format!("invalid line template: {e}"))?)
         }
+        Stage::LabelFormat(items) if items.iter().any(|item| item.name == ERROR) => {
+            return Err(format!("{ERROR} cannot be formatted"));
+        }
         Stage::LabelFormat(items) => Step::LabelFormat(
             items
                 .iter()
-                .map(|item| {
+                .enumerate()
+                .map(|(i, item)| {
+                    let name = &item.name;
+                    if items[..i].iter().any(|before| before.name == *name) {
+                        return Err(format!(
+                            "multiple label name '{name}' not allowed in a single format operation"
+                        ));
+                    }
                     let format = match &item.from {
                         FormatFrom::Label(from) => Format::Rename(from.clone()),
                         FormatFrom::Template(text) => {
@@ -117,14 +179,37 @@ fn is_label_name(name: &str) -> bool {
         && !name.is_empty()
 }
 
-/// A key of `logfmt` may hold what a logfmt key may hold; a space ends it.
-fn logfmt_key(path: &str) -> Result<(), String> {
-    match path
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || "_.-/ ".contains(*c)))
-    {
-        Some(c) => Err(format!("unexpected char {c}")),
-        None if path.contains(' ') => Err("syntax error: unexpected KEY".into()),
-        None => Ok(()),
+/// The key that an extraction of `logfmt` asks for: a name, or any text in quotes.
+fn logfmt_key(path: &str) -> Result<String, String> {
+    let starts = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut key = None;
+    let mut rest = path;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', '\n']);
+        let Some(first) = rest.chars().next() else { break };
+        let end = if first == '"' {
+            let inside = &rest[1..];
+            let end = inside.find(['"', ']']).unwrap_or(inside.len());
+            key.get_or_insert(&inside[..end]);
+            (end + 2).min(rest.len())
+        } else if starts(first) {
+            let end = rest.find(|c| !goes_on(c)).unwrap_or(rest.len());
+            if key.is_some() {
+                return Err("syntax error: unexpected KEY".into());
+            }
+            key = Some(&rest[..end]);
+            end
+        } else if key.is_some() {
+            return Err(format!("unexpected char {first}"));
+        } else {
+            break;
+        };
+        rest = &rest[end..];
     }
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    key.map(str::to_owned)
+        .ok_or_else(|| "syntax error: unexpected $end, expecting STRING or KEY".into())
 }

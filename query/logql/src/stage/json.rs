@@ -368,7 +368,7 @@ pub(crate) enum PathStep {
     Index(usize),
 }
 
-/// Parses an extraction path. The error is the grammar's, without its prefix.
+/// Parses an extraction path; an empty one finds nothing. The error is the grammar's, without its prefix.
 pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
     #[derive(PartialEq)]
     enum Token {
@@ -378,6 +378,8 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
         Text(String),
         Index(usize),
         Field(String),
+        /// It ends the expression, which is at fault at last.
+        Foreign(char),
         End,
     }
     fn next(rest: &str) -> Result<(Token, &str), String> {
@@ -397,6 +399,10 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
             }
             '0'..='9' => {
                 let len = rest.bytes().take_while(u8::is_ascii_digit).count();
+                // A number that anything else follows is none.
+                if !rest[len..].starts_with([' ', '\t', '\n', ']']) {
+                    return Ok((Token::End, ""));
+                }
                 let index = rest[..len]
                     .parse()
                     .map_err(|_| "syntax error: unexpected INDEX".to_owned())?;
@@ -409,7 +415,7 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
                     .count();
                 Ok((Token::Field(rest[..len].to_owned()), &rest[len..]))
             }
-            other => Err(format!("unexpected char {other}")),
+            other => Ok((Token::Foreign(other), &rest[other.len_utf8()..])),
         }
     }
     fn unexpected(token: &Token, expecting: &str) -> String {
@@ -420,7 +426,7 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
             Token::Text(_) => "STRING",
             Token::Index(_) => "INDEX",
             Token::Field(_) => "FIELD",
-            Token::End => "$end",
+            Token::Foreign(_) | Token::End => "$end",
         };
         let expecting = if expecting.is_empty() {
             String::new()
@@ -436,10 +442,11 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
         let (token, after) = next(rest)?;
         rest = after;
         match token {
-            Token::End if path.is_empty() && !text.trim().is_empty() => {
+            Token::End | Token::Foreign(_) if path.is_empty() && !text.is_empty() => {
                 return Err(unexpected(&Token::End, "LSB or FIELD"));
             }
             Token::End => return Ok(path),
+            Token::Foreign(c) => return Err(format!("unexpected char {c}")),
             Token::Open => {
                 let (inside, after) = next(rest)?;
                 path.push(match inside {
@@ -453,7 +460,7 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<PathStep>, String> {
                 }
                 rest = after;
             }
-            Token::Dot => {
+            Token::Dot if !path.is_empty() => {
                 let (field, after) = next(rest)?;
                 match field {
                     Token::Field(name) => path.push(PathStep::Key(name)),
@@ -656,19 +663,22 @@ mod tests {
         let key = |k: &str| PathStep::Key(k.into());
         for (text, want) in [
             (r#"["a b"]"#, vec![key("a b")]),
+            ("", vec![]),
             ("[0]", vec![PathStep::Index(0)]),
-            (".a", vec![key("a")]),
             (
                 r#"pod["uuid"].x[3]"#,
                 vec![key("pod"), key("uuid"), key("x"), PathStep::Index(3)],
             ),
-            ("", vec![]),
         ] {
             assert_eq!(parse_path(text), Ok(want), "{text}");
         }
         for (text, want) in [
             (r#""pod"]"#, "unexpected STRING, expecting LSB or FIELD"),
             (r#"["pod""uuid"]"#, "unexpected STRING, expecting RSB"),
+            (" ", "unexpected $end, expecting LSB or FIELD"),
+            (".a", "unexpected DOT, expecting LSB or FIELD"),
+            ("a[0", "unexpected $end, expecting STRING or INDEX"),
+            ("a[-1]", "unexpected $end, expecting STRING or INDEX"),
             ("pod..uuid", "unexpected DOT, expecting FIELD"),
             (r#"["key"#, "unexpected $end, expecting RSB"),
             (r#"["a]"]"#, "unexpected STRING, expecting RSB"),

@@ -39,11 +39,12 @@ const BLOCK_SHARE: usize = 4;
 impl LineTest {
     /// Compiles the filter.
     pub fn new(filter: &LineFilter, regexes: &Regexes) -> Result<LineTest, String> {
-        let any = filter
-            .values
-            .iter()
-            .map(|value| test(filter.op, value, regexes))
-            .collect::<Result<_, _>>()?;
+        let tests = filter.values.iter().map(|value| test(filter.op, value, regexes));
+        let mut any = tests.collect::<Result<Vec<_>, _>>()?;
+        // What lets every line pass is no alternative to what does not.
+        if any.iter().any(|t| !matches!(t, Test::Everything)) {
+            any.retain(|t| !matches!(t, Test::Everything));
+        }
         Ok(LineTest {
             negated: filter.op.is_negative(),
             any,
@@ -170,7 +171,7 @@ fn test(op: LineOp, value: &LineValue, regexes: &Regexes) -> Result<Test, String
             })
         }
         (LineOp::Pattern | LineOp::NotPattern, LineValue::Text(text)) => {
-            let pattern = Pattern::for_filter(text).map_err(|e| format!("pattern: {e}"))?;
+            let pattern = Pattern::for_filter(text)?;
             let longest = pattern.literals().max_by_key(|text| text.len()).and_then(literal);
             Ok(Test::Pattern(pattern, longest))
         }

@@ -20,7 +20,9 @@ impl Pattern {
     pub fn for_parser(text: &str) -> Result<Pattern, String> {
         let pattern = Pattern::parse(text);
         if pattern.parts.is_empty() {
-            return Err("syntax error: unexpected $end, expecting IDENTIFIER or LITERAL".into());
+            return Err(
+                "parse error at line 1, col 1: syntax error: unexpected $end, expecting IDENTIFIER or LITERAL".into(),
+            );
         }
         pattern.check_neighbours()?;
         let mut names: Vec<&str> = pattern.names().collect();
@@ -180,7 +182,10 @@ mod tests {
     #[test]
     fn faults() {
         for (pattern, want) in [
-            ("", "syntax error: unexpected $end, expecting IDENTIFIER or LITERAL"),
+            (
+                "",
+                "parse error at line 1, col 1: syntax error: unexpected $end, expecting IDENTIFIER or LITERAL",
+            ),
             ("foo", "at least one capture is required"),
             ("<f><f>", "found consecutive capture '<f><f>': invalid expression"),
             ("<f> f<f>", "duplicate capture name (f): invalid expression"),

@@ -39,7 +39,7 @@ pub(crate) enum Tok {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Token {
     pub tok: Tok,
-    /// From 1; 0 where Loki has lost it (ranges, durations).
+    /// From 1; 0 where Loki has lost it (ranges, durations, symbols of two characters).
     pub line: usize,
     /// From 1, in characters.
     pub col: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Token {
 
 const SYMBOLS_TWO: &[&str] = &["!=", "=~", "!~", "|=", "|~", "|>", "!>", "==", ">=", "<="];
 const SYMBOLS_ONE: &[&str] = &[
-    ",", ".", "{", "}", "=", ">", "<", "(", ")", "+", "-", "*", "/", "%", "^", "|",
+    ",", ".", "{", "}", "=", ">", "<", "(", ")", "+", "-", "*", "/", "%", "^", "|", "]",
 ];
 const KEYWORDS: &[&str] = &[
     "by",
@@ -134,6 +134,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Token>, ParseError> {
             tok = Tok::Bad("syntax error: unexpected character".into());
         }
         let lost = matches!(tok, Tok::Range(_) | Tok::Duration(_) | Tok::Bytes(_) | Tok::Flag(_))
+            || matches!(tok, Tok::Word(symbol) if SYMBOLS_TWO.contains(&symbol))
             || (rest.starts_with('[') && matches!(tok, Tok::Bad(_)));
         let last = matches!(tok, Tok::End | Tok::Bad(_));
         out.push(Token {
@@ -185,13 +186,8 @@ fn next(text: &str) -> (Tok, &str) {
     }
     match identifier(text) {
         Ok((after, name)) => (word(name, after), after),
-        Err(_) => {
-            let bad = format!(
-                "syntax error: unexpected character {}",
-                units::quote(&first.to_string())
-            );
-            (Tok::Bad(bad), text)
-        }
+        // What is nothing else counts as a name.
+        Err(_) => (Tok::Ident(first.into()), &text[first.len_utf8()..]),
     }
 }
 
@@ -219,14 +215,16 @@ fn is_called(after: &str) -> bool {
     };
     match name {
         None => tail.starts_with('('),
-        Some(name) => name.eq_ignore_ascii_case("by") || name.eq_ignore_ascii_case("without"),
+        Some(name) => {
+            (name.eq_ignore_ascii_case("by") || name.eq_ignore_ascii_case("without")) && blank(tail).starts_with('(')
+        }
     }
 }
 
 fn identifier(text: &str) -> IResult<&str, &str> {
     recognize((
-        take_while1(|c: char| c.is_ascii_alphabetic() || c == '_'),
-        take_while(|c: char| c.is_ascii_alphanumeric() || c == '_'),
+        take_while1(|c: char| c.is_alphabetic() || c == '_'),
+        take_while(|c: char| c.is_alphanumeric() || c == '_'),
     ))
     .parse_complete(text)
 }
@@ -288,6 +286,7 @@ fn number(text: &str) -> (Tok, &str) {
 /// How long the number is that begins here: a decimal or hexadecimal float, or an integer of another base.
 fn number_len(text: &str) -> usize {
     let bytes = text.as_bytes();
+    let is_digit = |b: &u8| b.is_ascii_digit() || *b == b'_';
     let run = |from: usize, part: fn(&u8) -> bool| from + bytes[from..].iter().take_while(|b| part(b)).count();
     // An exponent needs digits, else its letter is no part of the number.
     let exponent = |at: usize, letters: &[u8]| match bytes.get(at) {
@@ -299,12 +298,12 @@ fn number_len(text: &str) -> usize {
         _ => at,
     };
     match bytes {
-        [b'0', b'x' | b'X', ..] => exponent(run(2, |b| b.is_ascii_hexdigit() || *b == b'.'), b"pP"),
-        [b'0', b'b' | b'B' | b'o' | b'O', digit, ..] if digit.is_ascii_digit() => run(2, u8::is_ascii_digit),
+        [b'0', b'x' | b'X', ..] => exponent(run(2, |b| b.is_ascii_hexdigit() || b"._".contains(b)), b"pP"),
+        [b'0', b'b' | b'B' | b'o' | b'O', ..] => run(2, is_digit),
         _ => {
-            let whole = run(0, u8::is_ascii_digit);
+            let whole = run(0, is_digit);
             let end = match bytes.get(whole) {
-                Some(b'.') => run(whole + 1, u8::is_ascii_digit),
+                Some(b'.') => run(whole + 1, is_digit),
                 _ => whole,
             };
             exponent(end, b"eE")
@@ -351,7 +350,9 @@ mod tests {
         let number = |s: &str| Tok::Number(s.into());
         check("rate (", &[Tok::Function("rate"), Tok::Word("(")]);
         check("rate =", &[ident("rate"), Tok::Word("=")]);
-        check("SUM by", &[Tok::Function("sum"), Tok::Word("by")]);
+        check("SUM by (", &[Tok::Function("sum"), Tok::Word("by"), Tok::Word("(")]);
+        check("sum by a", &[ident("sum"), Tok::Word("by"), ident("a")]);
+        check("{~ é", &[Tok::Word("{"), ident("~"), ident("é")]);
         check(
             "250ms 1.5s -1s",
             &[

@@ -235,7 +235,7 @@ impl<'r> Parser<'r> {
             Tok::Word("(") => {
                 self.advance();
                 let inner = self.expr(0)?;
-                self.want(")")?;
+                self.want_or(")", &[])?;
                 Ok(inner)
             }
             Tok::Word("{") => {
@@ -352,8 +352,8 @@ impl<'r> Parser<'r> {
             return Ok(names);
         }
         loop {
-            if !matches!(self.peek(), Tok::Ident(_)) {
-                return Err(self.unexpected(&["IDENTIFIER"]));
+            if names.is_empty() && !matches!(self.peek(), Tok::Ident(_)) {
+                return Err(self.unexpected(&["IDENTIFIER", ")"]));
             }
             names.push(self.name()?);
             if self.take(")") {
@@ -377,8 +377,8 @@ impl<'r> Parser<'r> {
         self.want("(")?;
         let inner = self.nested(Parser::metric)?;
         let mut texts = Vec::with_capacity(4);
-        for _ in 0..4 {
-            self.want(",")?;
+        for i in 0..4 {
+            self.want_or(",", if i == 0 { &[] } else { &[","] })?;
             texts.push(self.string()?);
         }
         self.want(")")?;
@@ -407,7 +407,7 @@ impl<'r> Parser<'r> {
             self.want(",")?;
         }
         let inner = self.nested(Parser::metric)?;
-        self.want(")")?;
+        self.want_or(")", &[])?;
         if grouping.is_none() {
             grouping = self.grouping()?;
         }
@@ -435,7 +435,7 @@ impl<'r> Parser<'r> {
                 VectorOp::Sort | VectorOp::SortDesc => {
                     return Err(rule("sort and sort_desc doesn't allow grouping by "));
                 }
-                VectorOp::ApproxTopK => return Err(rule("approx_topk doesn't allow grouping by ")),
+                VectorOp::ApproxTopK => return Err(rule("grouping not allowed for approx_topk aggregation")),
                 _ => {}
             }
         }
@@ -465,7 +465,7 @@ impl<'r> Parser<'r> {
         }
         let inner = self.log_range()?;
         let Some((range_ns, offset_ns)) = inner.range else {
-            return Err(self.unexpected(&[]));
+            return Err(self.unexpected(if inner.unwrap.is_some() { &["RANGE", "|"] } else { &[] }));
         };
         self.want(")")?;
         let grouping = self.grouping()?;
@@ -495,9 +495,6 @@ impl<'r> Parser<'r> {
                 return Err(rule(format_args!("invalid aggregation {name} without unwrap")));
             }
             _ => {}
-        }
-        if range_ns <= 0 {
-            return Err(rule("range must be greater than 0"));
         }
         Ok(Expr::Metric(MetricExpr::Range(RangeAggregation {
             op,
@@ -639,6 +636,9 @@ impl<'r> Parser<'r> {
             _ => Conversion::Float,
         };
         let label = if conversion == Conversion::Float {
+            if !matches!(self.peek(), Tok::Ident(_)) {
+                return Err(self.unexpected(&["IDENTIFIER", "BYTES_CONV", "DURATION_CONV", "DURATION_SECONDS_CONV"]));
+            }
             self.name()?
         } else {
             self.advance();
@@ -790,16 +790,8 @@ impl<'r> Parser<'r> {
             let from = match self.peek() {
                 Tok::Ident(_) => FormatFrom::Label(self.name()?),
                 Tok::Str(_) => FormatFrom::Template(self.string()?),
-                _ => return Err(self.unexpected(&["STRING", "IDENTIFIER"])),
+                _ => return Err(self.unexpected(&["IDENTIFIER", "STRING"])),
             };
-            if name == "__error__" {
-                return Err(rule("__error__ cannot be formatted"));
-            }
-            if out.iter().any(|f| f.name == name) {
-                return Err(rule(format_args!(
-                    "multiple label name '{name}' not allowed in a single format operation"
-                )));
-            }
             out.push(LabelFormat { name, from });
             if !self.take(",") {
                 return Ok(out);
@@ -862,7 +854,11 @@ impl<'r> Parser<'r> {
         }
         let mut rest: Option<LabelFilter> = None;
         for mut segment in segments.into_iter().rev() {
-            segment.all.extend(rest.take());
+            if let Some(rest) = rest.take() {
+                // What follows a comma is one with the filter before it, not with those before that.
+                let last = segment.all.pop();
+                segment.all.push(and(last.into_iter().chain([rest]).collect()));
+            }
             segment.any.push(and(segment.all));
             rest = Some(or(segment.any));
         }
@@ -872,12 +868,12 @@ impl<'r> Parser<'r> {
     fn label_filter(&mut self) -> Parsed<LabelFilter> {
         if self.take("(") {
             let inner = self.nested(Parser::label_filters)?;
-            self.want(")")?;
+            self.want_or(")", &[])?;
             return Ok(inner);
         }
         let name = match self.peek() {
             Tok::Ident(_) => self.name()?,
-            _ => return Err(self.unexpected(&[])),
+            _ => return Err(self.unexpected(&["IDENTIFIER", "("])),
         };
         let Tok::Word(op) = *self.peek() else {
             return Err(self.unexpected(&[]));
@@ -985,7 +981,19 @@ fn or(filters: Vec<LabelFilter>) -> LabelFilter {
 }
 
 fn number(text: &str) -> Parsed<f64> {
-    units::go_float(text).map_err(|e| rule(format_args!("unable to parse literal as a float: {e}")))
+    let read = match without_underscores(text) {
+        Some(digits) => units::go_float(&digits).map_err(|e| e.replace(&digits, text)),
+        None => units::go_float(text),
+    };
+    read.map_err(|e| rule(format_args!("unable to parse literal as a float: {e}")))
+}
+
+/// The number without the underscores that part its digits; `None` if there are none or they stand elsewhere.
+fn without_underscores(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    let parts = |(at, byte): (usize, &u8)| *byte != b'_' || at > 0 && is_digit(at - 1) && is_digit(at + 1);
+    (text.contains('_') && bytes.iter().enumerate().all(parts)).then(|| text.replace('_', ""))
 }
 
 fn line_op(word: &str) -> Option<LineOp> {

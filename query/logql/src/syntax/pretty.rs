@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use query_exec::{Cardinality, Grouping};
+use query_exec::Grouping;
 
 use super::tree::*;
 use crate::units::{print_duration, quote};
@@ -26,8 +26,9 @@ fn indent(level: usize) -> String {
 }
 
 impl Printer {
+    /// Whether a text fits one line; what it is indented by does not count.
     fn fits(&self, text: &str) -> bool {
-        text.chars().count() <= self.width
+        text.len() <= self.width
     }
 
     /// The selector, and each stage on a line of its own.
@@ -37,13 +38,29 @@ impl Printer {
             matchers: log.matchers.clone(),
             stages: Vec::new(),
         };
-        let whole = format!("{pad}{log}");
-        if unwrap.is_none() && self.fits(&whole) {
-            return whole;
-        }
-        let mut out = format!("{pad}{selector}");
-        for stage in &log.stages {
-            let _ = write!(out, "\n{}{stage}", indent(level + 1));
+        let whole = log.to_string();
+        let mut out = format!("{pad}{whole}");
+        if !log.stages.is_empty() && !self.fits(&whole) {
+            out = format!("{pad}{selector}");
+            let inner = indent(level + 1);
+            let mut rest = &log.stages[..];
+            while let Some(first) = rest.first() {
+                let lines = rest.iter().take_while(|s| matches!(s, Stage::LineFilter(_))).count();
+                let (group, after) = rest.split_at(lines.max(1));
+                rest = after;
+                let texts: Vec<String> = group.iter().map(Stage::to_string).collect();
+                let joined = texts.join(" ");
+                match first {
+                    // As Loki prints it.
+                    Stage::Decolorize => drop(write!(out, "\n{joined}")),
+                    Stage::LineFilter(_) if !self.fits(&joined) => {
+                        for stage in group {
+                            let _ = write!(out, "\n{inner}{}", without_alternatives(stage));
+                        }
+                    }
+                    _ => drop(write!(out, "\n{inner}{joined}")),
+                }
+            }
         }
         if let Some(unwrap) = unwrap {
             let bare = Unwrap {
@@ -60,8 +77,9 @@ impl Printer {
 
     fn metric(&self, metric: &MetricExpr, level: usize) -> String {
         let pad = indent(level);
-        let whole = format!("{pad}{metric}");
-        if self.fits(&whole) {
+        let text = metric.to_string();
+        let whole = format!("{pad}{text}");
+        if self.fits(&text) {
             return whole;
         }
         match metric {
@@ -109,18 +127,27 @@ impl Printer {
                 }
                 if let Some(matching) = &binary.matching {
                     let word = if matching.on { "on" } else { "ignoring" };
-                    let _ = write!(out, " {word} ({})", matching.labels.join(", "));
-                    let include = matching.include.join(", ");
-                    match matching.cardinality {
-                        Cardinality::ManyToOne => drop(write!(out, " group_left ({include})")),
-                        Cardinality::OneToMany => drop(write!(out, " group_right ({include})")),
-                        Cardinality::OneToOne | Cardinality::ManyToMany => {}
+                    if !matching.labels.is_empty() {
+                        let labels = matching.labels.join(", ");
+                        let _ = write!(out, " {word} ({labels}) {}", side(matching, ", "));
                     }
                 }
                 let _ = write!(out, "\n{}", self.metric(&binary.right, level + 1));
                 out
             }
         }
+    }
+}
+
+/// A line filter with its first text alone: of one that is broken Loki prints no more.
+fn without_alternatives(stage: &Stage) -> String {
+    match stage {
+        Stage::LineFilter(filter) => LineFilter {
+            op: filter.op,
+            values: filter.values.first().cloned().into_iter().collect(),
+        }
+        .to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use model::{Matcher, Regex};
 use query_exec::{BinaryOp, Cardinality, Grouping, Matching};
 
-use crate::units::{print_duration, quote};
+use crate::units::{print_bytes, print_duration, print_go_duration, print_number, quote};
 
 /// A whole query.
 #[derive(Clone, Debug, PartialEq)]
@@ -516,9 +516,9 @@ impl Display for LabelFilter {
             LabelFilter::Text(m) => Pair(m).fmt(f),
             LabelFilter::Number { name, op, value } => write!(f, "{name}{}{value}", op.as_str()),
             LabelFilter::Duration { name, op, value } => {
-                write!(f, "{name}{}{}", op.as_str(), print_duration(*value))
+                write!(f, "{name}{}{}", op.as_str(), print_go_duration(*value))
             }
-            LabelFilter::Bytes { name, op, value } => write!(f, "{name}{}{value}B", op.as_str()),
+            LabelFilter::Bytes { name, op, value } => write!(f, "{name}{}{}", op.as_str(), print_bytes(*value)),
             LabelFilter::Ip { name, negated, pattern } => {
                 write!(f, "{name}{}ip({})", if *negated { "!=" } else { "=" }, quote(pattern))
             }
@@ -580,16 +580,11 @@ impl Display for MetricExpr {
                 }
                 if let Some(m) = &b.matching {
                     let word = if m.on { "on" } else { "ignoring" };
-                    write!(f, " {word} ({})", m.labels.join(","))?;
-                    match m.cardinality {
-                        Cardinality::ManyToOne => write!(f, " group_left ({})", m.include.join(","))?,
-                        Cardinality::OneToMany => write!(f, " group_right ({})", m.include.join(","))?,
-                        Cardinality::OneToOne | Cardinality::ManyToMany => {}
-                    }
+                    write!(f, " {word} ({}) {}", m.labels.join(","), side(m, ","))?;
                 }
                 write!(f, " {})", b.right)
             }
-            MetricExpr::Literal(v) => write!(f, "{v}"),
+            MetricExpr::Literal(v) => f.write_str(&print_number(*v)),
             MetricExpr::VectorOf(v) => {
                 let fixed = format!("{v:.6}");
                 match fixed.parse() == Ok(*v) {
@@ -607,6 +602,19 @@ impl Display for MetricExpr {
                 quote(r.regex.as_str())
             ),
         }
+    }
+}
+
+/// Which side of a match has many, and what it takes over; nothing if neither has.
+pub(crate) fn side(matching: &Matching, comma: &str) -> String {
+    let word = match matching.cardinality {
+        Cardinality::ManyToOne => "group_left",
+        Cardinality::OneToMany => "group_right",
+        Cardinality::OneToOne | Cardinality::ManyToMany => return String::new(),
+    };
+    match matching.include.is_empty() {
+        true => word.to_owned(),
+        false => format!("{word} ({})", matching.include.join(comma)),
     }
 }
 
@@ -629,7 +637,7 @@ impl Display for RangeAggregation {
         }
         write!(f, "[{}]", print_duration(self.range_ns))?;
         if self.offset_ns != 0 {
-            write!(f, " offset {}", print_duration(self.offset_ns))?;
+            write!(f, " offset {}", print_go_duration(self.offset_ns))?;
         }
         f.write_str(")")?;
         if let Some(grouping) = &self.grouping {
