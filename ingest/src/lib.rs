@@ -267,7 +267,7 @@ impl Shared {
 
     /// Stores spans as [`Shared::append_incoming`] does.
     async fn append_spans(&self, batch: SpanBatch, report: &mut Report) -> Result<(), Refusal> {
-        let mut incoming = Incoming::at(self.sink.now());
+        let mut incoming = Incoming::at(self.sink.now(), 0);
         batch.spans.iter().for_each(|span| incoming.push(&self.derived, span));
         drop(batch);
         self.append_incoming(incoming, report).await
@@ -297,10 +297,10 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// None yet.
-    fn at(now: TimestampNs) -> Incoming {
+    /// None yet; they will take about so many bytes.
+    fn at(now: TimestampNs, bytes: usize) -> Incoming {
         Incoming {
-            spans: PackedSpans::default(),
+            spans: PackedSpans::with_capacity(bytes),
             noted: Noted::at(now),
         }
     }

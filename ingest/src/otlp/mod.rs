@@ -85,7 +85,7 @@ async fn store(
                 (Batch::Entries(batch), report)
             }
             Signal::Traces => {
-                let mut incoming = Incoming::at(now);
+                let mut incoming = Incoming::at(now, request.len());
                 let report = traces::decode(request, unfolded_max, &mut |span| {
                     incoming.push(&parts.derived, span);
                 })?;

@@ -44,7 +44,9 @@ pub(crate) fn write_head(
     } else {
         1
     };
-    for (n, id) in ids.iter().enumerate() {
+    // Of a head of one day there is nothing else to be known of the others.
+    let looked_at = if head.day().is_some() { every } else { 1 };
+    for (n, id) in ids.iter().enumerate().step_by(looked_at) {
         head.look(*id, |spans| {
             for span in spans {
                 let census = days.entry(filed_day(span.start, span.end)).or_default();

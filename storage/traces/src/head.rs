@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use model::{Resource, Scope, Span, SpanId, SpanKind, TimestampNs, TraceId};
+use model::{Day, Resource, Scope, Span, SpanId, SpanKind, TimestampNs, TraceId};
 use parking_lot::Mutex;
 use rapidhash::RapidHashMap;
 use storage_budget::{Budget, Reservation};
 use storage_codec::Reader;
 
+use crate::cut::filed_day;
 use crate::packed::{PackedSpan, PackedSpans};
 use crate::record::{resource_key, scope_key};
 use crate::span_bytes::{GetSymbols, Place, PutSymbols, get_body, put_body, renumber};
@@ -250,6 +251,13 @@ impl Head {
     pub(crate) fn range(&self) -> Option<(TimestampNs, TimestampNs)> {
         let (min, max) = (self.min.load(Ordering::Relaxed), self.max.load(Ordering::Relaxed));
         (!self.is_empty()).then_some((TimestampNs(min.min(max)), TimestampNs(max)))
+    }
+
+    /// The only day under which all its spans are filed, if it is one.
+    pub(crate) fn day(&self) -> Option<Day> {
+        let (first, last) = self.range()?;
+        let latest = filed_day(last, TimestampNs(self.max_end.load(Ordering::Relaxed)));
+        (first.day() == latest).then_some(latest)
     }
 
     /// Makes the reservation fit.

@@ -12,6 +12,9 @@ use storage_codec::{Reader, put_bytes, put_iv, put_uv};
 use crate::record::VERSION;
 use crate::span_bytes::{GetSymbols, Place, PutSymbols, get_body, put_body, put_resource, put_scope};
 
+/// Bytes of an ordinary span.
+const SPAN_BYTES: usize = 256;
+
 /// Spans in the order received.
 #[derive(Default)]
 pub struct PackedSpans {
@@ -35,6 +38,15 @@ pub(crate) struct PackedSpan {
 }
 
 impl PackedSpans {
+    /// None yet, with room for spans of so many bytes.
+    pub fn with_capacity(bytes: usize) -> PackedSpans {
+        PackedSpans {
+            bodies: Vec::with_capacity(bytes),
+            rows: Vec::with_capacity(bytes / SPAN_BYTES),
+            ..PackedSpans::default()
+        }
+    }
+
     /// Adds a span.
     pub fn push(&mut self, span: &Span) {
         let strings = &mut self.strings;

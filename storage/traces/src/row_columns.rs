@@ -333,9 +333,9 @@ impl Rows {
         self.flags.push(head.flags);
         self.bytes += 128 + head.name.len() + head.status_message.len() + head.trace_state.len();
         self.attributes(&mut r, row.body, symbols, usage)?;
-        let mut tail = std::mem::take(&mut self.tail);
-        tail.start = row.start;
-        get_tail(&mut r, &mut tail, symbols)?;
+        self.tail.start = row.start;
+        get_tail(&mut r, &mut self.tail, symbols)?;
+        let tail = &self.tail;
         self.dropped_attributes.push(tail.dropped_attributes);
         for event in &tail.events {
             count_all(usage, AttributeScope::Event, &event.attributes);
@@ -349,7 +349,6 @@ impl Rows {
         }
         self.links.end_row();
         self.dropped_links.push(tail.dropped_links);
-        self.tail = tail;
         Ok(())
     }
 
