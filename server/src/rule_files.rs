@@ -1,6 +1,7 @@
 //! Rule files where they lie: what `rule_files` of a prometheus.yml and the folder of `--rules-dir` name, read and checked.
 //! A fault in one file or group takes nothing else down.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,8 +75,8 @@ pub fn read_all(patterns: &[PathBuf], dir: Option<&Path>) -> RuleFiles {
             Err(e) => out.faults.push(fault(dir, format!("--rules-dir: {e}"))),
         }
     }
-    let mut known = std::collections::HashSet::new();
-    files.retain(|file| known.insert(file.path.clone()));
+    let mut known = HashSet::new();
+    files.retain(|file| known.insert(fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone())));
     read(&files, &mut out);
     out
 }

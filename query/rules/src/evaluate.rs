@@ -54,8 +54,28 @@ pub(crate) struct Evaluated {
     pub rules_s: f64,
 }
 
-/// A sample to write.
-type Written = (LabelSet, ElementValue);
+/// What a rule has to write: samples, and of which series.
+#[derive(Default)]
+struct ToWrite {
+    samples: Vec<(LabelSet, ElementValue)>,
+    series: HashSet<LabelSet>,
+}
+
+impl ToWrite {
+    fn with_capacity(n: usize) -> ToWrite {
+        ToWrite {
+            samples: Vec::with_capacity(n),
+            series: HashSet::with_capacity(n),
+        }
+    }
+
+    /// Whether there was no sample of the series yet.
+    fn push(&mut self, labels: LabelSet, value: ElementValue) -> bool {
+        let is_new = self.series.insert(labels.clone());
+        self.samples.push((labels, value));
+        is_new
+    }
+}
 
 /// Runs the rules of a group at an instant; it is `now_ms`. Waits for whoever runs them still.
 pub(crate) fn evaluate(group: &LiveGroup, due: Due, now_ms: i64, around: &Surroundings) -> Evaluated {
@@ -137,7 +157,7 @@ impl Run<'_> {
             return;
         }
         let outcome = result.and_then(|written| {
-            self.results += written.len() as u64;
+            self.results += written.samples.len() as u64;
             self.write(index, written)
         });
         let mut state = rule.state.lock();
@@ -159,7 +179,7 @@ impl Run<'_> {
     }
 
     /// What the rule has to write; its alerts have lived on and were told of.
-    fn result(&mut self, rule: &LiveRule, context: &Context) -> Result<Vec<Written>, String> {
+    fn result(&mut self, rule: &LiveRule, context: &Context) -> Result<ToWrite, String> {
         let Surroundings { storage, settings, .. } = self.around;
         let elements = rule
             .expression
@@ -170,25 +190,24 @@ impl Run<'_> {
         }
     }
 
-    fn recordings(&mut self, over: &[(String, String)], elements: Vec<Element>) -> Result<Vec<Written>, String> {
+    fn recordings(&mut self, over: &[(String, String)], elements: Vec<Element>) -> Result<ToWrite, String> {
         let over: Vec<(&str, &str)> = over.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let mut written = Vec::with_capacity(elements.len());
-        let mut seen = HashSet::with_capacity(elements.len());
+        let count = elements.len();
+        let mut written = ToWrite::with_capacity(count);
         for element in elements {
             let labels = overlay(&element.labels, &over, &mut self.scratch);
-            if !seen.insert(labels.clone()) {
+            if !written.push(labels, element.value) {
                 return Err(SAME_RECORDINGS.to_owned());
             }
-            written.push((labels, element.value));
         }
         let limit = self.group.config.limit;
-        if limit > 0 && written.len() > limit {
-            return Err(format!("exceeded limit of {limit} with {} series", written.len()));
+        if limit > 0 && count > limit {
+            return Err(format!("exceeded limit of {limit} with {count} series"));
         }
         Ok(written)
     }
 
-    fn alerts(&mut self, rule: &LiveRule, work: &AlertWork, elements: &[Element]) -> Result<Vec<Written>, String> {
+    fn alerts(&mut self, rule: &LiveRule, work: &AlertWork, elements: &[Element]) -> Result<ToWrite, String> {
         let mut seen = Vec::with_capacity(elements.len());
         let mut known = HashSet::with_capacity(elements.len());
         for element in elements {
@@ -203,13 +222,13 @@ impl Run<'_> {
         let mut state = rule.state.lock();
         state.alerts.step(seen, self.at_ms, work.policy)?;
         let notices = (state.alerts).due_notices(self.at_ms, settings.resend_delay_ms, self.group.interval_ms);
-        let mut written = Vec::new();
+        let mut written = ToWrite::default();
         if self.group.is_restored() {
             for (labels, alert) in state.alerts.active_mut() {
                 let active_at = alert.active_at_ms.div_euclid(1000) as f64;
                 let series = series_of(labels, alert, &rule.labels, &mut self.scratch);
-                written.push((series.alerts.clone(), ElementValue::Float(1.0)));
-                written.push((series.for_state.clone(), ElementValue::Float(active_at)));
+                written.push(series.alerts.clone(), ElementValue::Float(1.0));
+                written.push(series.for_state.clone(), ElementValue::Float(active_at));
             }
         }
         drop(state);
@@ -266,11 +285,10 @@ impl Run<'_> {
         (overlay(&element.labels, &over, &mut self.scratch), annotations)
     }
 
-    fn write(&mut self, index: usize, written: Vec<Written>) -> Result<(), String> {
+    fn write(&mut self, index: usize, written: ToWrite) -> Result<(), String> {
         let rule = &self.group.rules[index];
         let mut batch = SampleBatch::default();
-        let mut series = HashSet::with_capacity(written.len());
-        for (labels, value) in written {
+        for (labels, value) in written.samples {
             let ix = batch.series_of(&labels);
             match value {
                 ElementValue::Float(v) => batch.sample(ix, self.sample_at, v),
@@ -283,7 +301,6 @@ impl Run<'_> {
                     },
                 ),
             }
-            series.insert(labels);
         }
         let result = if batch.is_empty() {
             Ok(())
@@ -294,9 +311,11 @@ impl Run<'_> {
         if let Err(Refused::All(why)) = result {
             return Err(why);
         }
-        let before = std::mem::replace(&mut *rule.written.lock(), series);
-        let now = rule.written.lock();
-        let gone: Vec<&LabelSet> = before.iter().filter(|labels| !now.contains(*labels)).collect();
+        let before = std::mem::replace(&mut *rule.written.lock(), written.series);
+        let gone: Vec<LabelSet> = {
+            let now = rule.written.lock();
+            before.into_iter().filter(|labels| !now.contains(labels)).collect()
+        };
         let ended = self.end(&gone);
         match (result, ended) {
             (Err(Refused::Some(why)), _) => Err(why),
@@ -306,7 +325,7 @@ impl Run<'_> {
     }
 
     /// Ends series. That one has a sample at this time is no fault: another rule writes it now.
-    fn end(&mut self, gone: &[&LabelSet]) -> Result<(), Refused> {
+    fn end(&mut self, gone: &[LabelSet]) -> Result<(), Refused> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -323,15 +342,9 @@ impl Run<'_> {
         if leftovers.is_empty() {
             return;
         }
-        let gone: Vec<&LabelSet> = (leftovers.iter())
-            .filter(|labels| {
-                !self
-                    .group
-                    .rules
-                    .iter()
-                    .any(|rule| rule.written.lock().contains(*labels))
-            })
-            .collect();
+        let rules = &self.group.rules;
+        let is_written = |labels: &LabelSet| rules.iter().any(|rule| rule.written.lock().contains(labels));
+        let gone: Vec<LabelSet> = leftovers.into_iter().filter(|labels| !is_written(labels)).collect();
         if let Err(Refused::All(why)) = self.end(&gone) {
             tracing::warn!(
                 group = self.group.config.name,

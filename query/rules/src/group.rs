@@ -102,6 +102,19 @@ impl Group {
         merged
     }
 
+    /// Whether it says the same, wherever in its file it stands.
+    pub(crate) fn says_the_same(&self, other: &Group) -> bool {
+        let placed_alike = |rule: &Rule| Rule {
+            line: 0,
+            ..rule.clone()
+        };
+        let without_places = |group: &Group| Group {
+            rules: group.rules.iter().map(placed_alike).collect(),
+            ..group.clone()
+        };
+        self == other || without_places(self) == without_places(other)
+    }
+
     /// As Prometheus' own metrics name a group: file and name.
     pub fn key(&self) -> String {
         format!("{};{}", self.file, self.name)

@@ -145,7 +145,7 @@ impl LiveGroup {
 
     /// Whether it would be the same under these settings.
     pub fn is_same(&self, config: &Group, settings: &Settings) -> bool {
-        *self.config == *config && self.interval_ms == interval_of(config, settings)
+        self.config.says_the_same(config) && self.interval_ms == interval_of(config, settings)
     }
 
     /// Ends it: what runs is cancelled, and over when this returns.
@@ -179,7 +179,14 @@ impl LiveGroup {
             match heirs.get_mut(&key).and_then(VecDeque::pop_front) {
                 Some(heir) => {
                     *heir.written.lock() = written;
-                    heir.state.lock().alerts = rule.state.lock().alerts.clone();
+                    let (mut state, was) = (heir.state.lock(), rule.state.lock());
+                    state.alerts = was.alerts.clone();
+                    if heir.query == rule.query {
+                        state.health = was.health;
+                        state.last_error = was.last_error.clone();
+                        state.evaluation_time_s = was.evaluation_time_s;
+                        state.last_evaluation_ms = was.last_evaluation_ms;
+                    }
                 }
                 None => leftovers.extend(written),
             }

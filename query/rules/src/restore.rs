@@ -18,7 +18,7 @@ pub(crate) fn restore(group: &LiveGroup, now_ms: i64, around: &Surroundings) {
         if !work.may_go_on(&around.settings) || rule.state.lock().alerts.active().next().is_none() {
             continue;
         }
-        let stored = match stored(work, now_ms, around) {
+        let stored = match stored(work, &rule.labels, now_ms, around) {
             Ok(stored) => stored,
             Err(e) => {
                 tracing::error!(alert = work.name, error = %e, "what was known of its alerts could not be read; they start anew");
@@ -38,7 +38,12 @@ pub(crate) fn restore(group: &LiveGroup, now_ms: i64, around: &Surroundings) {
 }
 
 /// By the alert's labels: when its state was stored last, and since when it had been active then, ms.
-fn stored(work: &AlertWork, now_ms: i64, around: &Surroundings) -> Result<HashMap<LabelSet, (i64, i64)>, BlockError> {
+fn stored(
+    work: &AlertWork,
+    rule_labels: &[(String, String)],
+    now_ms: i64,
+    around: &Surroundings,
+) -> Result<HashMap<LabelSet, (i64, i64)>, BlockError> {
     let range = TimeRangeMs {
         start: TimestampMs(now_ms.saturating_sub(around.settings.for_outage_tolerance_ms)),
         end: TimestampMs(now_ms),
@@ -64,7 +69,11 @@ fn stored(work: &AlertWork, now_ms: i64, around: &Surroundings) -> Result<HashMa
             && !is_stale(*v)
         {
             let active_at_ms = (*v as i64).saturating_mul(1000);
-            found.insert(series.labels().without_metric_name(), (*t, active_at_ms));
+            // Of a label whose template came out empty, the template stands in the series (see `evaluate`).
+            let is_template = |n: &str, v: &str| v.contains("{{") && rule_labels.iter().any(|l| l.0 == n && l.1 == v);
+            let labels = series.labels().without_metric_name();
+            let labels = LabelSet::from_pairs(labels.iter().filter(|(n, v)| !is_template(n, v)));
+            found.insert(labels, (*t, active_at_ms));
         }
     }
     Ok(found)

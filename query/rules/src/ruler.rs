@@ -1,6 +1,7 @@
 //! The ruler: which groups are in force, which are due, and what they last did.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -134,7 +135,8 @@ impl Ruler {
             group.origin == Origin::File
                 && faults.iter().any(|fault| {
                     !fault.is_warning
-                        && fault.file == group.file
+                        // A folder that cannot be listed concerns every file in it.
+                        && Path::new(&*group.file).starts_with(&*fault.file)
                         && fault.group.as_ref().is_none_or(|name| *name == group.name)
                 })
         });

@@ -65,7 +65,7 @@ fn number(server: &Trilobite, expr: &str) -> Option<f64> {
 
 fn put(server: &Trilobite, value: f64) {
     let series = Series {
-        labels: vec![("__name__".into(), "m".into()), ("i".into(), "one".into())],
+        labels: vec![("__name__", "m"), ("i", "one")],
         samples: vec![((now_ns() / 1_000_000) as i64, value)],
     };
     let body = write_request(&[series]);

@@ -1,5 +1,7 @@
 //! What a rule file may say, and what is said of it.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn check(text: &str, faults: &[&str]) -> Vec<Group> {
@@ -210,4 +212,29 @@ fn one_group_is_read_for_the_api() {
     assert_eq!((&*group.file, group.origin), ("ns", Origin::LokiApi));
     let faults = read_group("ns", "name: g\nrules: [{record: a, expr: ''}]\n", Dialect::LogQl).unwrap_err();
     assert_eq!(faults[0].reason, "field 'expr' must be set in rule");
+}
+
+proptest! {
+    /// A file may hold anything; what is wrong with it is said in one place of it.
+    #[test]
+    fn any_file_is_read_or_refused(parts in proptest::collection::vec(
+        prop_oneof![
+            Just("groups:\n"), Just("- name: g\n"), Just("  rules:\n"), Just("  - record: r\n"), Just("    expr: up\n"),
+            Just("  - alert: A\n"), Just("    expr: '{{'\n"), Just("    for: 1m\n"), Just("    labels: {a: '{{ $labels.x }}'}\n"),
+            Just("    annotations: [x]\n"), Just("  limit: -1\n"), Just("  interval: 9999999y\n"), Just("  dialect: logql\n"),
+            Just("&a *a\n"), Just("\t"), Just("  "), Just("[{"), Just("}]\n"), Just("- "), Just(": "),
+        ],
+        0..16,
+    )) {
+        let text = parts.concat();
+        for dialect in [Dialect::PromQl, Dialect::LogQl] {
+            let (groups, faults) = read_groups("f", &text, dialect);
+            for fault in &faults {
+                prop_assert!(fault.line as usize <= text.lines().count() + 1, "{}", fault);
+            }
+            for group in groups {
+                prop_assert!(!group.name.is_empty());
+            }
+        }
+    }
 }
