@@ -419,6 +419,16 @@ fn storage_families(s: &StorageStats, out: &mut Vec<Family>) {
         "Chunks that failed their checksum and were skipped.",
         [m.corrupt_chunks, l.corrupt_chunks, t.corrupt_chunks],
     ));
+    out.push(gauge(
+        "trilobite_damaged_blocks",
+        "Blocks of logs that compaction leaves alone because some of them is damaged.",
+        l.damaged_blocks as f64,
+    ));
+    out.push(gauge(
+        "trilobite_log_deletes_pending",
+        "Delete requests that wait to be carried out.",
+        l.deletes_pending as f64,
+    ));
     out.push(per(
         "trilobite_wal_bytes",
         Gauge,

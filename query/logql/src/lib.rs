@@ -159,6 +159,8 @@ pub struct Stats {
     pub entries: u64,
     /// Runs (groups of chunks) opened.
     pub runs: u64,
+    /// Chunks that could not be read because they are damaged; the answer lacks what is in them.
+    pub damaged_chunks: u64,
 }
 
 const NO_INSTANT_LINES: &str =
@@ -337,6 +339,7 @@ impl Stats {
         self.lines += other.lines;
         self.entries += other.entries;
         self.runs += other.runs;
+        self.damaged_chunks += other.damaged_chunks;
     }
 }
 

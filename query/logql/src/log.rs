@@ -125,6 +125,7 @@ pub(crate) fn select(
         buffers.extend(opened.into_iter().map(|open| open.entries));
     }
     stats.entries = kept.len() as u64;
+    stats.damaged_chunks = snapshot.skipped_chunks();
     Ok((group(kept), stats))
 }
 

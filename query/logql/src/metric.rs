@@ -81,6 +81,7 @@ pub(crate) fn evaluate(
             }
         }
     };
+    evaluation.stats.damaged_chunks = evaluation.snapshot.skipped_chunks();
     Ok((value, evaluation.stats))
 }
 

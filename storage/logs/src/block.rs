@@ -44,7 +44,7 @@ use storage_disk::{Disk, ReadFile, Writer};
 use crate::BlockError;
 use crate::chunk::{self, ChunkMeta, LEVELS, PARTS, Sealed};
 use crate::entries::Entries;
-use crate::id_table::{IdTable, IdTableWriter};
+use crate::id_table::{IDS, IdTable, IdTableWriter, MAGIC_IDS};
 use crate::ids::IdsIn;
 use crate::needle_filter::{FilterBuilder, Runs};
 
@@ -58,6 +58,8 @@ const NEEDLES: &str = "needles";
 const MAGIC_CHUNKS: [u8; 4] = *b"TLLC";
 const MAGIC_NEEDLES: [u8; 4] = *b"TLLN";
 const VERSION: u8 = 1;
+/// Where the version stands in a header.
+const VERSION_AT: u64 = 4;
 pub(crate) const HEADER_BYTES: usize = 8;
 const FOOTER_BYTES: usize = 24;
 const GROUP_BYTES_MIN: usize = 8;
@@ -306,7 +308,8 @@ pub(crate) struct OpenBlock {
 impl OpenBlock {
     /// Opens the files in `dir` and checks headers and directory. Without a usable needle file nothing is ruled out.
     pub fn open(disk: &Disk, dir: &Path) -> Result<OpenBlock, BlockError> {
-        let (chunks, head) = open_file(disk, dir.join(CHUNKS), MAGIC_CHUNKS)?;
+        let (chunks, head) =
+            open_file(disk, dir.join(CHUNKS), MAGIC_CHUNKS).map_err(|error| newer_or_damaged(disk, dir, error))?;
         let needles = match open_file(disk, dir.join(NEEDLES), MAGIC_NEEDLES) {
             Ok((file, _)) => Some(file),
             Err(error) => {
@@ -399,6 +402,22 @@ impl OpenBlock {
     pub fn heap_bytes(&self) -> usize {
         self.groups.len() * size_of::<Group>() + 512
     }
+}
+
+/// A version that this build does not know is a newer one if every file of the block has it; else the byte is damaged.
+fn newer_or_damaged(disk: &Disk, dir: &Path, error: BlockError) -> BlockError {
+    let BlockError::TooNew { path, found, newest } = error else {
+        return error;
+    };
+    let agrees = |name: &str, magic| {
+        let version = open_file(disk, dir.join(name), magic).map(|_| newest);
+        matches!(version, Err(BlockError::TooNew { found: other, .. }) if other == found)
+    };
+    if agrees(NEEDLES, MAGIC_NEEDLES) && agrees(IDS, MAGIC_IDS) {
+        return BlockError::TooNew { path, found, newest };
+    }
+    let what = format!("the block's files do not agree on format version {found}");
+    corrupt(&path, VERSION_AT, &what)
 }
 
 pub(crate) fn corrupt(path: &Path, offset: u64, what: &str) -> BlockError {
@@ -721,9 +740,18 @@ mod tests {
         write(dir.path());
         let path = dir.path().join(CHUNKS);
         let mut bytes = std::fs::read(&path).unwrap();
+        let open = || OpenBlock::open(&Disk::real(), dir.path()).err().unwrap();
         bytes[4] = 9;
         std::fs::write(&path, &bytes).unwrap();
-        let open = || OpenBlock::open(&Disk::real(), dir.path()).err().unwrap();
+        assert!(
+            matches!(open(), BlockError::Corrupt { offset: 4, .. }),
+            "one byte is damaged"
+        );
+        for name in [NEEDLES, IDS] {
+            let mut bytes = std::fs::read(dir.path().join(name)).unwrap();
+            bytes[4] = 9;
+            std::fs::write(dir.path().join(name), &bytes).unwrap();
+        }
         assert!(matches!(open(), BlockError::TooNew { found: 9, .. }));
         std::fs::write(&path, b"PAR1....").unwrap();
         assert!(matches!(open(), BlockError::Foreign { .. }));

@@ -21,7 +21,7 @@ use crate::BlockError;
 use crate::block::{File, HEADER_BYTES, checked, corrupt, header, open_file, put_crc, read};
 use crate::ids::{IdsIn, hash};
 
-const IDS: &str = "ids";
+pub(crate) const IDS: &str = "ids";
 pub(crate) const MAGIC_IDS: [u8; 4] = *b"TLLI";
 const ID_BYTES: usize = 16;
 const PAGE_IDS: usize = 256;

@@ -63,6 +63,8 @@ pub struct Snapshot {
     masks: Masks,
     heads: Vec<Arc<Head>>,
     blocks: Vec<BlockRef>,
+    /// Damaged chunks that reading it has met, in runs too.
+    skipped: Arc<AtomicU64>,
 }
 
 /// What must stand in a line or its metadata; lets whole chunks be skipped, and lines passed over. No line that matches
@@ -86,6 +88,8 @@ pub struct Run {
     needle: Option<Arc<Needle>>,
     /// Requests that may delete some of it.
     deletes: Vec<Arc<Tombstone>>,
+    /// Where damaged chunks are counted for whoever asks.
+    skipped: Arc<AtomicU64>,
 }
 
 /// What a run holds, known without opening it.
@@ -240,7 +244,19 @@ impl Snapshot {
             masks,
             heads,
             blocks,
+            skipped: Arc::default(),
         }
+    }
+
+    /// How many chunks could not be read so far, here or in runs, because they are damaged.
+    pub fn skipped_chunks(&self) -> u64 {
+        self.skipped.load(Relaxed)
+    }
+
+    fn skip_damage(&self, error: BlockError, chunks: u64) -> Result<(), BlockError> {
+        self.shared.skip_damage(error, chunks)?;
+        self.skipped.fetch_add(chunks, Relaxed);
+        Ok(())
     }
 
     /// The runs of streams that pass every matcher, touching `range`, less those that the needles rule out. In no
@@ -261,6 +277,7 @@ impl Snapshot {
             let of_stream = make_runs(&self.shared, labels, &chunks, min, max, &mask);
             runs.extend(of_stream.into_iter().map(|run| Run {
                 needle: needle.clone(),
+                skipped: self.skipped.clone(),
                 ..run
             }));
         }
@@ -383,7 +400,7 @@ impl Snapshot {
         }
         let file = match self.shared.open(block) {
             Ok(file) => file,
-            Err(error) => return self.shared.skip_damage(error, 1),
+            Err(error) => return self.skip_damage(error, 1),
         };
         let held = Arc::new(HeldBlock {
             file: file.clone(),
@@ -405,7 +422,7 @@ impl Snapshot {
             let mut records = match file.records(group) {
                 Ok(records) => records,
                 Err(error) => {
-                    self.shared.skip_damage(error, u64::from(group.chunks))?;
+                    self.skip_damage(error, u64::from(group.chunks))?;
                     continue;
                 }
             };
@@ -566,8 +583,11 @@ impl Run {
     /// Reads like [`Run::read`], but decompresses no more than the columns asked for where that is enough to tell
     /// duplicates. There may be more in `out` than was asked for.
     pub fn read_columns(&self, columns: Columns<'_>, out: &mut Entries) -> Result<u64, BlockError> {
-        let shared = &self.shared;
-        self.read_with(columns, out, |error| shared.skip_damage(error, 1))
+        self.read_with(columns, out, |error| {
+            self.shared.skip_damage(error, 1)?;
+            self.skipped.fetch_add(1, Relaxed);
+            Ok(())
+        })
     }
 
     /// Reads like [`Run::read`], but damage is an error.
@@ -865,6 +885,7 @@ pub(crate) fn make_runs(
             chunks: members,
             needle: None,
             deletes: mask.deletes_of(planned.min, planned.max),
+            skipped: Arc::default(),
         }
     };
     plan_runs(&spans).into_iter().map(run).collect()

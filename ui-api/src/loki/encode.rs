@@ -30,7 +30,7 @@ pub(crate) fn json(mut body: String) -> Response {
 }
 
 /// The answer of `query` and `query_range`.
-pub(crate) fn query(output: &Output, labels: Labels, warning: Option<String>, seconds: f64) -> Response {
+pub(crate) fn query(output: &Output, labels: Labels, warnings: &[String], seconds: f64) -> Response {
     let mut out = String::with_capacity(8192);
     let kind = match &output.value {
         Value::Streams(_) => "streams",
@@ -39,10 +39,10 @@ pub(crate) fn query(output: &Output, labels: Labels, warning: Option<String>, se
         Value::Scalar(..) => "scalar",
     };
     out.push_str(r#"{"status":"success","#);
-    if let Some(warning) = warning {
-        out.push_str("\"warnings\":[");
-        push_json(&mut out, &warning);
-        out.push_str("],");
+    if !warnings.is_empty() {
+        out.push_str("\"warnings\":");
+        push_list(&mut out, warnings.iter(), |out, warning| push_json(out, warning));
+        out.push(',');
     }
     let _ = write!(out, r#""data":{{"resultType":"{kind}","#);
     if labels == Labels::Categorized {

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use model::{LabelSet, LabelsBuilder, Matcher, TimeRangeNs, TimestampNs};
 use query::{Context, Language, Queries};
 use query_logql::{
-    Direction, Options, ParseError, Query, Series, Value, detected_fields as find_fields, line_patterns,
+    Direction, Options, Output, ParseError, Query, Series, Value, detected_fields as find_fields, line_patterns,
     parse_all_matchers, parse_matchers, pretty,
 };
 use storage::Storage;
@@ -137,8 +137,8 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
             parsed.instant(context, storage.logs(), at, options)
         })
         .await??;
-    let warning = limit_series(&mut output.value, partial)?;
-    Ok(encode::query(&output, how, warning, since.elapsed().as_secs_f64()))
+    let warnings = warnings(&mut output, partial)?;
+    Ok(encode::query(&output, how, &warnings, since.elapsed().as_secs_f64()))
 }
 
 async fn query_range(State(api): State<Api>, request: Request) -> Result<Response, ApiError> {
@@ -162,11 +162,11 @@ async fn query_range(State(api): State<Api>, request: Request) -> Result<Respons
             parsed.range(context, storage.logs(), range.start, range.end, step, options)
         })
         .await??;
-    let warning = limit_series(&mut output.value, partial)?;
+    let warnings = warnings(&mut output, partial)?;
     if interval > 0 {
         thin_out(&mut output.value, interval, options.direction);
     }
-    Ok(encode::query(&output, how, warning, since.elapsed().as_secs_f64()))
+    Ok(encode::query(&output, how, &warnings, since.elapsed().as_secs_f64()))
 }
 
 /// Start down, end up, to multiples of the step: points of a metric query stand at the same times however it is cut.
@@ -205,6 +205,18 @@ fn is_drilldown(headers: &HeaderMap) -> bool {
         tags.split(',')
             .any(|tag| tag.trim().eq_ignore_ascii_case("source=grafana-lokiexplore-app"))
     })
+}
+
+/// What the caller should know of the answer, which is cut where it is too large.
+fn warnings(output: &mut Output, partial: bool) -> Result<Vec<String>, ApiError> {
+    let mut warnings: Vec<String> = limit_series(&mut output.value, partial)?.into_iter().collect();
+    match output.stats.damaged_chunks {
+        0 => {}
+        n => warnings.push(format!(
+            "{n} chunks of stored logs are damaged and were left out; the server's log names their files"
+        )),
+    }
+    Ok(warnings)
 }
 
 /// Too many series are an error, or with `partial` cut; then the warning says so.

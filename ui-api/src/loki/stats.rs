@@ -70,6 +70,7 @@ mod tests {
                 lines: 2,
                 entries: 1,
                 runs: 1,
+                damaged_chunks: 0,
             },
             0.5,
         );

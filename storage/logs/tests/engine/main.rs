@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::model::{LabelSet, LogBatch, Matcher, TimeRangeNs, TimestampNs};
 use lab::{AHEAD, DAY, Lab, NOON, RETENTION, Row, batch, labels, range, row, with};
-use storage_logs::{AppendError, Logs, Needles, Run, Snapshot};
+use storage_logs::{AppendError, Entries, Logs, Needles, Run, Snapshot};
 
 const fn crosses_threads<T: Send + Sync>() {}
 const _: () = crosses_threads::<Logs>();
@@ -331,6 +331,15 @@ fn damaged_chunks_are_skipped_and_counted() {
     let lab = lab.crash(false);
     assert_eq!(lab.read_all(), [(labels("b"), vec![row(NOON, "two")])]);
     assert_eq!(lab.logs.stats().corrupt_chunks, 1);
+
+    let range = TimeRangeNs::ALL;
+    let snapshot = lab.logs.snapshot(range);
+    let runs = snapshot.runs(&[], range, &Needles::default()).unwrap();
+    assert_eq!(snapshot.skipped_chunks(), 0);
+    for run in &runs {
+        run.read(&mut Entries::default()).unwrap();
+    }
+    assert_eq!(snapshot.skipped_chunks(), 1, "whoever asks can tell");
 }
 
 /// One damaged block must not keep a whole day in pieces. What can be read of it stays readable.
