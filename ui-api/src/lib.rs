@@ -6,6 +6,7 @@ mod loki;
 mod number;
 mod otlp_trace;
 mod prometheus;
+mod ruled;
 mod scraped;
 mod shared_ids;
 mod tempo;
@@ -15,6 +16,7 @@ pub use jaeger::router as jaeger_router;
 pub use loki::router as loki_router;
 pub use prometheus::router as prometheus_router;
 pub use query_promql::Options as PromqlOptions;
+pub use ruled::{NoRules, Rules};
 pub use scraped::{DroppedTarget, OwnFamily, RelabelStep, Reload, ScrapePool, Target, Targets};
 pub use tempo::router as tempo_router;
 
@@ -64,6 +66,8 @@ pub struct About {
     pub external_labels: Arc<RwLock<LabelSet>>,
     /// Who is scraped.
     pub targets: Arc<dyn Targets>,
+    /// Rules and alerts.
+    pub rules: Arc<dyn Rules>,
     /// How much the process logs.
     pub log_level: Arc<dyn LogLevel>,
     /// True when the process is to stop: answers without an end of their own end then. Never, if the sender is gone.

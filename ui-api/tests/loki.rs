@@ -102,8 +102,10 @@ async fn a_datasource_connects_to_an_empty_database() {
         );
     }
     let probe = get(&lab.loki, "/api/prom/rules/test/test", &[]).await;
-    assert_eq!(probe.status, StatusCode::NOT_FOUND);
-    assert!(probe.text().contains("page not found"));
+    assert_eq!(
+        (probe.status, probe.text()),
+        (StatusCode::NOT_FOUND, "group does not exist\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod evaluate;
 mod expression;
 mod file;
 mod group;
+mod kept_groups;
 mod lanes;
 mod link;
 mod live;
@@ -28,6 +29,7 @@ pub mod test;
 
 pub use file::{Fault, dialect_of, read_group, read_groups};
 pub use group::{Dialect, Group, Origin, Rule, RuleKind};
+pub use kept_groups::{GroupError, KeptGroups};
 pub use ruler::Ruler;
 pub use status::{AlertState, AlertStatus, Counters, GroupStatus, Health, RuleStatus};
 pub use templates::{Template, TemplateData, TemplateSample, TemplateValue};

@@ -95,6 +95,7 @@ impl Lab {
             working_dir: "/lab".to_owned(),
             external_labels: Arc::default(),
             targets: Arc::new(OneTarget),
+            rules: Arc::new(ui_api::NoRules),
             log_level: Arc::new(Level(Mutex::new("info".to_owned()))),
             stopping: tokio::sync::watch::channel(false).1,
         };
