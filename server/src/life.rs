@@ -12,7 +12,7 @@ use storage::{Storage, TickError, Ticked};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use ui_api::{About, LogLevel, Targets};
+use ui_api::{About, LogLevel, Rules, Targets};
 
 use crate::listeners::{self, Door, FACES, Face};
 use crate::ruling::Ruling;
@@ -103,7 +103,14 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         hostname: machine::hostname(),
         interval: SELF_SCRAPE,
     });
-    let mut about = about(&settings, start_seconds, log_level, targets, stopping.clone());
+    let mut about = about(
+        &settings,
+        start_seconds,
+        log_level,
+        targets,
+        ruling.clone(),
+        stopping.clone(),
+    );
     about.external_labels = scraping.external_labels.clone();
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
@@ -253,6 +260,7 @@ fn about(
     start_seconds: f64,
     log_level: Arc<dyn LogLevel>,
     targets: Arc<dyn Targets>,
+    rules: Arc<dyn Rules>,
     stopping: watch::Receiver<bool>,
 ) -> About {
     About {
@@ -269,6 +277,7 @@ fn about(
         working_dir: std::env::current_dir().map_or_else(|_| String::new(), |d| d.display().to_string()),
         external_labels: Arc::default(),
         targets,
+        rules,
         log_level,
         stopping,
     }

@@ -116,8 +116,9 @@ fn read(files: &[RuleFile], out: &mut RuleFiles) {
     }
 }
 
-/// The files `*.yaml` and `*.yml` in a folder and those below it, sorted. The folder's own name counts for their dialect. Hidden ones are skipped: Kubernetes keeps the
-/// versions of a mounted map in them.
+/// The files `*.yaml` and `*.yml` in a folder and those below it, sorted, but for `*.test.yaml` and `*.test.yml`: these are
+/// tests of rules. The folder's own name counts for their dialect. Hidden ones are skipped: Kubernetes keeps the versions of
+/// a mounted map in them.
 fn files_below(dir: &Path) -> io::Result<Vec<RuleFile>> {
     let mut found = Vec::new();
     let mut folders = vec![(dir.to_owned(), 0)];
@@ -126,7 +127,8 @@ fn files_below(dir: &Path) -> io::Result<Vec<RuleFile>> {
             let entry = entry?;
             let name = entry.file_name();
             let path = entry.path();
-            if name.to_string_lossy().starts_with('.') {
+            let text = name.to_string_lossy();
+            if text.starts_with('.') || text.ends_with(".test.yaml") || text.ends_with(".test.yml") {
                 continue;
             }
             // Links to folders are not followed: they may lead in a circle.

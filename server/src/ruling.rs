@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_config::PrometheusConfig;
-use query_rules::{Group, Notify, Origin, Ruler};
+use query_rules::{Group, GroupError, GroupStatus, KeptGroups, Notify, Origin, Ruler};
 use storage::Storage;
 use tokio::sync::watch;
+use ui_api::Rules;
 
 use crate::rule_files;
 use crate::settings::Settings;
@@ -27,7 +28,9 @@ pub struct Ruling {
     /// What does not depend on the prometheus.yml.
     base: query_rules::Settings,
     /// Groups that are in no file.
-    from_api: Mutex<Vec<Group>>,
+    made: KeptGroups,
+    /// Held while groups are put in force, so that files and API do not undo each other's.
+    loading: Mutex<()>,
 }
 
 impl Ruling {
@@ -48,12 +51,17 @@ impl Ruling {
             promql: settings.promql,
             ..query_rules::Settings::default()
         };
+        let (made, faults) = KeptGroups::open(storage.clone());
+        for fault in faults {
+            tracing::error!("rule groups made over the Loki API: {fault}");
+        }
         Ruling {
             ruler: Ruler::new(storage.clone(), base.clone(), notify),
             storage,
             dir: settings.rules_dir.clone(),
             base,
-            from_api: Mutex::default(),
+            made,
+            loading: Mutex::default(),
         }
     }
 
@@ -89,17 +97,18 @@ impl Ruling {
             let rules: usize = groups.iter().map(|group| group.rules.len()).sum();
             tracing::info!(files = read.files, groups = groups.len(), rules, "rules read");
         }
+        let one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         self.put_in_force(groups);
+        drop(one);
         match errors {
             None => Ok(()),
             Some(errors) => Err(errors),
         }
     }
 
-    #[allow(dead_code)] // For Loki's rule API.
-    /// Other groups than those of files, beside these. Waits for rules that end: not to be called where tasks run.
-    pub fn apply_from_api(&self, groups: Vec<Group>) {
-        *self.from_api.lock().unwrap_or_else(PoisonError::into_inner) = groups;
+    /// Puts in force what was made over the API, beside the groups of files.
+    fn apply_made(&self) {
+        let _one = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         let statuses = self.ruler.groups().into_iter();
         let of_files = statuses.filter(|status| status.group.origin == Origin::File);
         let of_files = of_files.map(|status| Group::clone(&status.group)).collect();
@@ -107,8 +116,7 @@ impl Ruling {
     }
 
     fn put_in_force(&self, mut groups: Vec<Group>) {
-        let from_api = self.from_api.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.extend(from_api.iter().cloned());
+        groups.extend(self.made.all());
         self.ruler.load(groups, self.now_ms());
     }
 
@@ -128,5 +136,29 @@ impl Ruling {
 
     fn now_ms(&self) -> i64 {
         self.storage.now().floor_ms().0
+    }
+}
+
+impl Rules for Ruling {
+    fn groups(&self) -> Vec<GroupStatus> {
+        self.ruler.groups()
+    }
+
+    fn made(&self) -> Vec<Group> {
+        self.made.all()
+    }
+
+    fn make(&self, namespace: &str, yaml: &str) -> Result<(), GroupError> {
+        self.made.set(namespace, yaml)?;
+        self.apply_made();
+        Ok(())
+    }
+
+    fn unmake(&self, namespace: &str, name: Option<&str>) -> Result<bool, GroupError> {
+        let was_there = self.made.remove(namespace, name)?;
+        if was_there {
+            self.apply_made();
+        }
+        Ok(was_there)
     }
 }

@@ -100,7 +100,7 @@ pub(crate) async fn alerts(State(pages): State<Pages>, Query(asked): Query<Asked
         .collect();
     let mut body = Html::default();
     if alerting.is_empty() {
-        body.html(NONE);
+        body.html("<p class=empty>No alerts: there are no rules that alert.</p>");
         return page("Alerts", Some("alerts"), &body);
     }
     let word = |rule: &RuleStatus| rule.state.unwrap_or(AlertState::Inactive);
