@@ -12,6 +12,8 @@ mod parse;
 mod printf;
 mod run;
 mod spelling;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::fmt;

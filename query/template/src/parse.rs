@@ -285,7 +285,7 @@ impl Parser<'_> {
                 }
                 "block" => {
                     let (name, at) = self.template_name(&mut tokens, place, "block clause")?;
-                    let pipe = Some(self.whole_pipe(&mut tokens, place, false)?);
+                    let pipe = Some(self.whole_pipe(&mut tokens, place, "block clause")?);
                     self.define(name.clone(), place)?;
                     body.push(Node::Template { place: at, name, pipe });
                 }
@@ -293,13 +293,13 @@ impl Parser<'_> {
                     let (name, at) = self.template_name(&mut tokens, place, "template clause")?;
                     skip_space(&mut tokens);
                     let pipe = match tokens.peek() {
-                        Some(_) => Some(self.whole_pipe(&mut tokens, place, false)?),
+                        Some(_) => Some(self.whole_pipe(&mut tokens, place, "template clause")?),
                         None => None,
                     };
                     body.push(Node::Template { place: at, name, pipe });
                 }
                 _ => {
-                    let pipe = self.whole_pipe(&mut tokens, place, false)?;
+                    let pipe = self.whole_pipe(&mut tokens, place, "command")?;
                     body.push(Node::Action(pipe));
                 }
             }
@@ -310,7 +310,7 @@ impl Parser<'_> {
     fn block(&mut self, keyword: &str, mut tokens: Tokens, place: Place) -> Result<Node, String> {
         self.deeper(place)?;
         let in_scope = self.scope.len();
-        let pipe = self.whole_pipe(&mut tokens, place, keyword == "range")?;
+        let pipe = self.whole_pipe(&mut tokens, place, keyword)?;
         self.loops += usize::from(keyword == "range");
         let (then, end) = self.body()?;
         self.loops -= usize::from(keyword == "range");
@@ -393,8 +393,8 @@ impl Parser<'_> {
     }
 
     /// A pipe that is all of its action.
-    fn whole_pipe(&mut self, tokens: &mut Tokens, place: Place, range: bool) -> Result<Pipe, String> {
-        let pipe = self.pipe(tokens, place, range)?;
+    fn whole_pipe(&mut self, tokens: &mut Tokens, place: Place, context: &str) -> Result<Pipe, String> {
+        let pipe = self.pipe(tokens, place, context)?;
         match tokens.next() {
             Some((_, place)) => Err(self.fault(place, "unexpected right paren")),
             None => Ok(pipe),
@@ -402,18 +402,17 @@ impl Parser<'_> {
     }
 
     /// A pipe up to the end or to a closing parenthesis, which stays.
-    fn pipe(&mut self, tokens: &mut Tokens, place: Place, range: bool) -> Result<Pipe, String> {
-        let variables = self.declaration(tokens, range)?;
+    fn pipe(&mut self, tokens: &mut Tokens, place: Place, context: &str) -> Result<Pipe, String> {
+        let variables = self.declaration(tokens, context == "range")?;
         let mut commands = Vec::new();
         loop {
             let command = self.command(tokens)?;
             if command.terms.is_empty() {
-                let what = if commands.is_empty() {
-                    "missing value for command"
-                } else {
-                    "missing value after |"
+                let what = match commands.is_empty() {
+                    true => format!("missing value for {context}"),
+                    false => "missing value after |".to_owned(),
                 };
-                return Err(self.fault(place, what));
+                return Err(self.fault(place, &what));
             }
             // Only what can be called takes a piped value.
             if !commands.is_empty()
@@ -525,7 +524,7 @@ impl Parser<'_> {
                 },
                 Tok::Open => {
                     self.deeper(at)?;
-                    let inner = self.pipe(tokens, at, false)?;
+                    let inner = self.pipe(tokens, at, "parenthesized pipeline")?;
                     self.depth -= 1;
                     match tokens.next() {
                         Some((Tok::Close, _)) => {}

@@ -7,6 +7,7 @@ mod acceptance_metrics;
 mod acceptance_operation;
 mod acceptance_scraping;
 mod acceptance_traces;
+mod alertmanager;
 mod bad_input;
 mod browser;
 mod collector;

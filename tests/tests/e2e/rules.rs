@@ -9,7 +9,7 @@ use trilobite_tests::{Trilobite, binary, escaped, get, post, request};
 
 use crate::senders::{Series, WRITE_HEADERS, now_ns, write_request};
 
-const METRICS: &str = "groups:
+pub(crate) const METRICS: &str = "groups:
 - name: metrics
   interval: 1s
   rules:
@@ -21,7 +21,7 @@ const METRICS: &str = "groups:
     annotations: {summary: '{{ $labels.i }} is at {{ $value }}'}
 ";
 
-const LOGS: &str = r#"groups:
+pub(crate) const LOGS: &str = r#"groups:
 - name: logs
   interval: 1s
   rules:
@@ -32,7 +32,7 @@ const LOGS: &str = r#"groups:
 "#;
 
 /// Waits until `look` gives something.
-fn wait<T>(what: &str, server: &Trilobite, look: impl Fn() -> Option<T>) -> T {
+pub(crate) fn wait<T>(what: &str, server: &Trilobite, look: impl Fn() -> Option<T>) -> T {
     let until = Instant::now() + Duration::from_secs(90);
     loop {
         if let Some(found) = look() {
@@ -63,7 +63,7 @@ fn number(server: &Trilobite, expr: &str) -> Option<f64> {
     ask(server, expr).first().map(|(_, v)| *v)
 }
 
-fn put(server: &Trilobite, value: f64) {
+pub(crate) fn put(server: &Trilobite, value: f64) {
     let series = Series {
         labels: vec![("__name__", "m"), ("i", "one")],
         samples: vec![((now_ns() / 1_000_000) as i64, value)],
@@ -73,7 +73,7 @@ fn put(server: &Trilobite, value: f64) {
     assert_eq!(answer.status, 204, "{}", answer.text());
 }
 
-fn log(server: &Trilobite) {
+pub(crate) fn log(server: &Trilobite) {
     let t = now_ns();
     let body = format!(r#"{{"streams":[{{"stream":{{"app":"rules"}},"values":[["{t}","an error at {t}"]]}}]}}"#);
     let answer = post(server.loki(), "/loki/api/v1/push", "application/json", body.as_bytes()).unwrap();
@@ -97,12 +97,12 @@ fn start(dir: &Path) -> Trilobite {
 }
 
 /// Seconds for which an alert has been active, as its stored state says.
-fn held(server: &Trilobite, alert: &str) -> Option<f64> {
+pub(crate) fn held(server: &Trilobite, alert: &str) -> Option<f64> {
     let series = format!("ALERTS_FOR_STATE{{alertname=\"{alert}\"}}");
     number(server, &format!("timestamp({series}) - {series}"))
 }
 
-fn state(server: &Trilobite, alert: &str) -> Option<String> {
+pub(crate) fn state(server: &Trilobite, alert: &str) -> Option<String> {
     let alerts = ask(server, &format!("ALERTS{{alertname=\"{alert}\"}}"));
     Some(alerts.first()?.0["alertstate"].as_str()?.to_owned())
 }
