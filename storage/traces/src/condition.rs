@@ -168,8 +168,15 @@ impl ReadyTest {
     fn ints(&self, numbers: impl Iterator<Item = i64>, out: &mut [bool]) {
         let rows = out.iter_mut().zip(numbers);
         match self {
-            ReadyTest::AtLeast(min) => rows.for_each(|(pass, n)| *pass |= n as f64 >= *min),
-            ReadyTest::AtMost(max) => rows.for_each(|(pass, n)| *pass |= n as f64 <= *max),
+            ReadyTest::AtLeast(min) => {
+                if let Some(least) = first_whole(|n| n as f64 >= *min) {
+                    rows.for_each(|(pass, n)| *pass |= n >= least);
+                }
+            }
+            ReadyTest::AtMost(max) => match first_whole(|n| n as f64 > *max || max.is_nan()) {
+                Some(above) => rows.for_each(|(pass, n)| *pass |= n < above),
+                None => out.fill(true),
+            },
             _ => rows.for_each(|(pass, n)| *pass |= self.passes(Value::Number(Number::Int(n)))),
         }
     }
@@ -427,6 +434,22 @@ impl Ready {
     }
 }
 
+/// The least number from which on something holds, if it does: it compares as it is, without becoming a double for each row.
+fn first_whole(holds: impl Fn(i64) -> bool) -> Option<i64> {
+    if !holds(i64::MAX) {
+        return None;
+    }
+    let (mut fails, mut least) = (i128::from(i64::MIN) - 1, i128::from(i64::MAX));
+    while least - fails > 1 {
+        let middle = (fails + least).div_euclid(2);
+        match i64::try_from(middle) {
+            Ok(n) if holds(n) => least = middle,
+            _ => fails = middle,
+        }
+    }
+    i64::try_from(least).ok()
+}
+
 /// The places where an attribute may be: its own column, and whether the map is one of them.
 pub(crate) fn places<'f>(file: &'f BlockFile, scope: AttributeScope, key: &str) -> (Option<&'f Dedicated>, bool) {
     let footer = &file.footer;
@@ -476,5 +499,39 @@ pub(crate) fn map_columns(scope: AttributeScope) -> Option<(&'static str, &'stat
         AttributeScope::Resource => Some(("resource_attributes", "resource_attribute_types")),
         AttributeScope::Instrumentation => Some(("scope_attributes", "scope_attribute_types")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bound() -> impl Strategy<Value = f64> {
+        let odd = prop::sample::select(vec![
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            9_223_372_036_854_775_808.0,
+            -9_223_372_036_854_775_808.0,
+            0.5,
+            -0.0,
+        ]);
+        prop_oneof![odd, any::<f64>(), (-10.0..10.0), any::<i64>().prop_map(|n| n as f64)]
+    }
+
+    proptest! {
+        /// Many numbers at once pass where each alone does.
+        #[test]
+        fn whole_numbers_pass_as_one_by_one(bound in bound(), n in any::<i64>(), near in -3..4i64, least in any::<bool>()) {
+            let near_bound = (bound as i64).saturating_add(near);
+            let numbers = [n, near, near_bound, i64::MIN, i64::MAX, 0];
+            let test = if least { ReadyTest::AtLeast(bound) } else { ReadyTest::AtMost(bound) };
+            let mut many = [false; 6];
+            test.ints(numbers.into_iter(), &mut many);
+            let one_by_one = numbers.map(|n| test.passes(Value::Number(Number::Int(n))));
+            prop_assert_eq!(many, one_by_one);
+        }
     }
 }
