@@ -323,7 +323,7 @@ pub const SETTINGS: &[Setting] = &[
         "derived-metrics-max-series",
         "N",
         "100000",
-        "Most series derived from spans; what would need more is counted, not stored",
+        "Most series derived from spans; what would need more counts for `{metric_overflow=\"true\"}`",
     ),
     setting("log-format", "FORMAT", "text", "Log lines on stderr: text or json"),
     setting("config", "FILE", "", "A YAML file with these settings as keys"),

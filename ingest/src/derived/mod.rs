@@ -6,10 +6,13 @@
 //! *collected* and appended to the metrics engine as any samples (`Ingest::derive`).
 //!
 //! The totals live in memory: a restart is a counter reset, and start timestamps say so. A request that a client repeats
-//! because it did not hear the answer counts twice. What does not fit the bounds is counted in [`DerivedStats`].
+//! because it did not hear the answer counts twice. What would need more series than there may be counts for one series
+//! `{metric_overflow="true"}`, as with Tempo, so that totals stay right; how much that is stands in [`DerivedStats`].
 
 mod label_source;
 mod protobuf_size;
+#[cfg(test)]
+mod recorded;
 mod series_table;
 mod service_graph;
 mod span_metrics;
@@ -70,7 +73,8 @@ pub struct DerivedStats {
     pub open_edges: u64,
     /// Spans that ended too long ago, or too far in the future, to be counted.
     pub spans_outside: u64,
-    /// Spans and edges not counted because there were too many series, or a request's labels were too long.
+    /// Spans and edges counted without their labels because there were too many series, or not counted because a request's
+    /// labels were too long.
     pub over_limit: u64,
     /// Edges whose other side stayed away.
     pub unpaired: u64,
@@ -216,7 +220,10 @@ impl Derived {
         for span in &noted.spans {
             let labels = span.labels.of(&noted.text);
             match state.spans.row(labels, span.labels.hash, now, &mut state.room) {
-                Some(row) => span.count(row),
+                Some((row, is_own)) => {
+                    span.count(row);
+                    state.over_limit += u64::from(!is_own);
+                }
                 None => state.over_limit += 1,
             }
         }

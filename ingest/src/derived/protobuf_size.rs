@@ -1,7 +1,7 @@
 //! How many bytes a span has as OTLP protobuf: what `traces_spanmetrics_size_total` counts, the same for spans that came
 //! by another protocol.
 
-use model::{AttributeValue, Event, KeyValue, Link, Span, StatusCode};
+use model::{AttributeValue, Event, KeyValue, Link, Span};
 
 const FIXED64: u64 = 1 + 8;
 const TRACE_ID: u64 = 2 + 16;
@@ -10,7 +10,6 @@ const SPAN_ID: u64 = 2 + 8;
 /// Bytes of the message `opentelemetry.proto.trace.v1.Span`, without resource and scope.
 pub(super) fn span_size(span: &Span) -> u64 {
     let status_len = text(&span.status_message) + small(u64::from(span.status as u8));
-    let status = span.status != StatusCode::Unset || !span.status_message.is_empty();
     TRACE_ID
         + SPAN_ID
         + text(&span.trace_state)
@@ -25,7 +24,8 @@ pub(super) fn span_size(span: &Span) -> u64 {
         + small(u64::from(span.dropped_events))
         + span.links.iter().map(|l| message(link(l))).sum::<u64>()
         + small(u64::from(span.dropped_links))
-        + if status { message(status_len) } else { 0 }
+        // A status is always written, as the receivers before Tempo do.
+        + message(status_len)
         + if span.flags == 0 { 0 } else { 2 + 4 }
 }
 

@@ -1,16 +1,22 @@
 //! The totals: counters and classic histograms by label set, until they are collected as samples.
 //!
 //! A *row* is a label set with all its metrics. To count for a known row is one hash lookup and some additions. A row that
-//! nothing was counted for in a while goes stale and is forgotten, and how many rows there are is bounded.
+//! nothing was counted for in a while goes stale and is forgotten, and how many rows there are is bounded: what finds no room
+//! counts for one row that they share.
 //!
 //! A counter first shows a 0, dated between the collection before and this one, so that `rate()` sees its first increment;
 //! that is also its start timestamp. Buckets keep the last exemplar since the collection before.
 
 use hashbrown::HashTable;
-use model::{Exemplar, LabelSet, METRIC_NAME, MetricKind, SampleBatch, SeriesIx, TimestampMs, TraceId, stale_nan};
+use model::{
+    Exemplar, LabelSet, METRIC_NAME, MetricKind, SampleBatch, SeriesIx, TimestampMs, TraceId, hash_labels, stale_nan,
+};
 
 /// The label of exemplars, as Tempo's generator names it.
 const EXEMPLAR_LABEL: &str = "traceID";
+
+/// The label of what finds no room, as Tempo's generator names it.
+const OVERFLOW_LABEL: &str = "metric_overflow";
 
 /// What is counted for each row.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ impl Shape {
 pub(super) struct Table {
     shape: &'static Shape,
     rows: HashTable<Row>,
+    /// The labels of the row for what finds no room, and their hash.
+    overflow: (LabelSet, u64),
 }
 
 /// The totals of one label set.
@@ -110,33 +118,56 @@ pub(super) struct Moment {
 impl Table {
     /// Without rows.
     pub fn new(shape: &'static Shape) -> Table {
+        let labels = LabelSet::from_pairs([(OVERFLOW_LABEL, "true")]);
+        let hash = hash_labels(labels.as_bytes());
         Table {
             shape,
             rows: HashTable::new(),
+            overflow: (labels, hash),
         }
     }
 
-    /// The row of a label set in canonical encoding, with its `model::hash_labels`. A new one takes its series from `room`;
-    /// `None`: there is no room.
-    pub fn row(&mut self, labels: &[u8], hash: u64, now: TimestampMs, room: &mut usize) -> Option<&mut Row> {
-        let shape = self.shape;
-        let same = |row: &Row| row.labels.as_bytes() == labels;
-        if self.rows.find(hash, same).is_none() {
+    /// The row of a label set in canonical encoding, with its `model::hash_labels`, and whether it is its own. A new one takes
+    /// its series from `room`; where there is none left, it is the row that all such share. `None`: these are no labels.
+    pub fn row(&mut self, labels: &[u8], hash: u64, now: TimestampMs, room: &mut usize) -> Option<(&mut Row, bool)> {
+        let is_known = self.find(labels, hash);
+        if !is_known {
             let labels = LabelSet::from_encoded(labels).ok()?;
-            *room = room.checked_sub(shape.series())?;
-            let row = Row {
-                labels,
-                hash,
-                touched: now,
-                counters: vec![Counter::default(); shape.counters.len()],
-                histograms: vec![Distribution::new(shape.bounds.len() + 1); shape.histograms.len()],
-                gone: false,
+            let Some(left) = room.checked_sub(self.shape.series()) else {
+                let (labels, hash) = self.overflow.clone();
+                if !self.find(labels.as_bytes(), hash) {
+                    self.insert(labels.clone(), hash);
+                }
+                let row = self.touch(labels.as_bytes(), hash, now)?;
+                return Some((row, false));
             };
-            self.rows.insert_unique(hash, row, |row| row.hash);
+            *room = left;
+            self.insert(labels, hash);
         }
-        let row = self.rows.find_mut(hash, same)?;
+        Some((self.touch(labels, hash, now)?, true))
+    }
+
+    fn find(&self, labels: &[u8], hash: u64) -> bool {
+        self.rows.find(hash, |row| row.labels.as_bytes() == labels).is_some()
+    }
+
+    fn touch(&mut self, labels: &[u8], hash: u64, now: TimestampMs) -> Option<&mut Row> {
+        let row = self.rows.find_mut(hash, |row| row.labels.as_bytes() == labels)?;
         row.touched = now;
         Some(row)
+    }
+
+    fn insert(&mut self, labels: LabelSet, hash: u64) {
+        let shape = self.shape;
+        let row = Row {
+            labels,
+            hash,
+            touched: TimestampMs::default(),
+            counters: vec![Counter::default(); shape.counters.len()],
+            histograms: vec![Distribution::new(shape.bounds.len() + 1); shape.histograms.len()],
+            gone: false,
+        };
+        self.rows.insert_unique(hash, row, |row| row.hash);
     }
 
     /// The rows as they are now; those that are gone are forgotten and give their series back to `room`.
@@ -149,7 +180,11 @@ impl Table {
             row.histograms.iter_mut().for_each(|h| h.marks.clear());
             !row.gone
         });
-        *room += collected.iter().filter(|row| row.gone).count() * self.shape.series();
+        let overflow = self.overflow.0.as_bytes();
+        let freed = collected
+            .iter()
+            .filter(|row| row.gone && row.labels.as_bytes() != overflow);
+        *room += freed.count() * self.shape.series();
         collected
     }
 

@@ -135,11 +135,7 @@ impl Sides {
             span.parent_span_id.map_or(0, |id| id.0)
         };
         let peer = Peer::of(span);
-        let database = if span.kind == SpanKind::Client {
-            peer.database_of(span)
-        } else {
-            None
-        };
+        let database = if client { peer.database_of(span) } else { None };
         let (node_label, dimensions, peer_label) = match client {
             true => ("client", &self.client, "server"),
             false => ("server", &self.server, "client"),
@@ -215,7 +211,6 @@ impl<'a> Peer<'a> {
     /// The name of a database's node, if more is known than which database it is.
     fn server_name(&self) -> Option<std::borrow::Cow<'a, str>> {
         let named = self.peer_service.or(self.server_address).map(text);
-        let named = named.filter(|name| !name.is_empty());
         named.or_else(|| {
             let address = text(self.network_address?);
             Some(match self.network_port.map(text) {
@@ -229,7 +224,7 @@ impl<'a> Peer<'a> {
     fn virtual_name(&self) -> Option<std::borrow::Cow<'a, str>> {
         let [_, name, system, system_name] = self.database;
         let found = [self.peer_service, name, system, system_name];
-        found.into_iter().flatten().map(text).find(|name| !name.is_empty())
+        found.into_iter().flatten().map(text).next()
     }
 }
 
@@ -414,10 +409,10 @@ impl Edges {
         encode_label("connection_type", edge.connection.as_str(), labels);
         labels.extend_from_slice(server);
         let hash = hash_labels(labels);
-        let Some(row) = counting.table.row(labels, hash, counting.now, counting.room) else {
-            self.over_limit += 1;
+        let Some((row, is_own)) = counting.table.row(labels, hash, counting.now, counting.room) else {
             return;
         };
+        self.over_limit += u64::from(!is_own);
         row.add(0, 1);
         row.add(1, u64::from(edge.failed));
         row.observe(&SHAPE, 0, edge.server_seconds, edge.seen);

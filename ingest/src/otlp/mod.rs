@@ -18,7 +18,7 @@ mod native;
 pub(crate) mod routes;
 #[cfg(test)]
 mod tests;
-mod traces;
+pub(crate) mod traces;
 mod translation;
 
 use bytes::Bytes;

@@ -5,15 +5,20 @@
 //!     TimeSeries  1 labels_refs u32* (name, value, name, ..), 2 samples* {1 value, 2 timestamp ms, 3 start},
 //!                 3 histograms* (`histogram.rs`), 4 exemplars* {1 labels_refs, 2 value, 3 timestamp}, 5 metadata {1 type, 3 help, 4 unit}
 //!
-//! A bad series or exemplar is skipped and counted; the rest of the request is stored.
+//! A bad series or exemplar is skipped and counted; the rest of the request is stored. A series of exemplars alone is good if
+//! the request has samples of it elsewhere: senders give each value a series of its own.
 
-use model::{MetricKind, MetricMetadata, SeriesIx, TimestampMs};
+use std::collections::HashMap;
+
+use model::{LabelSet, MetricKind, MetricMetadata, SeriesIx, TimestampMs};
 
 use super::decoded::{Decoded, METADATA_BYTES, bad_labels, check_room, exemplar_of, kind_of};
 use super::histogram::read_histogram;
 use crate::refusal::Refusal;
 use crate::wire::{BadWire, Fields};
 
+/// Why a series is skipped that has no value.
+const BARE: &str = "neither samples nor histograms";
 /// Label references of one series or exemplar that are looked at.
 const REFS_MAX: usize = 2000;
 
@@ -38,6 +43,7 @@ pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<Decoded, Refusa
         labels: Vec::new(),
         metadata_bytes: 0,
         bytes_max,
+        alone: Vec::new(),
     };
     for field in Fields::new(request) {
         let field = field?;
@@ -45,6 +51,7 @@ pub(crate) fn decode(request: &[u8], bytes_max: usize) -> Result<Decoded, Refusa
             reading.series(field.bytes()?)?;
         }
     }
+    reading.exemplars_alone()?;
     Ok(reading.decoded)
 }
 
@@ -56,11 +63,13 @@ struct Reading<'a> {
     labels: Vec<(&'a str, &'a str)>,
     metadata_bytes: usize,
     bytes_max: usize,
+    /// Series that have exemplars and nothing else.
+    alone: Vec<&'a [u8]>,
 }
 
 impl<'a> Reading<'a> {
     fn series(&mut self, message: &'a [u8]) -> Result<(), Refusal> {
-        let (mut samples, mut histograms) = (0, 0);
+        let (mut samples, mut histograms, mut exemplars) = (0, 0, 0);
         self.refs.clear();
         for field in Fields::new(message) {
             let field = field?;
@@ -68,13 +77,18 @@ impl<'a> Reading<'a> {
                 1 => field.each_varint(|r| push_ref(&mut self.refs, r))?,
                 2 => samples += 1,
                 3 => histograms += 1,
+                4 => exemplars += 1,
                 _ => {}
             }
+        }
+        if samples + histograms == 0 && exemplars > 0 {
+            self.alone.push(message);
+            return Ok(());
         }
         let mut labels = std::mem::take(&mut self.labels);
         let bad = match self.resolve(&mut labels) {
             Err(why) => Some(why),
-            Ok(()) if samples + histograms == 0 => Some("neither samples nor histograms"),
+            Ok(()) if samples + histograms == 0 => Some(BARE),
             Ok(()) => bad_labels(&mut labels),
         };
         let result = match bad {
@@ -88,6 +102,44 @@ impl<'a> Reading<'a> {
         };
         self.labels = labels;
         result
+    }
+
+    /// Takes the exemplars of series whose samples came with the same request, and skips the others.
+    fn exemplars_alone(&mut self) -> Result<(), Refusal> {
+        if self.alone.is_empty() {
+            return Ok(());
+        }
+        let batch = &self.decoded.batch;
+        let all = (0..batch.series_count())
+            .filter_map(|ix| u32::try_from(ix).ok())
+            .map(SeriesIx);
+        let known: HashMap<Vec<u8>, SeriesIx> = all.map(|ix| (batch.labels(ix).0.to_vec(), ix)).collect();
+        for message in std::mem::take(&mut self.alone) {
+            self.refs.clear();
+            for field in Fields::new(message) {
+                let field = field?;
+                if field.number == 1 {
+                    field.each_varint(|r| push_ref(&mut self.refs, r))?;
+                }
+            }
+            let mut labels = std::mem::take(&mut self.labels);
+            let bad = self.resolve(&mut labels).err().or_else(|| bad_labels(&mut labels));
+            let series = known.get(LabelSet::from_pairs(labels.iter().copied()).as_bytes());
+            match (bad, series) {
+                (None, Some(series)) => {
+                    for field in Fields::new(message) {
+                        let field = field?;
+                        if field.number == 4 {
+                            self.exemplar(field.bytes()?, *series)?;
+                        }
+                    }
+                    check_room(self.decoded.batch.bytes() + self.metadata_bytes, self.bytes_max)?;
+                }
+                (bad, _) => self.decoded.skip(&labels, bad.unwrap_or(BARE)),
+            }
+            self.labels = labels;
+        }
+        Ok(())
     }
 
     fn contents(&mut self, message: &'a [u8], labels: &mut Vec<(&'a str, &'a str)>) -> Result<(), Refusal> {

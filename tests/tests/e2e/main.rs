@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test that cannot go on fails, and one that measures says what
 
+mod acceptance_discovery;
 mod acceptance_logs;
 mod acceptance_metrics;
 mod acceptance_operation;
@@ -24,6 +25,7 @@ mod provisioning;
 mod recovery;
 mod rules;
 mod scraping;
+mod scraping_secured;
 mod senders;
 mod snapshot;
 mod sql_over_blocks;

@@ -1,6 +1,9 @@
 //! TLS towards servers: whom we trust, who we are.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use prometheus_config::{Secret, TlsConfig, TlsVersion};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,7 +11,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -20,14 +23,41 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     config: &TlsConfig,
     host: &str,
     may_http2: bool,
-) -> Result<(TlsStream<S>, bool), String> {
+) -> Result<(Encrypted<S>, bool), String> {
     let name = config.server_name.as_deref().unwrap_or(host);
     let name = ServerName::try_from(name.to_owned()).map_err(|_| format!("tls: {name:?} is no server name"))?;
     let client = client(config, may_http2).await.map_err(|why| format!("tls: {why}"))?;
     let connecting = TlsConnector::from(Arc::new(client)).connect(name, stream);
     let stream = connecting.await.map_err(|e| format!("tls: {e}"))?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok((stream, is_http2))
+    Ok((Encrypted(stream), is_http2))
+}
+
+/// A TLS stream that ends where the server closes it. Many servers do so without a word, and HTTP says itself where an answer
+/// ends, unless that is where the stream does.
+pub(super) struct Encrypted<S>(TlsStream<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.0).poll_read(context, buf) {
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
 }
 
 async fn client(config: &TlsConfig, may_http2: bool) -> Result<ClientConfig, String> {
