@@ -280,7 +280,7 @@ impl Search<'_> {
         }
         scratch.begin_stream(run.labels());
         let pipeline = &self.plan.pipeline;
-        let picked = pipeline.filter(entries, now.clone());
+        let picked = pipeline.filter(entries, now.clone(), scratch);
         if picked.is_some() {
             stats.lines += now.len() as u64;
             stats.bytes += entries.line_bytes(now.clone()) as u64;

@@ -6,6 +6,7 @@
 
 mod compile;
 mod extract;
+mod prefilter;
 mod pretest;
 mod sorted;
 
@@ -28,6 +29,7 @@ use crate::template::{Scope, Template};
 use crate::units;
 
 use extract::{parse, unpack};
+use prefilter::Prefilter;
 use pretest::{Pretest, Pretests};
 
 pub(crate) use compile::check_captures;
@@ -47,6 +49,7 @@ pub(crate) struct Pipeline {
     /// How many of the first steps look at the line alone.
     bare: usize,
     needed: Needed,
+    prefilters: Vec<Prefilter>,
     pretest: Option<Pretest>,
     unwrap: Option<Unwrapped>,
     /// Where templates compile the patterns that they come up with.
@@ -120,6 +123,7 @@ impl Pipeline {
             .iter()
             .take_while(|s| matches!(s, Step::Line(_) | Step::Decolorize))
             .count();
+        let prefilters = Prefilter::of(&steps);
         let pretest = Pretest::of(&steps);
         let unwrap = match unwrap {
             None => None,
@@ -139,6 +143,7 @@ impl Pipeline {
             filters,
             bare,
             needed: Needed::all(),
+            prefilters,
             pretest,
             unwrap,
             regexes: regexes.of_templates(),
@@ -221,14 +226,17 @@ impl Pipeline {
         self.filters == self.steps.len()
     }
 
-    /// Which entries of `range` pass the filters that come first, rising; `None`: all. [`Pipeline::run_filtered`] does the
-    /// rest.
-    pub fn filter(&self, entries: &Entries, range: Range<usize>) -> Option<Vec<u32>> {
+    /// Which entries of `range` pass the filters that come first and may pass the others, rising; `None`: all. They are of
+    /// the stream that `scratch` has begun. [`Pipeline::run_filtered`] does the rest.
+    pub fn filter(&self, entries: &Entries, range: Range<usize>, scratch: &Scratch) -> Option<Vec<u32>> {
         let mut picked = None;
         for step in &self.steps[..self.filters] {
             if let Step::Line(test) = step {
                 test.sift(entries, range.clone(), &mut picked);
             }
+        }
+        for prefilter in &self.prefilters {
+            prefilter.sift(&scratch.labels, entries, range.clone(), &mut picked);
         }
         picked
     }

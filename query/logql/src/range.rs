@@ -419,7 +419,7 @@ impl Collector<'_> {
             order,
             key,
         } = buffers;
-        let picked = self.plan.log.pipeline.filter(entries, 0..entries.len());
+        let picked = self.plan.log.pipeline.filter(entries, 0..entries.len(), scratch);
         let with_metadata = entries.has_metadata() && !self.by_nothing();
         // Series by the metadata of entries, the last used first.
         let mut known: Vec<(Vec<(u32, u32)>, usize)> = Vec::new();
@@ -502,7 +502,7 @@ impl Collector<'_> {
             key,
         } = buffers;
         let pipeline = &self.plan.log.pipeline;
-        let picked = pipeline.filter(entries, 0..entries.len());
+        let picked = pipeline.filter(entries, 0..entries.len(), scratch);
         let mut own: Option<usize> = None;
         let mut span: Option<Span> = None;
         for n in 0..picked.as_ref().map_or(entries.len(), Vec::len) {

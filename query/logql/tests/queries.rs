@@ -502,3 +502,63 @@ proptest! {
         }
     }
 }
+
+/// Lines in which a value stands plainly, escaped, in part or not at all.
+fn line_with_values() -> impl Strategy<Value = String> {
+    let value = r#"u-17|u-1|\\\\u0075-17|u\\\\u002d17|u-170|é|7"#;
+    let key = "k|a_k|env|m";
+    prop_oneof![
+        (key, value, key, value).prop_map(|(k, v, l, w)| format!(r#"{{"{k}":"{v}","a":{{"{l}":"{w}"}}}}"#)),
+        (key, value, key, value).prop_map(|(k, v, l, w)| format!(r#"{k}={v} {l}="{w}""#)),
+        value.prop_map(|v| format!("broken {{\"k\":\"{v}\"")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Passing lines over before they are parsed must not lose any: live tail parses each, and finds the same.
+    #[test]
+    fn filters_on_parsed_labels_lose_nothing(
+        rows in proptest::collection::vec((line_with_values(), proptest::option::of(("k|k_extracted|m", "u-17|x"))), 1..40),
+    ) {
+        let lab = Lab::new();
+        let rows: Vec<Row> = rows
+            .into_iter()
+            .enumerate()
+            .map(|(i, (line, metadata))| ("a", i as i64, line, Vec::from_iter(metadata)))
+            .collect();
+        lab.append(&rows);
+        let labels = LabelSet::from_pairs([("app", "a"), ("env", "test")]);
+        for query in [
+            r#"{app="a"} | json | k="u-17""#,
+            r#"{app="a"} |= "u" | json | logfmt | k="u-17" or a_k="7""#,
+            r#"{app="a"} | logfmt | k="u-17" | json | a_k="u-17""#,
+            r#"{app="a"} | json | k_extracted="u-17""#,
+            r#"{app="a"} | json x="a.k" | x="u-17", k!="""#,
+            r#"{app="a"} | json | env="test""#,
+            r#"{app="a"} | json | __error__="JSONParserErr""#,
+            r#"{app="a"} | regexp "(?P<k>u.17)" | k="u-17""#,
+        ] {
+            let parsed = Query::parse(query).unwrap();
+            let passes = |(_, t, line, metadata): &&Row| {
+                let entry = model::Entry {
+                    t: TimestampNs(BASE + t * SECOND),
+                    line: line.clone(),
+                    metadata: metadata.clone(),
+                };
+                parsed.process(&labels, &entry).is_some()
+            };
+            let want: Vec<String> = rows.iter().filter(passes).map(|(_, t, line, _)| format!("{t} {line}")).collect();
+            let mut found: Vec<(i64, String)> = Vec::new();
+            for text in lab.log(query, 0, 100, 1000, Direction::Forward) {
+                let (_, rest) = text.split_once('@').unwrap();
+                let (t, line) = rest.split_once(' ').unwrap();
+                found.push((t.parse().unwrap(), line.to_owned()));
+            }
+            found.sort();
+            let found: Vec<String> = found.into_iter().map(|(t, line)| format!("{t} {line}")).collect();
+            prop_assert_eq!(found, want, "{}", query);
+        }
+    }
+}

@@ -124,7 +124,12 @@ impl Test {
 }
 
 /// Calls `found` with each entry of `range` whose line contains the text, in rising order.
-fn find_in_block(literal: &Finder<'_>, entries: &Entries, range: Range<usize>, mut found: impl FnMut(usize)) {
+pub(crate) fn find_in_block(
+    literal: &Finder<'_>,
+    entries: &Entries,
+    range: Range<usize>,
+    mut found: impl FnMut(usize),
+) {
     let Some(last) = range.end.checked_sub(1).filter(|_| !range.is_empty()) else {
         return;
     };
