@@ -32,6 +32,7 @@ pub use group::{Dialect, Group, Origin, Rule, RuleKind};
 pub use kept_groups::{GroupError, KeptGroups};
 pub use ruler::Ruler;
 pub use status::{AlertState, AlertStatus, Counters, GroupStatus, Health, RuleStatus};
+pub use template_functions::template_function_names;
 pub use templates::{Template, TemplateData, TemplateSample, TemplateValue};
 
 use std::time::Duration;

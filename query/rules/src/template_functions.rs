@@ -22,6 +22,13 @@ const ANY: Parameter = Parameter::Any;
 const SAMPLES: &str = "template.queryResult";
 const SAMPLE: &str = "*template.sample";
 
+/// The functions that templates of alerts have beside Go's own, sorted.
+pub fn template_function_names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FUNCTIONS.iter().map(|f| f.name).collect();
+    names.sort_unstable();
+    names
+}
+
 /// How deep values that `args` makes may be nested.
 const NESTING_MAX: usize = 16;
 

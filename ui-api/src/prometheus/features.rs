@@ -87,7 +87,7 @@ const FEATURES: &[(&str, &[&str])] = &[
             "unless",
         ],
     ),
-    ("rules", &[]),
+    ("rules", &["keep_firing_for", "query_offset"]),
     ("scrape", &[]),
     ("service_discovery_providers", &[]),
     ("templating_functions", &[]),
@@ -99,12 +99,14 @@ const FEATURES: &[(&str, &[&str])] = &[
 pub(crate) async fn features(State(api): State<Api>) -> Response {
     let admin = api.about.admin_api;
     let functions = query_promql::function_names();
+    let of_templates = query_rules::template_function_names();
     let mut data = String::from("{");
     join(&mut data, FEATURES.iter(), |out, (category, names)| {
         push_json(out, category);
         out.push_str(":{");
         let names = match *category {
             "promql_functions" => &functions,
+            "templating_functions" => &of_templates,
             _ => *names,
         };
         join(out, names.iter(), |out, name| {

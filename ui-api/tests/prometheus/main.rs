@@ -472,6 +472,7 @@ async fn the_process_tells_of_itself() {
     let features = data(&get(api, "/api/v1/features", &[]).await);
     assert_eq!(features["promql_functions"]["histogram_quantile"], true);
     assert_eq!(features["api"]["admin"], false);
+    assert_eq!(features["templating_functions"]["humanize"], true);
     check_error(
         &get(api, "/api/v1/search/metric_names", &[]).await,
         500,
