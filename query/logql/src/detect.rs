@@ -96,7 +96,7 @@ fn look(
     values_max: usize,
 ) {
     let mut note = |name: &str, value: &str, parser: Option<&'static str>, path: Option<&Vec<String>>| {
-        if name.starts_with("__") || value.is_empty() {
+        if name.starts_with("__") {
             return;
         }
         let field = fields.entry(name.to_owned()).or_insert_with(|| Field {
@@ -119,7 +119,11 @@ fn look(
         if !field.seen.contains(value) {
             field.seen.insert(value.to_owned());
             if field.values.len() < values_max {
-                field.values.push(readable(value));
+                field.values.push(if parser.is_some() {
+                    readable(value)
+                } else {
+                    value.to_owned()
+                });
             }
         }
     };
@@ -130,8 +134,8 @@ fn look(
     let t = line.entry.t;
     let mut parse = |pipeline: &Pipeline| {
         scratch.begin_stream(stream);
-        let metadata = line.entry.metadata.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-        pipeline.run(text, t, t, metadata, scratch);
+        // Loki parses without the metadata, so a field is one with metadata of its name.
+        pipeline.run(text, t, t, std::iter::empty(), scratch);
         let clean = scratch.labels.error().is_empty();
         clean.then(|| Sorted::of(&scratch.labels).parsed)
     };
@@ -192,10 +196,10 @@ fn kind_of(value: &str) -> &'static str {
     }
 }
 
-/// Byte sizes in a spelling that filters read.
+/// Byte sizes with a unit in a spelling that filters read.
 fn readable(value: &str) -> String {
-    match kind_of(value) {
-        "bytes" => units::value_bytes(value).map_or_else(|_| value.to_owned(), units::print_bytes),
+    match units::value_bytes(value) {
+        Ok(bytes) if value.ends_with(|c: char| c.is_ascii_alphabetic()) => units::print_bytes(bytes),
         _ => value.to_owned(),
     }
 }

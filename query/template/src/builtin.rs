@@ -223,9 +223,12 @@ fn index(arguments: &mut [Value], host: &dyn Host) -> Result<Value, String> {
 }
 
 fn checked(from: i64, to: i64, len: usize) -> Result<std::ops::Range<usize>, String> {
-    match (usize::try_from(from), usize::try_from(to)) {
-        (Ok(from), Ok(to)) if from <= to && to <= len => Ok(from..to),
-        _ => Err(format!("index out of range: {to}")),
+    let inside = |at: i64| usize::try_from(at).ok().filter(|at| *at <= len);
+    match (inside(from), inside(to)) {
+        (Some(from), Some(to)) if from <= to => Ok(from..to),
+        (Some(_), Some(_)) => Err(format!("invalid slice index: {from} > {to}")),
+        (None, _) => Err(format!("index out of range: {from}")),
+        (_, None) => Err(format!("index out of range: {to}")),
     }
 }
 

@@ -192,7 +192,10 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             if first == '"' {
                 (Tok::Text(inside, written), after)
             } else {
-                let c = inside.chars().next().ok_or("malformed character constant")?;
+                let mut chars = inside.chars();
+                let (Some(c), None) = (chars.next(), chars.next()) else {
+                    return Err(format!("malformed character constant: {written}"));
+                };
                 (Tok::Char(c as i64, written), after)
             }
         }
@@ -407,6 +410,11 @@ impl Parser<'_> {
         let mut commands = Vec::new();
         loop {
             let command = self.command(tokens)?;
+            // What a pipe bar ends with nothing is whole without it.
+            let ends = !matches!(tokens.peek(), Some((Tok::Pipe, _)));
+            if command.terms.is_empty() && !commands.is_empty() && ends {
+                return Ok(Pipe { variables, commands });
+            }
             if command.terms.is_empty() {
                 let what = match commands.is_empty() {
                     true => format!("missing value for {context}"),

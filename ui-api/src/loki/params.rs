@@ -1,6 +1,8 @@
 //! Parameters as the Loki API reads them: times whose unit depends on their digits, ranges with a default of an hour,
 //! steps, limits, directions.
 
+use std::num::IntErrorKind;
+
 use model::{TimeRangeNs, TimestampNs};
 use query_logql::Direction;
 
@@ -34,7 +36,10 @@ fn time_of(form: &Form, name: &str) -> Result<Option<TimestampNs>, ApiError> {
 
 /// `time`, by default now.
 pub(crate) fn instant(form: &Form, now: TimestampNs) -> Result<TimestampNs, ApiError> {
-    Ok(time_of(form, "time")?.unwrap_or(now))
+    let Some(text) = form.get("time") else { return Ok(now) };
+    let time = time_by_digits_ns(text);
+    let time = time.ok_or_else(|| ApiError::bad(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?;
+    Ok(TimestampNs(time))
 }
 
 /// `start`, `end`, `since`: the range `[start, end)`.
@@ -98,7 +103,15 @@ pub(crate) fn positive(form: &Form, name: &str, default: usize) -> Result<usize,
     match text.parse::<i64>() {
         Ok(n) if n > 0 => Ok(n as usize),
         Ok(_) => Err(ApiError::bad(format!("{name} must be a positive value"))),
-        Err(_) => Err(ApiError::bad(format!("strconv.Atoi: parsing {text:?}: invalid syntax"))),
+        Err(e) => {
+            let too_large = matches!(e.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow);
+            let why = if too_large {
+                "value out of range"
+            } else {
+                "invalid syntax"
+            };
+            Err(ApiError::bad(format!("strconv.Atoi: parsing {text:?}: {why}")))
+        }
     }
 }
 

@@ -434,6 +434,13 @@ async fn patterns(State(api): State<Api>, request: Request) -> Result<Response, 
     Ok(json(out))
 }
 
+/// The set of one label, its name for its value.
+fn only(name: &str) -> LabelSet {
+    let mut only = LabelsBuilder::default();
+    only.set(name, name);
+    only.build()
+}
+
 /// How volumes are added up.
 #[derive(Clone)]
 struct Adding {
@@ -466,6 +473,12 @@ impl Adding {
 
     /// The keys that a stream counts for.
     fn keys(&self, labels: &LabelSet) -> Vec<LabelSet> {
+        if self.targets.iter().any(|name| labels.get(name).is_none()) {
+            return Vec::new();
+        }
+        if self.by_label && self.targets.is_empty() {
+            return labels.iter().map(|(name, _)| only(name)).collect();
+        }
         let named: Vec<&str> = if self.targets.is_empty() {
             self.matchers.iter().map(Matcher::name).collect()
         } else {
@@ -477,11 +490,6 @@ impl Adding {
             labels.keep(&named)
         };
         if self.by_label {
-            let only = |name: &str| {
-                let mut only = LabelsBuilder::default();
-                only.set(name, name);
-                only.build()
-            };
             return key.iter().map(|(name, _)| only(name)).collect();
         }
         if key.is_empty() { Vec::new() } else { vec![key] }
@@ -710,6 +718,10 @@ async fn format_query(request: Request) -> Result<Response, ApiError> {
     };
     let mut out = String::from(key);
     push_json(&mut out, &text);
+    // Go writes what HTML could mistake in escapes.
+    for (plain, escaped) in [("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")] {
+        out = out.replace(plain, escaped);
+    }
     out.push('}');
     Ok((status, json(out)).into_response())
 }

@@ -109,9 +109,12 @@ pub(super) fn compile(stage: &Stage, regexes: &Regexes) -> Result<Step, String> 
                 .collect::<Result<_, _>>()?,
         },
         Stage::Regexp(pattern) => {
-            let regex = regexes
-                .search_groups(pattern)
-                .map_err(|e| format!("invalid regexp parser: {}", duplicate(e)))?;
+            let regex = regexes.search_groups(pattern).map_err(|e| {
+                match twice_named(pattern).filter(|_| e.contains("duplicate")) {
+                    Some(name) => format!("invalid regexp parser: duplicate extracted label name '{name}'"),
+                    None => format!("invalid regexp parser: {e}"),
+                }
+            })?;
             let mut names = Vec::new();
             for (group, name) in regex.group_names().enumerate() {
                 let Some(name) = name else { continue };
@@ -166,11 +169,13 @@ pub(super) fn compile(stage: &Stage, regexes: &Regexes) -> Result<Step, String> 
     })
 }
 
-fn duplicate(message: String) -> String {
-    match message.split_once("duplicate capture group name: `") {
-        Some((_, name)) => format!("duplicate extracted label name '{}'", name.trim_end_matches('`')),
-        None => message,
-    }
+/// The first name that two groups of a pattern have.
+fn twice_named(pattern: &str) -> Option<&str> {
+    let starts = pattern.split("(?P<").skip(1).chain(pattern.split("(?<").skip(1));
+    let names: Vec<&str> = starts.filter_map(|rest| Some(rest.split_once('>')?.0)).collect();
+    (0..names.len())
+        .find(|&i| names[..i].contains(&names[i]))
+        .map(|i| names[i])
 }
 
 fn is_label_name(name: &str) -> bool {

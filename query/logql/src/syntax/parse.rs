@@ -383,10 +383,11 @@ impl<'r> Parser<'r> {
         }
         self.want(")")?;
         let [dst, replacement, src, regex] = <[String; 4]>::try_from(texts).unwrap_or_default();
-        let regex = self
-            .regexes
-            .whole_groups(&regex)
-            .map_err(|e| rule(format_args!("invalid regex in label_replace: {e}")))?;
+        // Its fault is told as it is compiled, with anchors.
+        let regex = self.regexes.whole_groups(&regex).map_err(|e| {
+            let anchored = e.replace(&format!("`{regex}`"), &format!("`^(?:{regex})$`"));
+            rule(format_args!("invalid regex in label_replace: {anchored}"))
+        })?;
         Ok(Expr::Metric(MetricExpr::LabelReplace(Box::new(LabelReplace {
             inner,
             dst,

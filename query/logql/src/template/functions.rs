@@ -114,8 +114,22 @@ pub(super) static FUNCTIONS: &[Function] = &[
         let t = a[2].text();
         let len = t.len() as i64;
         let (start, end) = (a[0].int(), a[1].int());
-        let end = if end < 0 || end > len { len } else { end };
-        let start = start.clamp(0, end);
+        // Where Go would panic it says what it cuts.
+        let refused = |cut: String| Err(format!("runtime error: slice bounds out of range [{cut}]"));
+        let (start, end) = match (start, end) {
+            (..0, ..0) => return refused(format!(":{end}")),
+            (..0, _) if end > len => {
+                return Err(format!(
+                    "runtime error: slice bounds out of range [:{end}] with length {len}"
+                ));
+            }
+            (..0, _) => (0, end),
+            _ if end < 0 || end > len => (start, len),
+            bounds => bounds,
+        };
+        if start > end {
+            return refused(format!("{start}:{end}"));
+        }
         text(String::from_utf8_lossy(&t.as_bytes()[start as usize..end as usize]))
     }),
     f("alignLeft", 2, 2, |a, _| {

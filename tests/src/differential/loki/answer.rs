@@ -1,7 +1,8 @@
 //! Answers, and when two of them are the same.
 //!
 //! Kept is what a client sees of an answer but its statistics and the order of streams and series: status and text of a
-//! refusal, entries in their order, points. Of equal values that a query sorts either may be first.
+//! refusal, entries in their order, points. Of equal values that a query sorts either may be first, and of equal values
+//! among which it picks either may be picked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -111,10 +112,35 @@ pub(crate) fn difference(case: &Case, a: &Value, b: &Value) -> Option<String> {
         }
     }
     match a["t"].as_str() {
+        Some("matrix" | "vector") if picks(case) => {
+            let (a, b) = (points(&a["r"]), points(&b["r"]));
+            (!same(&a, &b)).then(|| parted(&a, &b))
+        }
         Some("streams" | "matrix" | "vector") if !is_sorted(case) => series(&a["r"], &b["r"]),
         Some(_) => (!same(&a["r"], &b["r"])).then(|| parted(&a["r"], &b["r"])),
         None => (!same(&a["o"], &b["o"])).then(|| parted(&a["o"], &b["o"])),
     }
+}
+
+/// Whether the query picks series; among equals Loki picks any.
+fn picks(case: &Case) -> bool {
+    ["topk", "bottomk"]
+        .iter()
+        .any(|op| case.parameter("query").contains(op))
+}
+
+/// All points, of whichever series.
+fn points(list: &Value) -> Value {
+    let series = list.as_array().into_iter().flatten();
+    let mut points: Vec<&Value> = Vec::new();
+    for one in series {
+        match one["values"].as_array() {
+            Some(values) => points.extend(values),
+            None => points.push(&one["value"]),
+        }
+    }
+    points.sort_by_cached_key(|point| point.to_string());
+    json!(points)
 }
 
 fn series(a: &Value, b: &Value) -> Option<String> {
