@@ -395,10 +395,6 @@ impl Labels {
         }
         self.text.push_str(prefix);
         sanitise(name, prefix.is_empty(), &mut self.text);
-        // A name without a letter names nothing.
-        if self.text.len() == start {
-            return None;
-        }
         if self.stream_has(start) || self.metadata_has(start) {
             self.text.push_str(EXTRACTED);
         }

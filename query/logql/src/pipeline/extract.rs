@@ -38,6 +38,10 @@ pub(super) fn parse(
                 }
                 keys.clear();
                 json::unescape(last, &mut keys);
+                // A blank name names nothing but within an object.
+                if parents.is_empty() && keys.trim().is_empty() {
+                    return Next::Go;
+                }
                 if let Some(slot) = labels.open(prefix, &keys, needed) {
                     value.write(labels.value());
                     labels.commit(slot);
