@@ -78,13 +78,14 @@ impl Scraping {
         let read = std::fs::read_to_string(path)
             .map_err(|e| format!("{}: {e}", path.display()))
             .and_then(|text| read_prometheus(path, &text, &env));
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        // Rules that end are waited for, so nobody else is kept from asking meanwhile.
+        let in_force = || self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
             Ok((config, warnings)) => {
                 for why in warnings {
                     tracing::warn!("{why}");
                 }
-                if in_force.otlp != otlp(&config) {
+                if in_force().otlp != otlp(&config) {
                     tracing::warn!(
                         "{}: the section otlp has changed; it is read at start only",
                         path.display()
@@ -94,6 +95,7 @@ impl Scraping {
                 self.scrapes.apply(&config);
                 self.notifier.apply(&config);
                 let rules = self.ruling.apply(&config);
+                let mut in_force = in_force();
                 in_force.yaml = config.yaml;
                 in_force.reload.success = rules.is_ok();
                 if rules.is_ok() {
@@ -103,7 +105,7 @@ impl Scraping {
                 rules
             }
             Err(why) => {
-                in_force.reload.success = false;
+                in_force().reload.success = false;
                 tracing::error!("the configuration before stays in force: {why}");
                 Err(why)
             }

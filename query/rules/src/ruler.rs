@@ -1,6 +1,6 @@
 //! The ruler: which groups are in force, which are due, and what they last did.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -77,7 +77,8 @@ impl Ruler {
 
     /// Puts these groups in force instead of those before. Groups that stay as they are keep their state and times; of
     /// groups that changed, rules keep theirs by name and labels; series of what is gone end. Waits for groups that end
-    /// and are being evaluated, which is cancelled: not to be called where tasks run.
+    /// and are being evaluated, which is cancelled: not to be called where tasks run. Of several groups of one name in a file
+    /// the first counts.
     pub fn load(&self, groups: Vec<Group>, now_ms: i64) {
         let inner = &*self.inner;
         let mut was_loaded = inner.loading.lock();
@@ -89,7 +90,12 @@ impl Ruler {
             old.insert(GroupKey::of(&group.config), group);
         }
         let mut live = Vec::with_capacity(groups.len());
+        let mut known = HashSet::with_capacity(groups.len());
         for config in groups {
+            if !known.insert(GroupKey::of(&config)) {
+                // It may be bad in one place and good in another: what can be read goes first.
+                continue;
+            }
             let was = old.remove(&GroupKey::of(&config));
             if let Some(same) = was.filter(|was| was.is_same(&config, &settings)) {
                 live.push(same.clone());
