@@ -83,6 +83,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "storage-metrics",
             "storage-logs",
             "storage-traces",
+            "yaml-tree",
         ],
     ),
     ("notifier", &["model", "ingest", "prometheus-config", "query-rules"]),
