@@ -704,7 +704,7 @@ pub(crate) const REFUSED: &[&str] = &[
     "rate({app=\"odd\"} | logfmt --strict [40m])",
     "rate({app=\"tty\"} | line_format \"{{div 1 0}}\" [40m])",
     "rate({app=\"tty\"} | label_format a=\"{{div 1 0}}\" [40m])",
-    "rate({app=~\".+\"} | logfmt [40m]) + on (app) rate({app=~\".+\"} | logfmt [40m])",
+    "rate({app=~\"flat|shop\"} | logfmt [40m]) + on (app) rate({app=~\"flat|shop\"} | logfmt [40m])",
     "sum by (env) (rate({env=~\".+\"}[40m])) + on (env) rate({env=~\".+\"}[40m])",
     "rate({env=~\".+\"}[40m]) + on (env) group_left rate({env=~\".+\"}[40m])",
     "rate({app=~\"flat|shop|java\"}[40m]) + on (env) group_left rate({job=\"api\",env=\"dev\"}[40m])",
