@@ -10,7 +10,7 @@ use crate::intervals::Intervals;
 use crate::metrics::Series;
 use crate::plan::{Node, node};
 use crate::run::{Spans, passes};
-use crate::syntax::{Field, Function, Scope};
+use crate::syntax::{Field, Function, Intrinsic, Scope};
 use crate::value::Value;
 
 /// Values listed per attribute when nothing is said.
@@ -79,6 +79,7 @@ impl Two {
 }
 
 impl Counts {
+    /// Counts a span; says whether it is of the selection.
     pub(crate) fn observe<S: Spans>(
         &mut self,
         comparison: &Comparison,
@@ -87,11 +88,11 @@ impl Counts {
         start: i64,
         (interval, intervals): (usize, &Intervals),
         context: &Context,
-    ) -> Result<(), ExecError> {
+    ) -> Result<bool, ExecError> {
         let inside = comparison.between.is_none_or(|(from, to)| from < start && start <= to);
         let selected = inside && passes(&comparison.selection, spans, span);
         let intervals = intervals.len();
-        let (mut key, mut result) = (Vec::new(), Ok(()));
+        let (mut key, mut result) = (Vec::new(), Ok(selected));
         spans.each(span, &mut |scope, name, value| {
             if matches!(value, Value::Nil | Value::Duration(_) | Value::Opaque) {
                 return;
@@ -171,6 +172,30 @@ impl Counts {
                 }
             }
         }
+    }
+}
+
+/// All that is told of a span: each attribute once.
+pub(crate) fn told<S: Spans>(spans: &S, span: u32) -> Vec<(String, Value<'static>)> {
+    let mut out: BTreeMap<(Scope, String), Value<'static>> = BTreeMap::new();
+    spans.each(span, &mut |scope, name, value| {
+        if !matches!(value, Value::Nil | Value::Opaque) {
+            out.entry((scope, name.to_owned()))
+                .or_insert_with(|| value.into_owned());
+        }
+    });
+    out.into_iter()
+        .map(|((scope, name), value)| (label(scope, &name), value))
+        .collect()
+}
+
+/// Whether a series has the exemplars of the selection (or of the baseline): Tempo hangs them on totals of any attributes,
+/// we on those of the name, which every span has.
+pub(crate) fn holds_exemplars(one: &Series, selected: bool) -> bool {
+    let (_, total) = TYPES[usize::from(selected)];
+    match &one.labels[..] {
+        [(_, Value::Str(kind)), (name, _)] => kind == total && name == Intrinsic::Name.short(),
+        _ => false,
     }
 }
 

@@ -58,6 +58,9 @@ impl<'q> Counting<'q> {
 
     /// Counts in whichever way is cheaper.
     pub(crate) fn groups(&self) -> Result<(Groups, ScanStats), EvalError> {
+        if let Some(ids) = &self.function.plan.trace_ids {
+            return self.of_traces(ids);
+        }
         match self.by_rows()? {
             Some(counted) => Ok(counted),
             None => self.by_traces(),
@@ -74,6 +77,19 @@ impl<'q> Counting<'q> {
             |groups, id, spans| self.observe(groups, id, spans),
         )?;
         Ok((self.merged(shards)?, stats))
+    }
+
+    /// Looks at these traces (rising) alone.
+    fn of_traces(&self, ids: &[TraceId]) -> Result<(Groups, ScanStats), EvalError> {
+        let (parts, stats) = over_ids(
+            self.context,
+            &self.snapshot,
+            &self.request,
+            ids,
+            || Groups::picking(self.picking),
+            |groups, id, spans| self.observe(groups, id, spans),
+        )?;
+        Ok((self.merged(parts)?, stats))
     }
 
     /// Looks at rows, and at whole traces where several places have them. `None`: the function does not allow it, or rows

@@ -20,7 +20,9 @@ use crate::intervals::Intervals;
 use crate::metrics::{Groups, MetricsPlan};
 use crate::plan::Plan;
 use crate::syntax::Body;
-use crate::{MetricsOutput, Query, SearchOptions, SearchOutput, check, parse, search, tag_names, tag_values};
+use crate::{
+    MetricSeries, MetricsOutput, Query, SearchOptions, SearchOutput, check, parse, search, tag_names, tag_values,
+};
 
 const SECOND: i64 = 1_000_000_000;
 /// A round hour of the past, so that steps of the tests lie well.
@@ -455,6 +457,117 @@ fn exemplars_stand_behind_samples() {
     );
     // Nothing is left of the point.
     check_exemplars("{ name = `job` } | rate() > 5", 100, &[]);
+}
+
+#[test]
+fn exemplars_of_a_comparison_hang_on_the_names_totals() {
+    let range = everything().range;
+    for (traces, _) in SHOPS.iter() {
+        let query = Query::parse("{ } | compare({ status = error })").unwrap();
+        let output = query
+            .metrics_range(&context(), traces, range, 10 * SECOND, 100)
+            .unwrap();
+        let with = output.series.iter().filter(|s| !s.exemplars.is_empty());
+        let told = |s: &MetricSeries| {
+            let labels: Vec<String> = s.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+            format!("{} {}", labels.join(","), s.exemplars.len())
+        };
+        let told: Vec<String> = with.map(told).collect();
+        let want = [
+            r#"__meta_type=Str("baseline_total"),name=Str("nil") 4"#,
+            r#"__meta_type=Str("selection_total"),name=Str("nil") 1"#,
+        ];
+        assert_eq!(told, want);
+        for exemplar in output.series.iter().flat_map(|s| &s.exemplars) {
+            assert_eq!(exemplar.labels[0].0, "trace:id");
+            assert!(exemplar.labels.iter().any(|(name, _)| name == "resource.service.name"));
+            assert!(exemplar.value > 0.0);
+        }
+    }
+}
+
+/// Whoever asks for traces by their ids pays for those traces.
+#[test]
+fn conditions_on_ids_read_those_traces_alone() {
+    for (traces, _) in SHOPS.iter() {
+        let all = Query::parse("{}")
+            .unwrap()
+            .search(&context(), traces, &everything())
+            .unwrap();
+        let ids: Vec<TraceId> = all.traces.iter().map(|t| t.trace_id).collect();
+        let (a, b) = (ids[0], ids[1]);
+        for (query, want) in [
+            (format!(r#"{{ trace:id = "{a}" }}"#), vec![a]),
+            (format!(r#"{{ "{a}" = trace:id && name != nil }}"#), vec![a]),
+            (
+                format!(r#"{{ trace:id = "{}" }}"#, a.to_string().trim_start_matches('0')),
+                vec![a],
+            ),
+            (format!(r#"{{ trace:id = "{b}" || trace:id = "{a}" }}"#), vec![a, b]),
+            (
+                format!(r#"{{ trace:id = "{a}" }} || {{ trace:id = "{b}" }}"#),
+                vec![a, b],
+            ),
+            (format!(r#"{{ trace:id = "{a}" }} && {{ trace:id = "{b}" }}"#), vec![]),
+            (format!(r#"{{}} !> {{ trace:id = "{a}" && name = `none` }}"#), vec![]),
+            (
+                format!(r#"{{ trace:id = "{a}" }} | {{ name != nil }} | count() > 0"#),
+                vec![a],
+            ),
+            (r#"{ trace:id = "nonsense" }"#.to_owned(), vec![]),
+        ] {
+            let output = Query::parse(&query)
+                .unwrap()
+                .search(&context(), traces, &everything())
+                .unwrap();
+            let got: Vec<TraceId> = output.traces.iter().map(|t| t.trace_id).collect();
+            assert_eq!(got, want, "{query}");
+            assert!(output.inspected_traces <= 2, "{query}: {}", output.inspected_traces);
+        }
+        // Where another alternative has no id, all must be looked at.
+        let query = format!(r#"{{ trace:id = "{a}" || name != nil }}"#);
+        let output = Query::parse(&query)
+            .unwrap()
+            .search(&context(), traces, &everything())
+            .unwrap();
+        assert_eq!(output.traces.len(), ids.len());
+        let counted = format!(r#"{{ trace:id = "{a}" }} | count_over_time() by(trace:id)"#);
+        let counted = Query::parse(&counted).unwrap();
+        let output = counted.metrics_instant(&context(), traces, everything().range).unwrap();
+        assert_eq!(output.series.len(), 1);
+    }
+}
+
+/// The same question costs the same, and says so.
+#[test]
+fn figures_of_what_was_looked_at_repeat() {
+    for (traces, _) in SHOPS.iter() {
+        for text in [
+            "{}",
+            "{ status = error }",
+            "{ .http.status_code = 500 } << {}",
+            "{ name = `none` }",
+        ] {
+            let query = Query::parse(text).unwrap();
+            let ask = || {
+                let mut output = query.search(&context(), traces, &everything()).unwrap();
+                output.traces.clear();
+                output
+            };
+            let first = ask();
+            (0..5).for_each(|_| assert_eq!(ask(), first, "{text}"));
+        }
+        for text in [
+            "{} | rate() by(name)",
+            "{} | compare({ status = error })",
+            "{ status = error } | rate()",
+        ] {
+            let query = Query::parse(text).unwrap();
+            let ask = || query.metrics_instant(&context(), traces, everything().range).unwrap();
+            let first = ask();
+            (0..5).for_each(|_| assert_eq!(ask(), first, "{text}"));
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use rapidhash::RapidHashMap;
 use storage_traces::{Projection, RowScan, ScanRequest, id_mark};
 
 use crate::EvalError;
-use crate::compare::Comparison;
+use crate::compare::{self, Comparison};
 use crate::exemplar::{Candidate, Exemplar, Origin, Picked, Picking, shows_span};
 use crate::intervals::Intervals;
 use crate::plan::{Plan, constant, fields_of_function};
@@ -299,7 +299,7 @@ impl SortKey {
 pub(crate) struct Groups {
     places: RapidHashMap<Vec<u8>, usize>,
     groups: Vec<Group>,
-    pub(crate) comparison: crate::compare::Counts,
+    pub(crate) comparison: compare::Counts,
     picked: Picked,
     /// Whether there were spans to look at; what can match nothing has no series.
     pub(crate) asked: bool,
@@ -357,8 +357,21 @@ impl Groups {
                 let (start, trace_id) = known(span);
                 let Some(interval) = intervals.of(start) else { continue };
                 if let Some(comparison) = &function.comparison {
-                    self.comparison
-                        .observe(comparison, spans, span, start, (interval, intervals), context)?;
+                    let selected =
+                        self.comparison
+                            .observe(comparison, spans, span, start, (interval, intervals), context)?;
+                    let mark = *mark.get_or_insert_with(|| id_mark(trace_id));
+                    self.picked.offer(start, mark, || Candidate {
+                        group: vec![u8::from(selected)],
+                        bucket: None,
+                        exemplar: Exemplar {
+                            start,
+                            interval,
+                            value: None,
+                            origin: Origin::Trace(trace_id),
+                            labels: compare::told(spans, span),
+                        },
+                    });
                     continue;
                 }
                 let Some(measured) = self.measured(function, spans, span) else {
@@ -489,6 +502,15 @@ impl Groups {
         let mut candidates: RapidHashMap<Vec<u8>, Vec<Candidate>> = RapidHashMap::default();
         for candidate in self.picked.into_candidates() {
             candidates.entry(candidate.group.clone()).or_default().push(candidate);
+        }
+        if function.comparison.is_some() {
+            for selected in [false, true] {
+                let of_side = candidates.remove(&vec![u8::from(selected)]).unwrap_or_default();
+                if let Some(one) = all.iter_mut().find(|one| compare::holds_exemplars(one, selected)) {
+                    one.exemplars
+                        .extend(of_side.into_iter().map(|candidate| candidate.exemplar));
+                }
+            }
         }
         let counts = matches!(function.function, Function::Rate | Function::CountOverTime);
         if counts && self.asked && self.groups.is_empty() && function.by.is_empty() {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::{AttributeValue, BadMatcher, Regex, RegexBudget, RegexUse};
+use model::{AttributeValue, BadMatcher, Regex, RegexBudget, RegexUse, TraceId};
 use storage_traces::{AttributeScope, Condition, Field as StoredField, Projection, ScanRequest, Test};
 
 use crate::run::{NoSpans, eval};
@@ -67,6 +67,8 @@ pub(crate) struct Plan {
     pub(crate) fields: Vec<Field>,
     /// What a span of every matching trace shows. `None`: nothing known. Empty: no trace matches.
     pub(crate) any_of: Option<Vec<Vec<Condition>>>,
+    /// The only traces that can match, if their ids are asked for (rising).
+    pub(crate) trace_ids: Option<Vec<TraceId>>,
     /// What is seen of fields with several values.
     pub(crate) seen: Seen,
 }
@@ -77,6 +79,7 @@ impl Plan {
         let mut fields = Vec::new();
         fields_of_pipeline(pipeline, &mut fields);
         let any_of = conditions_of_steps(&steps);
+        let trace_ids = ids_of_steps(&steps);
         let mut selected = Vec::new();
         for stage in &pipeline.stages {
             if let Stage::Select(fields) = stage {
@@ -88,6 +91,7 @@ impl Plan {
             steps,
             fields,
             any_of,
+            trace_ids,
             seen,
         }
     }
@@ -392,6 +396,63 @@ pub(crate) fn fields_of_function(function: &Function) -> Vec<Field> {
         Function::Compare { selection, .. } => fields_of(selection, &mut out),
     }
     out
+}
+
+type Ids = Option<Vec<TraceId>>;
+
+/// Every stage must leave a span, so its trace is among those of each.
+fn ids_of_steps(steps: &[Step]) -> Ids {
+    steps.iter().fold(None, |ids, step| match step {
+        Step::Spansets(source) => common(ids, ids_of_source(source)),
+        _ => ids,
+    })
+}
+
+fn ids_of_source(source: &Source) -> Ids {
+    match source {
+        Source::Filter(node) => ids_of_node(node),
+        Source::Group(steps) => ids_of_steps(steps),
+        Source::Combined(SpansetOp::Or, left, right) => all_ids(ids_of_source(left), ids_of_source(right)),
+        Source::Combined(SpansetOp::Related(_, Kept::RightWithout), _, right) => ids_of_source(right),
+        Source::Combined(_, left, right) => common(ids_of_source(left), ids_of_source(right)),
+    }
+}
+
+fn ids_of_node(node: &Node) -> Ids {
+    let is_id = |node: &Node| matches!(node, Node::Field(Field::Intrinsic(Intrinsic::TraceId)));
+    match node {
+        Node::Logic(first, rest) => rest.iter().fold(ids_of_node(first), |ids, (and, node)| match and {
+            true => common(ids, ids_of_node(node)),
+            false => all_ids(ids, ids_of_node(node)),
+        }),
+        Node::Compare(CompareOp::Eq, left, right) => match (&**left, &**right) {
+            (id, Node::Constant(Value::Str(text))) | (Node::Constant(Value::Str(text)), id) if is_id(id) => {
+                // What is no id, or spelled otherwise than ids are, is the id of no trace.
+                let id = text.parse::<TraceId>().ok().filter(|id| id.to_string() == **text);
+                Some(id.into_iter().collect())
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn common(a: Ids, b: Ids) -> Ids {
+    match (a, b) {
+        (Some(mut a), Some(b)) => {
+            a.retain(|id| b.contains(id));
+            Some(a)
+        }
+        (a, b) => a.or(b),
+    }
+}
+
+fn all_ids(a: Ids, b: Ids) -> Ids {
+    let (mut a, b) = (a?, b?);
+    a.extend(b);
+    a.sort_unstable();
+    a.dedup();
+    Some(a)
 }
 
 type Alternatives = Option<Vec<Vec<Condition>>>;

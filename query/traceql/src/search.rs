@@ -1,6 +1,7 @@
 //! Search: the newest traces in which a query leaves a spanset. Storage brings traces in the order of the answer, so that
 //! it is exact and the same each time, and reading ends with the last trace asked for.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -26,6 +27,10 @@ pub(crate) trait Question: Sync {
     fn needs_tree(&self) -> bool;
     /// Fields to show for the spans found.
     fn shown(&self) -> &[Field];
+    /// The only traces that can answer (rising), if it is known which.
+    fn trace_ids(&self) -> Option<&[TraceId]> {
+        None
+    }
     /// What is seen of fields with several values; `None`: all.
     fn seen(&self) -> Option<&Seen> {
         None
@@ -41,6 +46,9 @@ impl Question for Plan {
     }
     fn shown(&self) -> &[Field] {
         &self.fields
+    }
+    fn trace_ids(&self) -> Option<&[TraceId]> {
+        self.trace_ids.as_deref()
     }
     fn seen(&self) -> Option<&Seen> {
         Some(&self.seen)
@@ -82,6 +90,21 @@ pub(crate) fn search(
     };
     let stats = if options.limit == 0 {
         ScanStats::default()
+    } else if let Some(ids) = question.trace_ids() {
+        // Filters of ids say which blocks have them, so that nothing else is read.
+        let stats = snapshot.scan_ids(request, ids, &mut |id, spans| {
+            match look(id, spans) {
+                Ok(one) => found.extend(one),
+                Err(e) => stopped = Some(e),
+            }
+            match stopped.is_some() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        found.sort_by_key(|trace| (Reverse(trace.start), trace.trace_id));
+        found.truncate(options.limit);
+        stats
     } else {
         snapshot.newest(request, options.limit, &spread(context), &mut |id, spans| {
             match look(id, spans) {

@@ -1,6 +1,9 @@
 //! Acceptance, traces: what a lab's pipeline and Grafana ask right after an application was used, and spans that come as
 //! they like. `docs/acceptance.md` names the row of each test.
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData};
+use prost::Message;
 use serde_json::{Value, json};
 use trilobite_tests::{Trilobite, get, post, request};
 
@@ -208,4 +211,106 @@ fn a_page_of_another_origin_may_send_spans() {
             assert_eq!(answer.header("access-control-allow-credentials"), "true");
         }
     }
+}
+
+/// Spans of the one large trace.
+const LARGE: u64 = 200_000;
+
+/// Sends a trace of [`LARGE`] spans in many requests.
+fn export_large(server: &Trilobite) {
+    let start = now_ns() - 1_000_000_000;
+    for first in (1..=LARGE).step_by(10_000) {
+        let spans = (first..first + 10_000).map(|n| Span {
+            trace_id: 0xb16_u128.to_be_bytes().to_vec(),
+            span_id: n.to_be_bytes().to_vec(),
+            parent_span_id: if n == 1 {
+                Vec::new()
+            } else {
+                (n / 2).to_be_bytes().to_vec()
+            },
+            name: "step".to_owned(),
+            start_time_unix_nano: start + n,
+            end_time_unix_nano: start + n + 10,
+            ..Span::default()
+        });
+        let body = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                scope_spans: vec![ScopeSpans {
+                    spans: spans.collect(),
+                    ..ScopeSpans::default()
+                }],
+                ..ResourceSpans::default()
+            }],
+        };
+        let body = body.encode_to_vec();
+        let answer = post(server.otlp_http(), "/v1/traces", "application/x-protobuf", &body).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+/// The answer of `/api/v2/traces/{id}`, by its field numbers.
+#[derive(Clone, PartialEq, Message)]
+struct Found {
+    #[prost(message, optional, tag = "1")]
+    trace: Option<TracesData>,
+    #[prost(int32, tag = "3")]
+    status: i32,
+    #[prost(string, tag = "4")]
+    message: String,
+}
+
+fn count(trace: &TracesData) -> usize {
+    let scopes = trace.resource_spans.iter().flat_map(|r| &r.scope_spans);
+    scopes.map(|s| s.spans.len()).sum()
+}
+
+fn as_protobuf(server: &Trilobite, path: &str) -> trilobite_tests::Answer {
+    request(server.tempo(), "GET", path, &[("Accept", "application/protobuf")], b"").unwrap()
+}
+
+#[test]
+fn a_trace_of_any_size_is_stored_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Trilobite::start(dir.path(), &["--memory-limit", "4GiB", "--enable-admin-api"]).unwrap();
+    export_large(&server);
+    for flushed in [false, true] {
+        if flushed {
+            let flush = request(server.prometheus(), "POST", "/api/v1/admin/flush", &[], b"").unwrap();
+            assert_eq!(flush.status, 204);
+        }
+        let v1 = as_protobuf(&server, "/api/traces/b16");
+        assert_eq!(v1.status, 200, "{}", v1.text());
+        let trace = TracesData::decode(&v1.body[..]).unwrap();
+        assert_eq!(count(&trace), LARGE as usize);
+        let v2 = Found::decode(&as_protobuf(&server, "/api/v2/traces/b16").body[..]).unwrap();
+        assert_eq!((v2.status, v2.message.as_str()), (0, ""));
+        assert_eq!(v2.trace.as_ref().map(count), Some(LARGE as usize));
+    }
+    let found = server.traceql("{} | count() = 200000").unwrap();
+    assert_eq!(found.len(), 1, "all of it is looked at");
+}
+
+/// With little memory a part is shown, and it is said that it is one.
+#[test]
+fn a_trace_beyond_the_limit_is_shown_in_part() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Trilobite::start(dir.path(), &["--memory-limit", "768MiB"]).unwrap();
+    export_large(&server);
+    let v2 = Found::decode(&as_protobuf(&server, "/api/v2/traces/b16").body[..]).unwrap();
+    let shown = v2.trace.as_ref().map_or(0, count);
+    assert!((10_000..LARGE as usize).contains(&shown), "{shown}");
+    assert_eq!(v2.status, 1);
+    assert_eq!(
+        v2.message,
+        format!("Trace exceeds maximum size of {shown} spans, a partial trace is returned")
+    );
+    // The first version has no place for a warning.
+    let v1 = as_protobuf(&server, "/api/traces/b16");
+    assert_eq!(v1.status, 422);
+    assert!(v1.text().starts_with("trace exceeds max size"), "{}", v1.text());
+    let filtered = get(server.tempo(), "/api/v2/traces/b16?q=%7B%20name%20=%20%22step%22%20%7D").unwrap();
+    let filtered = filtered.json();
+    assert_eq!(filtered["status"], "PARTIAL");
+    let words = filtered["message"].as_str().unwrap_or_default();
+    assert!(words.contains("; Trace exceeds maximum size"), "{words}");
 }
