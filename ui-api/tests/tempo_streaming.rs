@@ -414,7 +414,8 @@ async fn what_is_wrong_is_a_status() {
         "invalid TraceQL query: parse error at line 1",
     )
     .await;
-    check_refused(&lab, "Search", search("{} | rate()"), "3", "metrics query").await;
+    let math = search("({} | rate()) / ({} | rate())");
+    check_refused(&lab, "Search", math, "3", "math expressions not supported").await;
     let scope = ListRequest {
         what: "x".to_owned(),
         ..ListRequest::default()

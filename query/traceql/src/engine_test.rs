@@ -21,7 +21,8 @@ use crate::metrics::{Groups, MetricsPlan};
 use crate::plan::Plan;
 use crate::syntax::Body;
 use crate::{
-    MetricSeries, MetricsOutput, Query, SearchOptions, SearchOutput, check, parse, search, tag_names, tag_values,
+    MetricSeries, MetricsOutput, Query, SearchOptions, SearchOutput, TagName, check, parse, search, tag_names,
+    tag_values,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -374,7 +375,8 @@ fn tags_find_traces() {
         check("", &[3, 2, 1]);
         check("service.name=flask-backend", &[3, 2, 1]);
         check("service.name=flask db.system=postgresql", &[1]);
-        check("service.name=frontend db.system=postgresql", &[]);
+        // Names, services and statuses may be another span's; attributes are of one resource.
+        check("service.name=frontend db.system=postgresql", &[1]);
         check("http.status_code=200", &[2]);
         check(r#"name="GET /cart""#, &[1]);
         check("error=true", &[1]);
@@ -657,7 +659,12 @@ fn compare_sets_a_selection_against_the_rest() {
 fn tags_are_listed() {
     for (traces, _) in SHOPS.iter() {
         let check = |tag: &str, filter: Option<&str>, want: &[&str]| {
-            let got = tag_values(&context(), traces, everything().range, tag, filter, 100).unwrap();
+            let bare = ["service.name", "http.status_code", "status.code", "nothing"].contains(&tag);
+            let name = match bare {
+                true => TagName::Bare(tag.to_owned()),
+                false => TagName::Identifier(tag.to_owned()),
+            };
+            let got = tag_values(&context(), traces, everything().range, &name, filter, 100).unwrap();
             let got: Vec<String> = got.iter().map(|v| crate::value::Value::of(v).to_text()).collect();
             assert_eq!(got, want, "{tag} {filter:?}");
         };
@@ -678,7 +685,17 @@ fn tags_are_listed() {
         check("duration", None, &[]);
         check("status.code", None, &["error", "ok", "unset"]);
         check("nothing", None, &[]);
-        assert!(tag_values(&context(), traces, everything().range, "{ .a }", None, 100).is_err());
+        assert!(
+            tag_values(
+                &context(),
+                traces,
+                everything().range,
+                &TagName::Identifier("{ .a }".into()),
+                None,
+                100
+            )
+            .is_err()
+        );
         let names = tag_names(&context(), traces, everything().range, None, None).unwrap();
         assert!(names.iter().any(|(_, name)| name == "db.system"), "{names:?}");
         let of = |filter| {

@@ -340,9 +340,6 @@ fn attribute(text: &str, parent: bool, scope: Scope) -> Result<(&str, Token), St
             c => name.push(c),
         }
     }
-    if name.is_empty() {
-        return Err("syntax error: empty attribute name".to_owned());
-    }
     Ok((rest, Token::Field(Field::Attribute { parent, scope, name })))
 }
 

@@ -3,7 +3,10 @@
 //! [`Query::parse`] reads the whole language into a tree of our own ([`syntax`]), refuses what makes no sense ([`check`]) and
 //! lays out what runs and what storage need not bring ([`plan`]). A pipeline runs trace by trace over all spans of the trace
 //! ([`run`]); [`Query::search`] keeps the newest traces in which something is left, [`Query::metrics_range`] counts the spans
-//! that are left. If you look for a structural operator, start at [`structural`]; for how values compare, at [`value`].
+//! that are left. The hints `sample`, `span_sample` and `trace_sample` are taken and answered exactly, from all spans.
+//!
+//! If you look for a structural operator, start at [`structural`]; for how values compare, at [`value`]; for the words of a
+//! refusal, at [`refusal`].
 
 mod by_example;
 mod by_rows;
@@ -46,7 +49,8 @@ use storage_traces::Traces;
 
 pub use by_example::SpanExample;
 pub use duration::to_text as duration_text;
-pub use tags::{tag_names, tag_values};
+pub use spelled::float_text;
+pub use tags::{TagName, tag_names, tag_values};
 pub use topology::{Calls, calls, operations};
 pub use trace_filter::{Kinship, TraceFilter, TraceFilterError};
 
@@ -277,10 +281,16 @@ impl Query {
             },
             Inner::Tags(tags) => search::search(tags, &tags.request(), context, traces, options),
             Inner::Example(example) => search::search(example, &example.request(), context, traces, options),
-            Inner::Metrics(_) => Err(ParseError {
-                message: "a metrics query finds no traces".to_owned(),
+            // What a function counts can also be looked at.
+            Inner::Metrics(metrics) => {
+                let function = metrics.function().ok_or_else(|| ParseError {
+                    message: "math expressions not supported".to_owned(),
+                })?;
+                match function.plan.request() {
+                    Some(request) => search::search(&function.plan, &request, context, traces, options),
+                    None => Ok(SearchOutput::default()),
+                }
             }
-            .into()),
         }
     }
 

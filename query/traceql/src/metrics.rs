@@ -1,7 +1,9 @@
 //! Metrics over spans: each span that a pipeline leaves is counted in the interval of its start, by the values of the
 //! `by (...)` fields; second stages and arithmetic work on the finished series.
 
-use model::TraceId;
+use std::cmp::Ordering;
+
+use model::{SpanKind, StatusCode, TraceId};
 use query_exec::{BinaryOp, Cells, Compensated, Context, ExecError, TRACEQL, apply};
 use rapidhash::RapidHashMap;
 use storage_traces::{Projection, RowScan, ScanRequest, id_mark};
@@ -83,6 +85,17 @@ impl MetricsPlan {
     }
 }
 
+impl MetricsPlan {
+    /// The function whose series it ranks or filters; `None` of mathematics.
+    pub(crate) fn function(&self) -> Option<&FunctionPlan> {
+        match self {
+            MetricsPlan::Function(function) => Some(function),
+            MetricsPlan::Rank(_, inner) | MetricsPlan::Filter(_, inner, _) => inner.function(),
+            MetricsPlan::Math(..) => None,
+        }
+    }
+}
+
 impl FunctionPlan {
     /// `None`: no span can match.
     pub(crate) fn request(&self) -> Option<ScanRequest> {
@@ -122,7 +135,6 @@ pub(crate) fn series(
         MetricsPlan::Function(function) => Ok(scan(function)?.into_series(function, intervals)),
         MetricsPlan::Rank(rank, inner) => {
             let mut all = series(inner, intervals, scan)?;
-            sort(&mut all);
             ranked(*rank, &mut all, intervals.len());
             Ok(all)
         }
@@ -156,13 +168,18 @@ fn holds(op: CompareOp, value: f64, limit: f64) -> bool {
     }
 }
 
-/// In each interval only the highest (or lowest) series keep their point; ties go to the series that sorts first.
+/// In each interval only the highest (or lowest) series keep their point; of equals the highest those that come first by
+/// the text of their labels, the lowest those that come last, as Tempo has it.
 fn ranked(rank: Rank, all: &mut Vec<Series>, intervals: usize) {
     let n = match rank {
         Rank::Top(n) | Rank::Bottom(n) => n as usize,
     };
     if all.len() <= n {
         return;
+    }
+    all.sort_by(|a, b| by_rank(&a.labels, &b.labels));
+    if matches!(rank, Rank::Top(_)) {
+        all.reverse();
     }
     let mut present: Vec<(usize, f64)> = Vec::with_capacity(all.len());
     for at in 0..intervals {
@@ -182,6 +199,35 @@ fn ranked(rank: Rank, all: &mut Vec<Series>, intervals: usize) {
         present.iter().skip(n).for_each(|(i, _)| all[*i].cells.clear(at));
     }
     all.retain(|one| !one.cells.all_absent());
+}
+
+/// The order of equals: label by label texts and names, the later ones first, then types and numbers.
+fn by_rank(a: &Labels, b: &Labels) -> Ordering {
+    fn parts<'a>(label: Option<&'a (String, Value<'static>)>) -> (&'a str, &'a str, u8, u64) {
+        let Some((name, value)) = label else {
+            return ("", "", 0, 0);
+        };
+        match value {
+            Value::Nil | Value::Opaque => ("", name, 0, 0),
+            Value::Int(i) => ("", name, 3, *i as u64),
+            Value::Float(d) => ("", name, 4, d.to_bits()),
+            Value::Str(text) => (text, name, 5, 0),
+            Value::Bool(b) => ("", name, 6, u64::from(*b)),
+            Value::List(_) => ("", name, 7, 0),
+            Value::Duration(ns) => ("", name, 11, *ns as u64),
+            Value::Status(StatusCode::Error) => ("", name, 12, 0),
+            Value::Status(StatusCode::Ok) => ("", name, 12, 1),
+            Value::Status(StatusCode::Unset) => ("", name, 12, 2),
+            Value::Kind(SpanKind::Client) => ("", name, 13, 2),
+            Value::Kind(SpanKind::Server) => ("", name, 13, 3),
+            Value::Kind(kind) => ("", name, 13, *kind as u64),
+        }
+    }
+    let pairs = (0..a.len().max(b.len())).map(|at| (parts(a.get(at)), parts(b.get(at))));
+    pairs
+        .map(|(a, b)| b.0.cmp(a.0).then(b.1.cmp(a.1)).then((a.2, a.3).cmp(&(b.2, b.3))))
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
 }
 
 const NAME: &str = "__name__";
@@ -525,7 +571,9 @@ impl Groups {
                     labels.push((field.to_string(), value.clone()));
                 }
             }
-            if let (true, Some(first)) = (labels.is_empty(), function.by.first()) {
+            // A bucket or a quantile is label enough.
+            let bare = labels.is_empty() && !matches!(group.data, Data::Buckets(_));
+            if let (true, Some(first)) = (bare, function.by.first()) {
                 labels.push((first.to_string(), Value::Str("nil".into())));
             }
             group.data.into_series(&function.function, labels, intervals, &mut all);

@@ -28,14 +28,24 @@ const PATTERNS_MAX: usize = 64;
 /// chains are laid flat, and lone comparisons.
 const STACKED_MAX: usize = 200;
 
-/// Parses a whole query; what it means is not checked.
+/// Parses a whole query; what it means is not checked. The grammar here is a little wider than Tempo's, which has the last
+/// word.
 pub(crate) fn parse(text: &str) -> Result<Tree, ParseError> {
+    let tree = read(text);
+    match refusal(text) {
+        Some(message) if text.len() <= TEXT_BYTES_MAX => Err(ParseError { message }),
+        _ => tree,
+    }
+}
+
+/// Parses a whole query, also one that only Tempo would refuse.
+pub(crate) fn read(text: &str) -> Result<Tree, ParseError> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(ParseError {
             message: format!("query of {} bytes exceeds the maximum of {TEXT_BYTES_MAX}", text.len()),
         });
     }
-    tree(text).map_err(|fault| refused(text, &fault))
+    tree(text).map_err(|fault| placed(text, &fault))
 }
 
 /// Parses what must be a single attribute or intrinsic.
@@ -55,14 +65,6 @@ pub(crate) fn field(text: &str) -> Result<Field, ParseError> {
                 text.chars().take(100).collect::<String>()
             ),
         }),
-    }
-}
-
-/// The words of a refusal; our own where only we refuse.
-fn refused(text: &str, fault: &Fault) -> ParseError {
-    match refusal(text) {
-        Some(message) => ParseError { message },
-        None => placed(text, fault),
     }
 }
 

@@ -62,10 +62,10 @@ fn constant(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The shortest text that reads back; with an exponent where it is far from 1, as Go's `%g` has it.
-fn float_text(d: f64) -> String {
+/// The shortest text of a float that reads back; with an exponent where it is far from 1, as Go's `%g` has it.
+pub fn float_text(d: f64) -> String {
     let exponent = if d == 0.0 { 0 } else { d.abs().log10().floor() as i32 };
-    if (-4..21).contains(&exponent) {
+    if (-4..6).contains(&exponent) {
         return format!("{d:?}");
     }
     let text = format!("{d:e}");
@@ -98,6 +98,7 @@ mod tests {
         check("!(.a || .b)", "!(.a || .b)");
         check(".a = 1e30", ".a = 1e+30");
         check(".a = 2.0", ".a = 2.0");
+        check(".a = 1000000.0", ".a = 1e+06");
         check("1 + 1", "2");
         check("true > false", "true > false");
         check(".a > (2 * 3) - span.b", ".a > (6 - span.b)");

@@ -289,7 +289,7 @@ proptest! {
     ) {
         let tree = Tree { body, hints: hint.into_iter().map(|value| ("hint".to_owned(), value)).collect() };
         let text = tree.to_string();
-        prop_assert_eq!(parse::parse(&text), Ok(tree), "{}", text);
+        prop_assert_eq!(parse::read(&text), Ok(tree), "{}", text);
     }
 
     #[test]
@@ -314,9 +314,9 @@ proptest! {
         ),
     ) {
         let text = words.join(" ");
-        if let Ok(tree) = parse::parse(&text) {
+        if let Ok(tree) = parse::read(&text) {
             let printed = tree.to_string();
-            prop_assert_eq!(parse::parse(&printed), Ok(tree), "{}", printed);
+            prop_assert_eq!(parse::read(&printed), Ok(tree), "{}", printed);
         }
         let _ = Query::parse(&text);
         let _ = lenient::groups(&text);

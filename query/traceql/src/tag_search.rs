@@ -1,5 +1,6 @@
 //! The `tags=` form of search: `key=value` pairs, each of which some span of one resource shows, on itself or on the
-//! resource. Older clients and scripts speak it.
+//! resource; what every span has, its name, status and service, may also be shown by another span of the trace. Older
+//! clients and scripts speak it.
 
 use std::borrow::Cow;
 
@@ -16,6 +17,9 @@ use crate::view::View;
 
 /// Pairs of one search; each is a bit of a word.
 const PAIRS_MAX: usize = 64;
+
+/// Pairs that any span of the trace may show.
+const ANYWHERE: [&str; 5] = ["service.name", "name", "status.code", "root.name", "root.service.name"];
 
 /// A parsed list of tags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,28 +138,27 @@ impl Question for TagSearch {
         } else {
             u64::MAX >> (PAIRS_MAX - self.pairs.len())
         };
-        // What spans of one resource have shown so far.
+        let wide = self.pairs.iter().enumerate().fold(0, |bits, (i, (key, _))| {
+            bits | u64::from(ANYWHERE.contains(&key.as_str())) << i
+        });
+        // What any span has shown of the wide ones, and what spans of one resource have shown.
+        let mut anywhere = 0;
         let mut shown: Vec<(&Span, u64)> = Vec::new();
         for span in view.spans {
             let bits = self.pairs.iter().enumerate().fold(0, |bits, (i, (key, wanted))| {
                 bits | u64::from(self.shows(view, span, key, wanted)) << i
             });
+            anywhere |= bits & wide;
             let same = |other: &Span| {
                 std::sync::Arc::ptr_eq(&other.resource, &span.resource) || other.resource == span.resource
             };
-            let so_far = match shown.iter_mut().find(|(other, _)| same(other)) {
-                Some((_, so_far)) => {
-                    *so_far |= bits;
-                    *so_far
-                }
-                None => {
-                    shown.push((span, bits));
-                    bits
-                }
-            };
-            if so_far == all {
-                return Ok(vec![whole(view)]);
+            match shown.iter_mut().find(|(other, _)| same(other)) {
+                Some((_, so_far)) => *so_far |= bits,
+                None => shown.push((span, bits)),
             }
+        }
+        if shown.iter().any(|(_, bits)| bits | anywhere == all) {
+            return Ok(vec![whole(view)]);
         }
         Ok(Vec::new())
     }

@@ -10,9 +10,10 @@ use storage_traces::{AttributeScope, Projection, ScanRequest, Traces};
 use crate::plan::{conditions, fields_of, node, request, stored_scope};
 use crate::run::{Spans, passes};
 use crate::search::over_shards;
-use crate::syntax::{Expr, Field, Intrinsic, Scope, is_plain};
+use crate::syntax::{Body, Expr, Field, Intrinsic, Pipeline, Scope, Spansets, Stage};
+
 use crate::value::Value;
-use crate::view::View;
+use crate::view::{View, is_alike};
 use crate::{EvalError, ParseError, lenient, parse};
 
 /// Names of attributes in use, by scope and sorted; only of spans that pass `filter` (a lenient `{...}`) if given.
@@ -108,25 +109,34 @@ fn looks_at_tree(fields: &[Field]) -> bool {
     })
 }
 
-/// Distinct values of a tag, sorted. It is named as TraceQL names it (`resource.service.name`, `.http.method`, `status`,
-/// `span:name`) or as the v1 API does (`service.name`, in whatever scope); only of spans that pass `filter` (a lenient
-/// `{...}`) if given; at most `limit`.
+/// How a tag is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagName {
+    /// As TraceQL names it (`resource.service.name`, `.http.method`, `status`, `span:name`).
+    Identifier(String),
+    /// As the first version of the API does: an attribute, in whatever scope, or one of its special tags.
+    Bare(String),
+}
+
+/// Distinct values of a tag, sorted; only of spans that pass `filter` (a lenient `{...}`) if given; at most `limit`.
 pub fn tag_values(
     context: &Context,
     traces: &Traces,
     range: TimeRangeNs,
-    tag: &str,
+    tag: &TagName,
     filter: Option<&str>,
     limit: usize,
 ) -> Result<Vec<AttributeValue>, EvalError> {
     context.check("tag values")?;
     let words = |words: &[&str]| Ok(words.iter().take(limit).map(|w| (*w).into()).collect());
-    match tag {
-        "status.code" => return words(&["error", "ok", "unset"]),
-        "error" => return words(&["true"]),
-        _ => {}
-    }
-    let field = tag_field(tag)?;
+    let field = match tag {
+        TagName::Identifier(text) => identifier(text)?,
+        TagName::Bare(name) => match name.as_str() {
+            "status.code" => return words(&["error", "ok", "unset"]),
+            "error" => return words(&["true"]),
+            name => bare(name),
+        },
+    };
     let groups = filter.map_or(Ok(Vec::new()), lenient::groups)?;
     match &field {
         Field::Intrinsic(Intrinsic::Status) => return words(&["error", "ok", "unset"]),
@@ -145,11 +155,19 @@ pub fn tag_values(
         // There are too many of them to be listed.
         Field::Intrinsic(_) | Field::Attribute { parent: true, .. } => return Ok(Vec::new()),
         Field::Attribute { scope, name, .. } if groups.is_empty() => {
-            let found = traces
-                .snapshot(range)
-                .attribute_values(stored_scope(*scope), name, limit)?;
+            let snapshot = traces.snapshot(range);
+            let mut found = snapshot.attribute_values(stored_scope(*scope), name, limit)?;
+            if *scope == Scope::None {
+                found.extend(snapshot.attribute_values(AttributeScope::Instrumentation, name, limit)?);
+            }
             let mut distinct = Distinct::default();
-            found.iter().for_each(|value| distinct.add(&Value::of(value), limit));
+            for value in &found {
+                // Lists of several types are no values that could be asked for.
+                match Value::of(value) {
+                    Value::List(items) if !is_alike(&items) => {}
+                    value => distinct.add(&value, limit),
+                }
+            }
             return Ok(distinct.into_values(limit));
         }
         Field::Attribute { .. } => {}
@@ -204,17 +222,37 @@ fn joined(groups: &[Vec<Expr>]) -> Option<Expr> {
     join(Or, groups.iter().filter_map(|group| join(And, group.clone())).collect())
 }
 
-fn tag_field(tag: &str) -> Result<Field, ParseError> {
-    parse::field(tag).or_else(|e| {
-        if tag.is_empty() || !tag.chars().all(is_plain) {
-            return Err(e);
-        }
-        Ok(Field::Attribute {
-            parent: false,
-            scope: Scope::None,
-            name: tag.to_owned(),
-        })
-    })
+/// An identifier as it stands in a filter.
+fn identifier(text: &str) -> Result<Field, ParseError> {
+    let refused = |why: String| ParseError {
+        message: format!("please provide a valid tagName: failed to parse identifier {text}: {why}"),
+    };
+    let tree = parse::parse(&format!("{{{text}}}")).map_err(|e| refused(e.message))?;
+    let stages = match tree.body {
+        Body::Spansets(Pipeline { stages }) => stages,
+        Body::Metrics(_) => Vec::new(),
+    };
+    match stages.into_iter().next() {
+        Some(Stage::Spansets(Spansets::Filter(Expr::Field(field)))) => Ok(field),
+        _ => Err(refused("expected Attribute".to_owned())),
+    }
+}
+
+/// A name of the first version of the API; what Tempo has columns for is looked up where it belongs.
+fn bare(name: &str) -> Field {
+    let scope = match name {
+        "name" => return Field::Intrinsic(Intrinsic::Name),
+        "root.name" => return Field::Intrinsic(Intrinsic::RootName),
+        "root.service.name" => return Field::Intrinsic(Intrinsic::RootService),
+        "service.name" => Scope::Resource,
+        "http.method" | "http.url" | "http.status_code" => Scope::Span,
+        _ => Scope::None,
+    };
+    Field::Attribute {
+        parent: false,
+        scope,
+        name: name.to_owned(),
+    }
 }
 
 /// Distinct values by their text and type; lists count by their elements.

@@ -170,23 +170,24 @@ impl<'t> View<'t> {
 /// that is all.
 pub(crate) fn known(value: Value<'_>) -> Value<'_> {
     match value {
-        Value::List(mut items) => {
-            let alike = items
-                .windows(2)
-                .all(|pair| discriminant(&pair[0]) == discriminant(&pair[1]));
-            match items.len() {
-                _ if !alike => Value::Opaque,
-                0 => Value::Opaque,
-                1 => items.pop().unwrap_or(Value::Nil),
-                _ => Value::List(items),
-            }
-        }
+        Value::List(mut items) => match items.len() {
+            _ if !is_alike(&items) => Value::Opaque,
+            0 => Value::Opaque,
+            1 => items.pop().unwrap_or(Value::Nil),
+            _ => Value::List(items),
+        },
         one => one,
     }
 }
 
 fn stored<'a>(attributes: &'a [KeyValue], name: &str) -> Value<'a> {
     known(Value::named(attributes, name))
+}
+
+/// Whether all values are of one type.
+pub(crate) fn is_alike(items: &[Value<'_>]) -> bool {
+    let mut pairs = items.windows(2);
+    pairs.all(|pair| discriminant(&pair[0]) == discriminant(&pair[1]))
 }
 
 fn clamped(ns: u64) -> i64 {

@@ -7,7 +7,7 @@ use axum::routing::get;
 use http::{StatusCode, header};
 use model::{AttributeValue, Span, TimeRangeNs, TimestampNs, TraceId};
 use query::{Language, Queries};
-use query_traceql::{EvalError, Query, SearchOptions, SpanExample, calls, operations, tag_values};
+use query_traceql::{EvalError, Query, SearchOptions, SpanExample, TagName, calls, operations, tag_values};
 use storage::Storage;
 
 use super::encode::{self, ErrorEntry, envelope, kind_word};
@@ -70,7 +70,7 @@ pub(super) async fn service_names(queries: &Queries) -> Result<Vec<String>, ApiE
                 context,
                 storage.traces(),
                 range,
-                "resource.service.name",
+                &TagName::Identifier("resource.service.name".to_owned()),
                 None,
                 SERVICES_MAX,
             )

@@ -6,7 +6,8 @@ use std::num::{IntErrorKind, ParseIntError};
 use model::{AttributeValue, Span, TimeRangeNs, TimestampNs, TraceId};
 use query::{Context, Language, Queries};
 use query_traceql::{
-    Kinship, MetricsOutput, Query, SearchOptions, SearchOutput, TraceFilter, duration_text, tag_names, tag_values,
+    EvalError, Kinship, MetricsOutput, Query, SearchOptions, SearchOutput, TagName, TraceFilter, duration_text,
+    float_text, tag_names, tag_values,
 };
 use storage::Storage;
 use storage_traces::AttributeScope;
@@ -84,6 +85,9 @@ pub(super) struct Api {
     pub about: About,
 }
 
+/// Tags whose values are words of the language.
+const WORDS: [&str; 4] = ["status", "span:status", "kind", "span:kind"];
+
 /// Told when a question has begun to run, for who wants to follow its progress.
 pub(super) type Begun = Option<oneshot::Sender<Context>>;
 
@@ -152,7 +156,7 @@ enum Intrinsics {
 
 /// Values of a tag.
 pub(super) struct ValuesAsked {
-    tag: String,
+    tag: TagName,
     range: TimeRangeNs,
     filter: Option<String>,
     limit: usize,
@@ -268,13 +272,17 @@ impl Api {
             filter,
             limit,
         } = asked;
-        let is_word = ["status", "span:status", "kind", "span:kind", "status.code"].contains(&tag.as_str());
+        let is_word = matches!(&tag, TagName::Identifier(text) if WORDS.contains(&text.as_str()));
         let found = self
             .queries
             .run(Language::TraceQl, "tag values", None, move |context, storage| {
                 tag_values(context, storage.traces(), range, &tag, filter.as_deref(), limit)
             })
-            .await??;
+            .await?;
+        let found = found.map_err(|e| match e {
+            EvalError::Parse(e) => ApiError::bad(e.to_string()),
+            e => e.into(),
+        })?;
         Ok(found.into_iter().filter_map(|v| value_text(v, is_word)).collect())
     }
 
@@ -358,11 +366,6 @@ impl SearchAsked {
             (Some(q), None) => query::read(q, Query::parse)?,
             (None, tags) => Query::from_tags(tags.unwrap_or(""))?,
         };
-        if query.is_metrics() {
-            return Err(ApiError::bad(
-                "invalid TraceQL query: a metrics query belongs to /api/metrics/query_range",
-            ));
-        }
         let (min, max) = (duration(form, "minDuration")?, duration(form, "maxDuration")?);
         if let (Some(min), Some(max)) = (min, max)
             && min > max
@@ -484,7 +487,7 @@ impl TagsAsked {
 
 impl ValuesAsked {
     /// From the tag's name and parameters.
-    pub fn read(tag: String, form: &Form) -> Result<ValuesAsked, ApiError> {
+    pub fn read(tag: TagName, form: &Form) -> Result<ValuesAsked, ApiError> {
         Ok(ValuesAsked {
             tag,
             range: tags_range(form)?,
@@ -683,7 +686,7 @@ fn value_text(value: AttributeValue, is_word: bool) -> Option<(&'static str, Str
         AttributeValue::Str(s) => Some((if is_word { "keyword" } else { "string" }, s)),
         AttributeValue::Bool(b) => Some(("bool", b.to_string())),
         AttributeValue::Int(i) => Some(("int", i.to_string())),
-        AttributeValue::Double(d) => Some(("float", d.to_string())),
+        AttributeValue::Double(d) => Some(("float", float_text(d))),
         AttributeValue::Empty | AttributeValue::Bytes(_) | AttributeValue::Array(_) | AttributeValue::Map(_) => None,
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn partial(lacking: &str) -> String {
     out
 }
 
-/// The answer of `search`. With `spansets` false (a search by tags) only the traces are listed.
+/// The answer of `search`. With `spansets` false (a search by tags) only the traces are listed, without their services.
 pub(crate) fn search(output: &SearchOutput, spansets: bool) -> Response {
     let mut out = String::from("{\"traces\":[");
     join(&mut out, &output.traces, |out, t| push_trace(out, t, spansets));
@@ -59,7 +59,7 @@ fn push_trace(out: &mut String, t: &FoundTrace, spansets: bool) {
         join(out, &t.spansets, push_spanset);
         out.push(']');
     }
-    if !t.services.is_empty() {
+    if spansets && !t.services.is_empty() {
         out.push_str(",\"serviceStats\":{");
         join(out, &t.services, |out, s| {
             push_json(out, &s.service);

@@ -320,7 +320,7 @@ pub(super) fn found_trace(t: &FoundTrace, spansets: bool) -> TraceSearchMetadata
         true => t.spansets.iter().map(span_set).collect(),
         false => Vec::new(),
     };
-    let stats = t.services.iter().map(|s| {
+    let stats = t.services.iter().filter(|_| spansets).map(|s| {
         let stats = ServiceStats {
             span_count: clamped(s.spans),
             error_count: clamped(s.errors),

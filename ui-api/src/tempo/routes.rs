@@ -7,6 +7,7 @@ use axum::routing::get;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use prost::Message;
 use query::Queries;
+use query_traceql::TagName;
 
 use super::asked::{Api, DAMAGED, MetricsAsked, SearchAsked, TagsAsked, TraceAsked, ValuesAsked};
 use super::errors::ApiError;
@@ -173,6 +174,10 @@ async fn values(api: &Api, request: Request, prefix: &str) -> Result<Vec<(&'stat
         .and_then(|rest| rest.strip_suffix("/values"));
     let encoded = encoded.ok_or_else(|| ApiError::bad("expected /search/tag/{name}/values"))?;
     let tag = decode(encoded.as_bytes(), false)?;
+    let tag = match prefix.starts_with("/api/v2/") {
+        true => TagName::Identifier(tag),
+        false => TagName::Bare(tag),
+    };
     let form = Form::read(request).await?;
     api.tag_values(ValuesAsked::read(tag, &form)?).await
 }

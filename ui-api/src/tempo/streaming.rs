@@ -26,6 +26,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
 use query::Context;
+use query_traceql::TagName;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -123,7 +124,7 @@ async fn search_tags_v2(State(api): State<Api>, request: Request) -> Response {
 
 async fn search_tag_values(State(api): State<Api>, request: Request) -> Response {
     answer(request, |message: SearchTagValuesRequest, sender| async move {
-        let values = api.tag_values(message.asked()?).await?;
+        let values = api.tag_values(message.asked(TagName::Bare)?).await?;
         sender.send(&tag_values(values)).await;
         Ok(())
     })
@@ -132,7 +133,7 @@ async fn search_tag_values(State(api): State<Api>, request: Request) -> Response
 
 async fn search_tag_values_v2(State(api): State<Api>, request: Request) -> Response {
     answer(request, |message: SearchTagValuesRequest, sender| async move {
-        let values = api.tag_values(message.asked()?).await?;
+        let values = api.tag_values(message.asked(TagName::Identifier)?).await?;
         sender.send(&typed_tag_values(values)).await;
         Ok(())
     })
@@ -243,14 +244,15 @@ impl SearchTagsRequest {
 }
 
 impl SearchTagValuesRequest {
-    fn asked(self) -> Result<ValuesAsked, ApiError> {
+    /// `name` says how the tag is named.
+    fn asked(self, name: fn(String) -> TagName) -> Result<ValuesAsked, ApiError> {
         let form = Form::of([
             ("q", self.query),
             ("start", unless_zero(self.start)),
             ("end", unless_zero(self.end)),
             ("limit", unless_zero(self.max_tag_values)),
         ]);
-        ValuesAsked::read(self.tag_name, &form)
+        ValuesAsked::read(name(self.tag_name), &form)
     }
 }
 
