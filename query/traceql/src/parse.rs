@@ -31,10 +31,12 @@ const STACKED_MAX: usize = 200;
 /// Parses a whole query; what it means is not checked. The grammar here is a little wider than Tempo's, which has the last
 /// word.
 pub(crate) fn parse(text: &str) -> Result<Tree, ParseError> {
-    let tree = read(text);
+    if text.len() > TEXT_BYTES_MAX {
+        return read(text);
+    }
     match refusal(text) {
-        Some(message) if text.len() <= TEXT_BYTES_MAX => Err(ParseError { message }),
-        _ => tree,
+        Some(message) => Err(ParseError { message }),
+        None => read(text),
     }
 }
 
