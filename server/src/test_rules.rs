@@ -222,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn the_ready_rules_pass_their_tests() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rules/tests");
+        let files = files_matching(&folder.join("*.test.yaml")).unwrap();
+        assert!(files.len() >= 5, "{files:?}");
+        let tests = Tests {
+            files,
+            ..Tests::default()
+        };
+        assert_eq!(run(&tests), Ok(true));
+    }
+
+    #[test]
     fn what_fails_is_reported_for_people_and_for_machines() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {

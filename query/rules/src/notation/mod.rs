@@ -60,9 +60,9 @@ pub fn labels_and_rest(line: &str) -> Result<(LabelSet, &str), BadNotation> {
     Ok((labels(metric)?, rest.trim()))
 }
 
-/// The labels of a series that has `=` labels only.
+/// The labels of a series, which has `=` labels only; of an empty text none.
 pub fn labels(metric: &str) -> Result<LabelSet, BadNotation> {
-    if metric.replace([' ', '\t'], "") == "{}" {
+    if matches!(metric.replace([' ', '\t'], "").as_str(), "" | "{}") {
         return Ok(LabelSet::empty());
     }
     let matchers = query_promql::parse_selector(metric).map_err(|e| bad(&format!("series {metric:?}"), e))?;
