@@ -52,9 +52,9 @@ fn recorded() -> Recorded {
             )
         };
         match row[0].as_str() {
-            Some("in") => drop(out.input.extend([points(&row[1], &row[2])])),
-            Some("out") => drop(out.output.extend([points(&row[1], &row[2])])),
-            Some("seen") => drop(out.seen.extend([points(&row[1], &row[2])])),
+            Some("in") => out.input.extend([points(&row[1], &row[2])]),
+            Some("out") => out.output.extend([points(&row[1], &row[2])]),
+            Some("seen") => out.seen.extend([points(&row[1], &row[2])]),
             Some("rule") => out
                 .rules
                 .push([1, 2, 3, 4, 5].map(|i| row[i].as_str().unwrap().to_owned())),
