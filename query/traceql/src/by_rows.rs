@@ -50,6 +50,8 @@ impl<'p> RowPlan<'p> {
         let fields = function.plan.fields.clone();
         let of_span = |field: &Field| match field {
             Field::Attribute { scope, .. } => matches!(scope, Scope::None | Scope::Span | Scope::Resource),
+            // As many values as there are spans.
+            Field::Intrinsic(Intrinsic::SpanId) => false,
             Field::Intrinsic(_) => true,
         };
         let known: Option<Vec<StoredField>> = fields.iter().map(|f| stored(f).filter(|_| of_span(f))).collect();

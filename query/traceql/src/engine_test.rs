@@ -526,6 +526,15 @@ fn conditions_on_ids_read_those_traces_alone() {
             assert_eq!(got, want, "{query}");
             assert!(output.inspected_traces <= 2, "{query}: {}", output.inspected_traces);
         }
+        // Ids of spans are a column that tells the traces to look at.
+        let of_span = &all.traces[0].spansets[0].spans[0];
+        let query = format!(r#"{{ span:id = "{}" }}"#, of_span.span_id);
+        let output = Query::parse(&query)
+            .unwrap()
+            .search(&context(), traces, &everything())
+            .unwrap();
+        assert!(output.traces.iter().any(|t| t.trace_id == a), "{query}");
+        assert_eq!(output.inspected_traces, output.traces.len() as u64, "{query}");
         // Where another alternative has no id, all must be looked at.
         let query = format!(r#"{{ trace:id = "{a}" || name != nil }}"#);
         let output = Query::parse(&query)

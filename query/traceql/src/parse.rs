@@ -383,33 +383,31 @@ impl Parser<'_> {
         Ok(Some(move |inner| Metrics::Rank(rank, Box::new(inner))))
     }
 
-    /// `> 10`, `<= 20ms`, one after another.
+    /// `> 10`, `<= 20ms`, `< 1 / 2`, one after another.
     fn filters(&mut self, mut metrics: Metrics) -> Result<Metrics, Fault> {
         while let Some(op) = compare_op(self.peek()) {
             self.count_operator(true)?;
             self.at += 1;
-            let value = self.number()?.ok_or_else(|| self.unexpected())?;
-            metrics = Metrics::Filter(op, Box::new(metrics), Scalar::Number(value));
+            let at = self.at;
+            let value = match self.expression(COMPARE + 1)? {
+                Loose::Scalar(value) if value.is_number() || matches!(value, Scalar::Number(_)) => value,
+                _ => return Err(self.unexpected_at(at)),
+            };
+            metrics = Metrics::Filter(op, Box::new(metrics), value);
         }
         Ok(metrics)
     }
 
-    /// A number or duration with its sign.
-    fn number(&mut self) -> Result<Option<Literal>, Fault> {
-        let start = self.at;
-        let negative = self.take("-");
+    /// A number or duration.
+    fn number(&mut self) -> Option<Literal> {
         let literal = match self.peek() {
-            Token::Int(i) => Literal::Int(if negative { -i } else { *i }),
-            Token::Float(d) => Literal::Float(if negative { -d } else { *d }),
-            Token::Duration(ns) => Literal::Duration(if negative { -ns } else { *ns }),
-            _ if negative => return Err(self.unexpected()),
-            _ => {
-                self.at = start;
-                return Ok(None);
-            }
+            Token::Int(i) => Literal::Int(*i),
+            Token::Float(d) => Literal::Float(*d),
+            Token::Duration(ns) => Literal::Duration(*ns),
+            _ => return None,
         };
         self.at += 1;
-        Ok(Some(literal))
+        Some(literal)
     }
 
     /// Spansets, scalars and metrics with their operators.
@@ -446,8 +444,18 @@ impl Parser<'_> {
             self.nesting -= 1;
             return Ok(inner);
         }
-        if let Some(number) = self.number()? {
+        if let Some(number) = self.number() {
             return Ok(Loose::Scalar(Scalar::Number(number)));
+        }
+        if self.take("-") {
+            self.deeper()?;
+            let at = self.at;
+            let negated = match self.operand()? {
+                Loose::Scalar(scalar) => scalar.negated(),
+                _ => None,
+            };
+            self.nesting -= 1;
+            return negated.map(Loose::Scalar).ok_or_else(|| self.unexpected_at(at));
         }
         let aggregate = match self.peek() {
             Token::Word(word) => match word.as_str() {
@@ -722,6 +730,20 @@ impl Scalar {
             Scalar::Aggregate(..) | Scalar::Piped(..) => true,
             Scalar::Arithmetic(_, left, right) => left.is_aggregate() || right.is_aggregate(),
         }
+    }
+
+    /// A constant with the other sign; `None`: it is none.
+    fn negated(self) -> Option<Scalar> {
+        Some(match self {
+            Scalar::Number(Literal::Int(i)) => Scalar::Number(Literal::Int(i.wrapping_neg())),
+            Scalar::Number(Literal::Float(d)) => Scalar::Number(Literal::Float(-d)),
+            Scalar::Number(Literal::Duration(ns)) => Scalar::Number(Literal::Duration(ns.wrapping_neg())),
+            sum if sum.is_number() => {
+                let nothing = Scalar::Number(Literal::Int(0));
+                Scalar::Arithmetic(ArithmeticOp::Sub, Box::new(nothing), Box::new(sum))
+            }
+            _ => return None,
+        })
     }
 
     /// Whether there is a pipeline in it.

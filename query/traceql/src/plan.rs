@@ -592,6 +592,7 @@ pub(crate) fn stored(field: &Field) -> Option<StoredField> {
         Field::Intrinsic(Intrinsic::Status) => Some(StoredField::Status),
         Field::Intrinsic(Intrinsic::Kind) => Some(StoredField::Kind),
         Field::Intrinsic(Intrinsic::Duration) => Some(StoredField::Duration),
+        Field::Intrinsic(Intrinsic::SpanId) => Some(StoredField::SpanId),
         Field::Attribute {
             parent: false,
             scope,

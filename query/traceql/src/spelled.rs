@@ -64,12 +64,16 @@ fn constant(expr: &Expr) -> Option<String> {
 
 /// The shortest text of a float that reads back; with an exponent where it is far from 1, as Go's `%g` has it.
 pub fn float_text(d: f64) -> String {
-    let exponent = if d == 0.0 { 0 } else { d.abs().log10().floor() as i32 };
-    if (-4..6).contains(&exponent) {
-        return format!("{d:?}");
+    if d.is_infinite() {
+        return if d > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let text = format!("{d:e}");
-    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let Some((digits, exponent)) = text.split_once('e') else {
+        return text;
+    };
+    if exponent.parse().is_ok_and(|e: i32| (-4..6).contains(&e)) {
+        return format!("{d:?}");
+    }
     let (sign, exponent) = match exponent.strip_prefix('-') {
         Some(exponent) => ('-', exponent),
         None => ('+', exponent),
@@ -99,8 +103,16 @@ mod tests {
         check(".a = 1e30", ".a = 1e+30");
         check(".a = 2.0", ".a = 2.0");
         check(".a = 1000000.0", ".a = 1e+06");
+        check(".a = 999999.9999999999", ".a = 999999.9999999999");
+        check(".a = -0.00001", ".a = -1e-05");
         check("1 + 1", "2");
         check("true > false", "true > false");
         check(".a > (2 * 3) - span.b", ".a > (6 - span.b)");
+    }
+
+    #[test]
+    fn floats_beyond_all_numbers_have_texts() {
+        let texts = [f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(float_text);
+        assert_eq!(texts, ["+Inf", "-Inf", "NaN"]);
     }
 }

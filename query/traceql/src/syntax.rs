@@ -500,7 +500,7 @@ impl fmt::Display for Metrics {
             Metrics::Rank(Rank::Top(n), inner) => write!(f, "{inner} | topk({n})"),
             Metrics::Rank(Rank::Bottom(n), inner) => write!(f, "{inner} | bottomk({n})"),
             Metrics::Filter(op, inner, value) => {
-                write!(f, "({inner}) {op} ")?;
+                write!(f, "{inner} {op} ")?;
                 part(f, value, value.precedence(), ATOM)
             }
             Metrics::Math(op, left, right) => {

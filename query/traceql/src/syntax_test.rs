@@ -34,7 +34,20 @@ fn queries_have_a_canonical_text() {
         "{} // all\n | rate()by(name,.a)with(sample=true)",
         "{ true } | rate() by(name, .a) with(sample=true)",
     );
-    check_printed("{} | rate() > 5 | topk(2)", "({ true } | rate()) > 5 | topk(2)");
+    check_printed("{} | rate() > 5 | topk(2)", "{ true } | rate() > 5 | topk(2)");
+    check_printed(
+        "({} | rate() > 6 | topk(2)) * 100 > 1 / 2",
+        "({ true } | rate() > 6 | topk(2)) * 100 > (1 / 2)",
+    );
+    check_printed(
+        "{} | rate() < 1 / 2 > (3 - 1) * 2",
+        "{ true } | rate() < (1 / 2) > ((3 - 1) * 2)",
+    );
+    check_printed(
+        "({} | rate()) * --2 > -(1 + 2)",
+        "({ true } | rate()) * 2 > (0 - (1 + 2))",
+    );
+    check_printed("{} | count() > -(-2)", "{ true } | count() > 2");
     check_printed("({} | count()) > 2 /* many */", "({ true } | count()) > 2");
 }
 

@@ -11,7 +11,6 @@ use crate::plan::{conditions, fields_of, node, request, stored_scope};
 use crate::run::{Spans, passes};
 use crate::search::over_shards;
 use crate::syntax::{Body, Expr, Field, Intrinsic, Pipeline, Scope, Spansets, Stage};
-
 use crate::value::Value;
 use crate::view::{View, is_alike};
 use crate::{EvalError, ParseError, lenient, parse};

@@ -1,10 +1,12 @@
 //! Conditions on spans, tested as early as they can be: on a block's account of attributes, on the bounds of a row group,
 //! on columns, on spans of the head. Every test here may err toward "perhaps", never toward "no".
 
+use std::fmt::Write;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int8Type, Int64Type};
 use arrow_array::{Array, RecordBatch};
-use model::{AttributeValue, KeyValue, Regex, RegexBudget, RegexUse, Span};
+use model::{AttributeValue, KeyValue, Regex, RegexBudget, RegexUse, Span, SpanId};
 use parquet::file::statistics::Statistics;
 
 use crate::BlockError;
@@ -242,6 +244,7 @@ impl Ready {
             Field::Status => int(span.status as i64),
             Field::Kind => int(span.kind as i64),
             Field::Duration => int(span.duration_ns() as i64),
+            Field::SpanId => self.test.passes(Value::Str(&span.span_id.to_string())),
             Field::Attribute(scope, key) => {
                 let any = |attributes: &[KeyValue]| {
                     let named = attributes.iter().filter(|kv| kv.key == *key);
@@ -269,6 +272,8 @@ impl Ready {
             }
             Field::Status => column("status", Kind::Int),
             Field::Kind => column("kind", Kind::Int),
+            // Ids are spread over everything.
+            Field::SpanId => true,
             Field::Attribute(scope, key) => scopes(*scope).iter().any(|scope| {
                 let (own, outside) = places(file, *scope, key);
                 outside || own.is_some_and(|own| column(&own.column(), own.kind))
@@ -323,6 +328,15 @@ impl Ready {
                     .as_primitive_opt::<Int8Type>()
                     .ok_or("column kind or status is no int8")?;
                 self.test.ints(numbers.values().iter().map(|n| i64::from(*n)), out);
+            }
+            Field::SpanId => {
+                let ids = span_ids(batch).ok_or("column span_id is not 8 bytes")?;
+                let mut text = String::with_capacity(16);
+                for (pass, id) in out.iter_mut().zip(ids) {
+                    text.clear();
+                    let _ = write!(text, "{id}");
+                    *pass |= self.test.passes(Value::Str(&text));
+                }
             }
             Field::Attribute(scope, key) => {
                 for scope in scopes(*scope) {
@@ -450,6 +464,17 @@ fn first_whole(holds: impl Fn(i64) -> bool) -> Option<i64> {
     i64::try_from(least).ok()
 }
 
+/// The ids of a batch's spans.
+pub(crate) fn span_ids(batch: &RecordBatch) -> Option<impl Iterator<Item = SpanId> + '_> {
+    let ids = batch.column_by_name("span_id")?.as_fixed_size_binary_opt()?;
+    let id = |row| {
+        ids.value(row)
+            .try_into()
+            .map_or(SpanId(0), |id| SpanId(u64::from_be_bytes(id)))
+    };
+    (ids.value_length() == 8).then(|| (0..ids.len()).map(id))
+}
+
 /// The places where an attribute may be: its own column, and whether the map is one of them.
 pub(crate) fn places<'f>(file: &'f BlockFile, scope: AttributeScope, key: &str) -> (Option<&'f Dedicated>, bool) {
     let footer = &file.footer;
@@ -468,6 +493,7 @@ pub(crate) fn columns_of(file: &BlockFile, field: &Field, out: &mut Vec<String>)
         Field::Status => out.push("status".to_owned()),
         Field::Kind => out.push("kind".to_owned()),
         Field::Duration => out.push("duration_ns".to_owned()),
+        Field::SpanId => out.push("span_id".to_owned()),
         Field::Attribute(scope, key) => {
             for scope in scopes(*scope) {
                 let (own, outside) = places(file, *scope, key);

@@ -272,6 +272,13 @@ impl Model {
                 ]],
                 |s| s.resource.service_name() == "s1" && s.duration_ns() >= (HOUR + HOUR / 2) as u64,
             ),
+            (
+                vec![vec![Condition {
+                    field: Field::SpanId,
+                    test: Asked::Matches("0{15}[2468ace]".to_owned()),
+                }]],
+                |s| [2, 4, 6, 8, 10, 12, 14].contains(&s.span_id.0),
+            ),
             (vec![vec![attribute(Any, "r", Asked::Exists)]], |_| true),
             (vec![vec![attribute(Event, "nowhere", Asked::Exists)]], |_| false),
         ];

@@ -30,6 +30,8 @@ pub enum Field {
     Kind,
     /// A span's duration, ns.
     Duration,
+    /// A span's id, as text of 16 hex digits.
+    SpanId,
     /// An attribute.
     Attribute(AttributeScope, String),
 }

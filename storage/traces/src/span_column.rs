@@ -9,7 +9,7 @@ use model::AttributeValue;
 use rapidhash::RapidHashMap;
 
 use crate::block_file::BlockFile;
-use crate::condition::{map_columns, places, scopes};
+use crate::condition::{map_columns, places, scopes, span_ids};
 use crate::request::{AttributeScope, Field};
 use crate::rows::{Coded, TextMap, Values};
 use crate::value_text::{each_from_text, put_text};
@@ -69,6 +69,7 @@ impl SpanColumn {
             Field::Status => of_small(column("status")?).ok_or_else(|| wrong("status")),
             Field::Kind => of_small(column("kind")?).ok_or_else(|| wrong("kind")),
             Field::Duration => durations(batch).ok_or_else(|| wrong("duration_ns")),
+            Field::SpanId => of_ids(batch).ok_or_else(|| wrong("span_id")),
             Field::Attribute(scope, key) => {
                 let mut found = SpanColumn::Absent;
                 for scope in scopes(*scope) {
@@ -210,6 +211,15 @@ fn of_small(column: &ArrayRef) -> Option<SpanColumn> {
     (column.null_count() == 0).then(|| SpanColumn::Coded {
         codes: column.values().iter().map(code).collect(),
         values: values.collect(),
+    })
+}
+
+/// Each id has a code of its own.
+fn of_ids(batch: &RecordBatch) -> Option<SpanColumn> {
+    let values: Vec<AttributeValue> = span_ids(batch)?.map(|id| AttributeValue::Str(id.to_string())).collect();
+    Some(SpanColumn::Coded {
+        codes: (1..=values.len() as u32).collect(),
+        values,
     })
 }
 

@@ -216,6 +216,13 @@ mod tests {
         );
     }
 
+    /// One fault is told of, so that one is kept.
+    #[test]
+    fn a_long_text_with_many_faults_is_refused_for_the_first() {
+        let text = format!("{{ {}1 }}", "a+1+".repeat(30_000));
+        check(&text, "parse error at line 1, col 3: unknown identifier: a");
+    }
+
     /// Pieces of queries, whole ones among them.
     const PIECES: &[&str] = &[
         "{",
@@ -260,6 +267,10 @@ mod tests {
         "&~",
         "+",
         "-",
+        "-(2)",
+        "--3",
+        "> 1 / 2",
+        "| rate() > (3 - 1) * 2",
         "*",
         "/",
         "%",

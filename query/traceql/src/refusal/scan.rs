@@ -14,7 +14,6 @@ pub(super) enum Text {
     Duration(i64),
 }
 
-#[derive(Clone)]
 pub(super) struct Scanner<'t> {
     rest: std::str::Chars<'t>,
     ch: Option<char>,
@@ -26,7 +25,8 @@ pub(super) struct Scanner<'t> {
     at: (usize, usize),
     in_attribute: bool,
     of_parent: bool,
-    errors: Vec<String>,
+    /// The first thing that was wrong; what follows is not told.
+    fault: Option<String>,
 }
 
 impl<'t> Scanner<'t> {
@@ -41,22 +41,22 @@ impl<'t> Scanner<'t> {
             at: (0, 0),
             in_attribute: false,
             of_parent: false,
-            errors: Vec::new(),
+            fault: None,
         };
         out.advance();
         out
     }
 
     pub(super) fn error(&mut self, what: String) {
-        let (line, column) = self.at;
-        self.errors.push(match self.at {
+        let at = self.at;
+        self.fault.get_or_insert_with(|| match at {
             (0, 0) => format!("parse error : {what}"),
-            _ => format!("parse error at line {line}, col {column}: {what}"),
+            (line, column) => format!("parse error at line {line}, col {column}: {what}"),
         });
     }
 
     pub(super) fn first_error(self) -> Option<String> {
-        self.errors.into_iter().next()
+        self.fault
     }
 
     /// The next token's number and text; 0 at the end, and after what cannot be read.
@@ -92,7 +92,11 @@ impl<'t> Scanner<'t> {
     }
 
     fn number(&mut self, text: &str, is_float: bool) -> (usize, Text) {
-        let mut ahead = self.clone();
+        let mut ahead = Scanner {
+            rest: self.rest.clone(),
+            fault: None,
+            ..*self
+        };
         let mut whole = text.to_owned();
         while let Some(c) = ahead
             .ch
@@ -104,7 +108,10 @@ impl<'t> Scanner<'t> {
         if whole.len() > text.len()
             && let Some(ns) = duration::from_text(&whole)
         {
-            *self = ahead;
+            *self = Scanner {
+                fault: self.fault.take(),
+                ..ahead
+            };
             self.at.0 = 0;
             return (number("DURATION"), Text::Duration(ns));
         }
