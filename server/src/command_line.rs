@@ -202,6 +202,24 @@ const SWITCHES: &[&str] = &[
     "storage.tsdb.wal-compression",
     "storage.tsdb.no-lockfile",
     "storage.tsdb.allow-overlapping-blocks",
+    "config.auto-reload",
+    "alertmanager.drain-notification-queue-on-shutdown",
+    "auto-gomaxprocs",
+    "auto-gomemlimit",
+];
+
+/// How Prometheus' flags begin that do not act.
+const NO_EFFECT: &[&str] = &[
+    "web.",
+    "storage.tsdb.",
+    "storage.remote.",
+    "config.auto-reload",
+    "rules.",
+    "alertmanager.",
+    "query.",
+    "log.",
+    "auto-gomaxprocs",
+    "auto-gomemlimit",
 ];
 
 /// Replaces Prometheus' spellings that act, and takes out those that do not, with a warning for each.
@@ -212,7 +230,7 @@ fn translate(args: &[String]) -> (Vec<String>, Vec<String>) {
     while let Some(arg) = rest.next() {
         let Some(flag) = arg
             .strip_prefix("--")
-            .filter(|f| f.contains('.') && !f.starts_with('='))
+            .filter(|f| (f.contains('.') || f.contains("auto-go")) && !f.starts_with('='))
         else {
             out.push(arg.clone());
             continue;
@@ -241,10 +259,7 @@ fn translate(args: &[String]) -> (Vec<String>, Vec<String>) {
             if !switch {
                 out.extend(value);
             }
-        } else if ["web.", "storage.tsdb.", "query.", "rules.", "log."]
-            .iter()
-            .any(|p| plain.starts_with(p))
-        {
+        } else if NO_EFFECT.iter().any(|p| plain.starts_with(p)) {
             if value.is_none() && plain == name && !SWITCHES.contains(&name) {
                 rest.next();
             }
@@ -320,6 +335,14 @@ mod tests {
             check("--query.timeout=1m").unwrap().warnings,
             ["--query.timeout is accepted for Prometheus' sake and has no effect; see --query-timeout"]
         );
+        let asked = check(
+            "--alertmanager.notification-queue-capacity 9 --no-alertmanager.drain-notification-queue-on-shutdown \
+             --config.auto-reload --config.auto-reload-interval=1m --storage.remote.flush-deadline 1m --auto-gomaxprocs \
+             --no-auto-gomemlimit --auto-gomemlimit.ratio=0.5 --data-dir /d",
+        )
+        .unwrap();
+        assert_eq!(asked.flags, [("data-dir".to_owned(), "/d".to_owned())]);
+        assert_eq!(asked.warnings.len(), 8);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::TimestampNs;
-use storage::Storage;
+use storage::{OpenError, Storage};
 
 use crate::settings::{Listen, Settings};
 use crate::{life, local_request, machine};
@@ -60,7 +60,14 @@ fn of_closed_directory(settings: &Settings) -> Result<String, String> {
             options.data_dir.display()
         ));
     }
-    let (storage, _) = Storage::open_with(options, life::log_policy(settings), clock).map_err(|e| e.to_string())?;
+    let opened = Storage::open_with(options, life::log_policy(settings), clock);
+    let (storage, _) = opened.map_err(|e| match e {
+        OpenError::Locked { dir } => format!(
+            "{}: a trilobite that runs has it open, but not one that answers at --prometheus-addr: say where it listens, or stop it first",
+            dir.display()
+        ),
+        e => e.to_string(),
+    })?;
     storage.snapshot(false).map_err(|e| e.to_string())
 }
 

@@ -18,7 +18,7 @@ use crate::plan::LogPlan;
 use crate::{Direction, EvalError, Line, Options, Stats, Stream};
 
 /// How often a loop over lines looks whether to stop.
-const CHECK_LINES: usize = 1024;
+const CHECK_LINES: usize = 16;
 /// Most runs that are open at once, and most raw bytes of them, unless one alone has more.
 const WAVE_RUNS_MAX: usize = 64;
 const WAVE_BYTES_MAX: u64 = 32 << 20;

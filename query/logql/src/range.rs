@@ -21,7 +21,7 @@ use crate::syntax::RangeOp;
 use crate::{EvalError, Stats, units, window};
 
 /// How often a loop over lines looks whether to stop.
-const CHECK_LINES: usize = 1024;
+const CHECK_LINES: usize = 16;
 /// Runs of a wave per thread.
 const WAVE_RUNS: usize = 32;
 /// What a series weighs against the limit on samples beside its name, twice, and what it counts: its places in the tables.

@@ -79,10 +79,15 @@ fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
     let mut pieces = Vec::new();
     let mut rest = text;
     let mut trim = false;
-    let place = |rest: &str| {
-        let before = &text[..text.len() - rest.len()];
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let byte = before.len() - before.rfind('\n').map_or(0, |n| n + 1);
+    // Places are asked for from left to right, so that each line is counted once.
+    let (mut seen, mut line, mut line_start) = (0, 1, 0);
+    let mut place = |rest: &str| {
+        let at = text.len() - rest.len();
+        for (newline, _) in text[seen..at].match_indices('\n') {
+            (line, line_start) = (line + 1, seen + newline + 1);
+        }
+        seen = at;
+        let byte = at - line_start;
         Place { line, byte }
     };
     loop {
@@ -106,7 +111,8 @@ fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
         let Some((inner, _)) = action else {
             return Ok(pieces);
         };
-        let line = place(inner).line;
+        let action_place = place(inner);
+        let line = action_place.line;
         if inner.trim_start_matches(is_space).starts_with("/*") {
             let Some((_, after)) = inner.split_once("*/") else {
                 return Err((line, "unclosed comment".into()));
@@ -144,7 +150,7 @@ fn split(text: &str) -> Result<Vec<Piece>, (usize, String)> {
             tokens.push((tok, place(body)));
             at = after;
         }
-        pieces.push(Piece::Action(tokens, place(inner)));
+        pieces.push(Piece::Action(tokens, action_place));
     }
 }
 

@@ -8,8 +8,10 @@ use super::{Body, Callee, Command, Host, Node, Parameter, Pipe, Place, Template,
 
 /// Longest output of one run.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
-/// Most nodes visited in one run.
+/// Most nodes visited in one run; what values take counts too.
 const STEPS_MAX: usize = 100_000;
+/// Bytes of values that count as a step, so that a run neither takes long over few large texts nor holds many.
+const STEP_BYTES: usize = 1 << 10;
 /// Most blocks and templates within one another.
 const DEPTH_MAX: usize = 150;
 /// Characters of a node that an error text shows.
@@ -92,6 +94,15 @@ impl<'a> Run<'a> {
                 "template: {}: more than {OUTPUT_BYTES_MAX} bytes of output",
                 self.template.name
             ));
+        }
+        Ok(())
+    }
+
+    /// Counts what a value takes that is made or copied.
+    fn weigh(&mut self, bytes: usize) -> Result<(), String> {
+        if bytes >= STEP_BYTES {
+            self.steps = self.steps.saturating_add(bytes / STEP_BYTES);
+            self.step(0)?;
         }
         Ok(())
     }
@@ -193,7 +204,7 @@ impl<'a> Run<'a> {
             Value::Nil => 0,
             Value::Int(n) if *n >= 0 => usize::try_from(*n).unwrap_or(STEPS_MAX).min(STEPS_MAX),
             Value::Host => {
-                let map = self.resolved(Value::Host);
+                let map = self.resolved(Value::Host)?;
                 return self.range(pipe, map, then, otherwise, dot, out);
             }
             other => {
@@ -219,26 +230,24 @@ impl<'a> Run<'a> {
     }
 
     /// With the host's map as a map of its own, so that it can be shown and handed on.
-    fn resolved(&self, value: Value) -> Value {
-        match value {
+    fn resolved(&mut self, value: Value) -> Result<Value, String> {
+        Ok(match value {
             Value::Host => {
                 let mut all = Vec::new();
                 self.host
                     .for_each(&mut |name, value| all.push((name.to_owned(), value.to_owned())));
                 all.sort();
-                Value::Texts(all.into())
+                let map = Value::Texts(all.into());
+                self.weigh(map.bytes())?;
+                map
             }
             Value::Record(name, fields) if fields.iter().any(|(_, value)| *value == Value::Host) => {
                 let fields = fields.iter();
-                Value::Record(
-                    name,
-                    fields
-                        .map(|(name, value)| (*name, self.resolved(value.clone())))
-                        .collect(),
-                )
+                let fields = fields.map(|(name, value)| Ok((*name, self.resolved(value.clone())?)));
+                Value::Record(name, fields.collect::<Result<_, String>>()?)
             }
             value => value,
-        }
+        })
     }
 
     fn once(
@@ -272,7 +281,7 @@ impl<'a> Run<'a> {
         }
         let value = self.pipe(pipe, dot)?;
         if pipe.variables.is_empty() {
-            self.resolved(value).print(out);
+            self.resolved(value)?.print(out);
         } else {
             self.declare(pipe, &value);
         }
@@ -283,7 +292,9 @@ impl<'a> Run<'a> {
         let mut piped = None;
         for command in &pipe.commands {
             self.step(0)?;
-            piped = Some(self.command(command, dot, piped)?);
+            let value = self.command(command, dot, piped)?;
+            self.weigh(value.text_bytes())?;
+            piped = Some(value);
         }
         Ok(piped.unwrap_or(Value::Nil))
     }
@@ -332,24 +343,28 @@ impl<'a> Run<'a> {
         let is_index = function.name() == "index";
         for term in rest {
             let value = self.term(term, dot)?;
+            self.weigh(value.text_bytes())?;
             if decides == Some(value.truth()) {
                 return Ok(value);
             }
             self.fits(function.parameter(arguments.len()), &value, Some(term))?;
-            arguments.push(if is_index { value } else { self.resolved(value) });
+            arguments.push(if is_index { value } else { self.resolved(value)? });
         }
         if let Some(value) = piped {
+            self.weigh(value.text_bytes())?;
             self.fits(function.parameter(arguments.len()), &value, None)?;
-            arguments.push(if is_index { value } else { self.resolved(value) });
+            arguments.push(if is_index { value } else { self.resolved(value)? });
         }
         let called = match function {
             Callee::Builtin(builtin) => (builtin.call)(&mut arguments, self.host),
             Callee::Host(known) => self.host.call(known.number, &mut arguments),
         };
-        called.map_err(|what| {
+        let value = called.map_err(|what| {
             self.at = At::Node(first.place, node);
             self.fault(&format!("error calling {}: {what}", function.name()))
-        })
+        })?;
+        self.weigh(value.bytes())?;
+        Ok(value)
     }
 
     /// Whether a function takes this value; Go looks before it calls.

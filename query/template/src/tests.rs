@@ -247,3 +247,15 @@ fn the_names_that_are_read_are_known() {
     );
     assert!(names("{{ range $k, $v := . }}{{ end }}").1 && names("{{ $x := $ }}{{ $x }}").1);
 }
+
+/// Few steps over large texts take long, and variables hold what they are given.
+#[test]
+fn large_values_count_as_many_steps() {
+    let large = "{{ $x := printf \"%10000d\" 1 }}{{ $x = printf \"%s%s%s%s%s%s%s%s\" $x $x $x $x $x $x $x $x }}";
+    assert_eq!(run(&format!("{large}{{{{ len $x }}}}")).as_deref(), Ok("80000"));
+    for again in ["{{ $y := $x }}", "{{ $y := html $x }}", "{{ $y := len $x }}"] {
+        assert!(run(&format!("{large}{}", again.repeat(50))).is_ok());
+        let fault = run(&format!("{large}{}", again.repeat(1500))).unwrap_err();
+        assert!(fault.ends_with("more than 100000 steps"), "{fault}");
+    }
+}

@@ -94,6 +94,33 @@ impl Value {
         }
     }
 
+    /// Bytes that a copy of it takes: of a text; lists and maps are shared.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Value::Text(text) => text.len(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes that it takes with all that is in it.
+    pub(crate) fn bytes(&self) -> usize {
+        let inside = match self {
+            Value::Text(text) => text.len(),
+            Value::List(_, items) => items.iter().map(Value::bytes).sum(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|(key, value)| size_of::<String>() + key.len() + value.bytes())
+                .sum(),
+            Value::Texts(entries) => entries
+                .iter()
+                .map(|(key, value)| 2 * size_of::<String>() + key.len() + value.len())
+                .sum(),
+            Value::Record(_, fields) => fields.iter().map(|(_, value)| size_of::<&str>() + value.bytes()).sum(),
+            _ => 0,
+        };
+        inside + size_of::<Value>()
+    }
+
     /// As text, borrowed where it is text already.
     pub fn text(&self) -> std::borrow::Cow<'_, str> {
         match self {

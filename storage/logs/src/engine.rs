@@ -109,7 +109,7 @@ impl Logs {
             tracing::warn!(
                 next = wal.next().0,
                 checkpoint = checkpoint.0,
-                "the log WAL is shorter than what is in blocks: its files were lost"
+                "the log WAL ends before what is in blocks, as in a restored snapshot; elsewhere its files were lost"
             );
             wal.skip_to(checkpoint)?;
         }

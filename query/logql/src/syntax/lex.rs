@@ -13,6 +13,8 @@ use crate::units;
 
 /// A query this long is refused, as Loki does.
 pub(crate) const QUERY_BYTES_MAX: usize = 131_072;
+/// Bytes of the longest duration: of what is longer, each place would be read to its end.
+const DURATION_BYTES_MAX: usize = 256;
 
 /// A token's kind and value.
 #[derive(Clone, Debug, PartialEq)]
@@ -313,9 +315,16 @@ fn number_len(text: &str) -> usize {
 
 /// A duration with at least one unit, from the start of `text`; `sign` bytes of sign come first.
 fn duration(text: &str, sign: usize) -> Option<(i64, &str)> {
-    let body = text[sign..]
-        .find(|c: char| !(c.is_ascii_digit() || ".nsuµμmhdwy".contains(c)))
-        .map_or(text.len(), |n| n + sign);
+    let mut body = sign;
+    for c in text[sign..].chars() {
+        if !(c.is_ascii_digit() || ".nsuµμmhdwy".contains(c)) {
+            break;
+        }
+        body += c.len_utf8();
+        if body > DURATION_BYTES_MAX {
+            return None;
+        }
+    }
     let candidate = &text[..body];
     candidate[sign..]
         .contains(|c: char| c.is_alphabetic())
@@ -327,11 +336,12 @@ fn duration(text: &str, sign: usize) -> Option<(i64, &str)> {
 /// `--strict`
 fn flag(text: &str) -> Option<(String, &str)> {
     let body = text.strip_prefix("--")?;
-    let len = body
-        .bytes()
-        .take_while(|b| b.is_ascii_alphabetic() || *b == b'-')
-        .count();
-    matches!(&body[..len], "strict" | "keep-empty").then(|| (text[..len + 2].to_owned(), &body[len..]))
+    let name = ["strict", "keep-empty"]
+        .into_iter()
+        .find(|name| body.starts_with(name))?;
+    let after = &body[name.len()..];
+    let goes_on = after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '-');
+    (!goes_on).then(|| (text[..name.len() + 2].to_owned(), after))
 }
 
 #[cfg(test)]
@@ -415,5 +425,14 @@ mod tests {
         );
         assert_eq!((last(" \n [5").line, last(" \n [5").col), (0, 2));
         assert!(tokens(&"x".repeat(QUERY_BYTES_MAX)).is_err());
+    }
+
+    /// Reading to the end from each place would take minutes.
+    #[test]
+    fn long_runs_are_read_once() {
+        for part in ["-", "1.1.", ".1", "1m", "--strict"] {
+            let text = part.repeat(QUERY_BYTES_MAX / part.len() - 1);
+            assert!(tokens(&text).is_ok(), "{part}");
+        }
     }
 }
