@@ -148,7 +148,7 @@ impl Run<'_> {
     fn rule(&mut self, index: usize) {
         let rule = &self.group.rules[index];
         let context = Context::new(self.around.settings.timeout, self.around.settings.limits);
-        *self.group.context.lock() = Some(context.clone());
+        self.group.can_be_cancelled_by(&context);
         let result = catch_unwind(AssertUnwindSafe(|| self.result(rule, &context)))
             .unwrap_or_else(|panic| Err(format!("internal error: {}", words_of(&*panic))));
         *self.group.context.lock() = None;
@@ -181,9 +181,7 @@ impl Run<'_> {
     /// What the rule has to write; its alerts have lived on and were told of.
     fn result(&mut self, rule: &LiveRule, context: &Context) -> Result<ToWrite, String> {
         let Surroundings { storage, settings, .. } = self.around;
-        let elements = rule
-            .expression
-            .evaluate_within(context, storage, self.sample_at.0, settings)?;
+        let elements = rule.expression.evaluate(context, storage, self.sample_at.0, settings)?;
         match &rule.work {
             Work::Record(over) => self.recordings(over, elements),
             Work::Alert(alert) => self.alerts(rule, alert, &elements),
@@ -211,6 +209,10 @@ impl Run<'_> {
         let mut seen = Vec::with_capacity(elements.len());
         let mut known = HashSet::with_capacity(elements.len());
         for element in elements {
+            if self.group.is_stopped.load(Ordering::SeqCst) {
+                // Templates may ask queries: many elements take long.
+                return Err("the group has ended".to_owned());
+            }
             let (labels, annotations) = self.expanded(work, element);
             if !known.insert(labels.clone()) {
                 return Err(SAME_ALERTS.to_owned());
@@ -254,7 +256,11 @@ impl Run<'_> {
     fn expanded(&mut self, work: &AlertWork, element: &Element) -> (LabelSet, Vec<(String, String)>) {
         let Surroundings { storage, settings, .. } = self.around;
         let dialect = self.group.config.dialect;
-        let query = |text: &str| query_for_template(dialect, text, storage, self.at_ms, settings);
+        let query = |text: &str| {
+            let context = Context::new(settings.timeout, settings.limits);
+            self.group.can_be_cancelled_by(&context);
+            query_for_template(dialect, text, &context, storage, self.at_ms, settings)
+        };
         let data = TemplateData {
             labels: &element.labels,
             value: match &element.value {

@@ -74,14 +74,8 @@ impl Expression {
         }
     }
 
-    /// Its value at an instant; a number becomes an element without labels.
-    pub fn evaluate(&self, storage: &Storage, at_ms: i64, settings: &Settings) -> Result<Vec<Element>, String> {
-        let context = Context::new(settings.timeout, settings.limits);
-        self.evaluate_within(&context, storage, at_ms, settings)
-    }
-
-    /// The same, under a context that others may cancel.
-    pub fn evaluate_within(
+    /// Its value at an instant, under a context that others may cancel; a number becomes an element without labels.
+    pub fn evaluate(
         &self,
         context: &Context,
         storage: &Storage,
@@ -111,11 +105,12 @@ impl Expression {
 pub(crate) fn query_for_template(
     dialect: Dialect,
     text: &str,
+    context: &Context,
     storage: &Storage,
     at_ms: i64,
     settings: &Settings,
 ) -> Result<Vec<TemplateSample>, String> {
-    let elements = Expression::parse(dialect, text)?.evaluate(storage, at_ms, settings)?;
+    let elements = Expression::parse(dialect, text)?.evaluate(context, storage, at_ms, settings)?;
     let samples = elements.into_iter().map(|element| TemplateSample {
         value: element.value.as_float(),
         histogram: element.value.histogram(),

@@ -157,6 +157,14 @@ impl LiveGroup {
         drop(self.turn.lock());
     }
 
+    /// From now on, [`LiveGroup::stop`] cancels what runs under this; at once if it was called already.
+    pub fn can_be_cancelled_by(&self, context: &Context) {
+        *self.context.lock() = Some(context.clone());
+        if self.is_stopped.load(Ordering::SeqCst) {
+            context.cancel();
+        }
+    }
+
     /// Whether series and alerts may be written: not before it is known how long alerts had been active.
     pub fn is_restored(&self) -> bool {
         self.until_restore.load(Ordering::Relaxed) == 0

@@ -233,17 +233,28 @@ impl Ruler {
         if due.is_empty() {
             return;
         }
-        let groups = self.inner.groups();
-        let is_taken_over = |labels: &LabelSet| {
-            let mut rules = groups.iter().flat_map(|group| &group.rules);
-            rules.any(|rule| rule.written.lock().contains(labels))
-        };
-        let mut batch = SampleBatch::default();
-        for left in &due {
-            for labels in left.series.iter().filter(|labels| !is_taken_over(labels)) {
-                let ix = batch.series_of(labels);
-                batch.sample(ix, left.ended_at, stale_nan());
+        // Who has taken them over goes through the shorter of both lists.
+        let mut gone: HashMap<LabelSet, TimestampMs> = HashMap::new();
+        for left in due {
+            gone.extend(left.series.into_iter().map(|labels| (labels, left.ended_at)));
+        }
+        for rule in self.inner.groups().iter().flat_map(|group| &group.rules) {
+            let written = rule.written.lock();
+            if written.len() < gone.len() {
+                for labels in written.iter() {
+                    gone.remove(labels);
+                }
+            } else {
+                gone.retain(|labels, _| !written.contains(labels));
             }
+        }
+        let mut batch = SampleBatch::default();
+        for (labels, ended_at) in &gone {
+            let ix = batch.series_of(labels);
+            batch.sample(ix, *ended_at, stale_nan());
+        }
+        if batch.is_empty() {
+            return;
         }
         let (inner, busy) = (self.inner.clone(), Running::new(&self.inner));
         tokio::spawn(async move {

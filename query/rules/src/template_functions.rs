@@ -110,8 +110,12 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     }),
     // Strings.
     f("title", &[TEXT], |a, _| Ok(Value::Text(title(&a[0].text())))),
-    f("toUpper", &[TEXT], |a, _| Ok(Value::Text(a[0].text().to_uppercase()))),
-    f("toLower", &[TEXT], |a, _| Ok(Value::Text(a[0].text().to_lowercase()))),
+    f("toUpper", &[TEXT], |a, _| {
+        Ok(Value::Text(a[0].text().chars().map(upper).collect()))
+    }),
+    f("toLower", &[TEXT], |a, _| {
+        Ok(Value::Text(a[0].text().chars().map(lower).collect()))
+    }),
     f("match", &[TEXT, TEXT], |a, _| {
         let regex = unanchored_regex(&a[0].text()).map_err(|e| e.to_string())?;
         Ok(Value::Bool(regex.is_match(&a[1].text())))
@@ -290,7 +294,7 @@ fn title(text: &str) -> String {
     let mut begins = true;
     while let Some(c) = chars.next() {
         match begins {
-            true => out.extend(c.to_uppercase()),
+            true => out.push(upper(c)),
             false => out.push(c),
         }
         let is_within = |c: char| c.is_alphanumeric() || c == '_';
@@ -300,6 +304,16 @@ fn title(text: &str) -> String {
         begins = !is_within(c) && !joins;
     }
     out
+}
+
+/// In upper case, if that is one letter as well.
+fn upper(c: char) -> char {
+    let mut upper = c.to_uppercase();
+    upper.next().filter(|_| upper.next().is_none()).unwrap_or(c)
+}
+
+fn lower(c: char) -> char {
+    c.to_lowercase().next().unwrap_or(c)
 }
 
 fn replace_all(pattern: &str, replacement: &str, text: &str) -> Result<String, String> {

@@ -63,9 +63,17 @@ pub(crate) static BUILTINS: &[Builtin] = &[
         Value::List(_, items) => Ok(Value::Int(items.len() as i64)),
         Value::Map(entries) => Ok(Value::Int(entries.len() as i64)),
         Value::Texts(entries) => Ok(Value::Int(entries.len() as i64)),
+        Value::Nil => Err("reflect: call of reflect.Value.Type on zero Value".into()),
         other => Err(format!("len of type {}", kind(other))),
     }),
     f("index", 1, MANY, index),
+    f("call", 1, MANY, |a, _| {
+        // No value of a template is a function.
+        Err(match &a[0] {
+            Value::Nil => "call of nil".to_owned(),
+            other => format!("non-function {} of type {}", other.text(), kind(other)),
+        })
+    }),
     f("slice", 1, 3, |a, _| {
         let from = a.get(1).map_or(0, Value::int);
         match &a[0] {
@@ -167,8 +175,12 @@ fn equal(left: &Value, right: &Value) -> Result<bool, String> {
         (Value::Duration(a), Value::Duration(b)) => a == b,
         (Value::Nil, Value::Nil) => true,
         (Value::Nil, _) | (_, Value::Nil) => false,
-        _ => return Err("incompatible types for comparison".to_owned()),
+        _ => return Err(incompatible(left, right)),
     })
+}
+
+fn incompatible(left: &Value, right: &Value) -> String {
+    format!("incompatible types for comparison: {} and {}", kind(left), kind(right))
 }
 
 fn less(left: &Value, right: &Value) -> Result<bool, String> {
@@ -181,7 +193,7 @@ fn less(left: &Value, right: &Value) -> Result<bool, String> {
         (Value::Bool(_), Value::Bool(_)) | (Value::Nil, _) | (_, Value::Nil) => {
             return Err("invalid type for comparison".to_owned());
         }
-        _ => return Err("incompatible types for comparison".to_owned()),
+        _ => return Err(incompatible(left, right)),
     })
 }
 
@@ -189,13 +201,7 @@ fn index(arguments: &mut [Value], host: &dyn Host) -> Result<Value, String> {
     let mut value = std::mem::replace(&mut arguments[0], Value::Nil);
     for key in &arguments[1..] {
         value = match value {
-            Value::List(_, items) => {
-                let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
-                if i >= items.len() {
-                    return Err(format!("index out of range: {}", key.int()));
-                }
-                items[i].clone()
-            }
+            Value::List(_, items) => items[place(key, items.len(), "slice")?].clone(),
             Value::Map(entries) => {
                 let key = key.text();
                 let found = entries.iter().find(|(k, _)| *k == key);
@@ -211,15 +217,29 @@ fn index(arguments: &mut [Value], host: &dyn Host) -> Result<Value, String> {
                 Value::Text(host.get(&key).unwrap_or("").to_owned())
             }
             Value::Text(t) => {
-                let i = usize::try_from(key.int()).unwrap_or(usize::MAX);
-                let byte = t.as_bytes().get(i).ok_or("reflect: string index out of range")?;
-                Value::Int(i64::from(*byte))
+                let byte = t.as_bytes()[place(key, t.len(), "string")?];
+                Value::Int(i64::from(byte))
             }
             Value::Nil => return Err("index of untyped nil".into()),
             other => return Err(format!("can't index item of type {}", kind(&other))),
         };
     }
     Ok(value)
+}
+
+/// Where an index points to in what has this length.
+fn place(index: &Value, len: usize, what: &str) -> Result<usize, String> {
+    let Value::Int(n) = index else {
+        return Err(match index {
+            Value::Nil => "cannot index slice/array with nil".to_owned(),
+            other => format!("cannot index slice/array with type {}", kind(other)),
+        });
+    };
+    match usize::try_from(*n) {
+        Ok(i) if i < len => Ok(i),
+        Ok(i) if i == len => Err(format!("reflect: {what} index out of range")),
+        _ => Err(format!("index out of range: {n}")),
+    }
 }
 
 fn checked(from: i64, to: i64, len: usize) -> Result<std::ops::Range<usize>, String> {
@@ -232,8 +252,20 @@ fn checked(from: i64, to: i64, len: usize) -> Result<std::ops::Range<usize>, Str
     }
 }
 
+/// As `print` puts them together, but for what is not there.
 fn joined(arguments: &[Value]) -> String {
-    arguments.iter().map(Value::text).collect()
+    let mut out = String::new();
+    let is_text = |value: &Value| matches!(value, Value::Text(_) | Value::Nil);
+    for (i, value) in arguments.iter().enumerate() {
+        if i > 0 && !is_text(value) && !is_text(&arguments[i - 1]) {
+            out.push(' ');
+        }
+        match value {
+            Value::Nil => out.push_str("<no value>"),
+            value => value.print_inside(&mut out),
+        }
+    }
+    out
 }
 
 /// As in a query string: a space becomes `+`.

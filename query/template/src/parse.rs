@@ -206,9 +206,7 @@ fn token(text: &str) -> Result<(Tok, &str), String> {
             }
         }
         '+' | '-' | '.' | '0'..='9' => {
-            let len = text[1..]
-                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_'))
-                .map_or(text.len(), |n| n + 1);
+            let len = number_len(text);
             (Tok::Number(text[..len].to_owned()), &text[len..])
         }
         c if c.is_alphabetic() || c == '_' => {
@@ -577,6 +575,21 @@ fn is_keyword(word: &str) -> bool {
         word,
         "if" | "with" | "range" | "end" | "else" | "break" | "continue" | "define" | "block" | "template"
     )
+}
+
+/// Bytes of the number at the start, whether it is a good one or not. A sign may follow its exponent.
+fn number_len(text: &str) -> usize {
+    let bare = text.trim_start_matches(['+', '-']);
+    let exponent: &[u8] = match bare.starts_with("0x") || bare.starts_with("0X") {
+        true => b"pP",
+        false => b"eE",
+    };
+    let bytes = text.as_bytes();
+    let goes_on = |at: usize| match bytes[at] {
+        b'+' | b'-' => exponent.contains(&bytes[at - 1]),
+        b => b.is_ascii_alphanumeric() || b == b'.' || b == b'_',
+    };
+    (1..bytes.len()).find(|at| !goes_on(*at)).unwrap_or(bytes.len())
 }
 
 fn number(text: &str) -> Option<Value> {

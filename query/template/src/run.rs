@@ -14,8 +14,8 @@ const STEPS_MAX: usize = 100_000;
 const STEP_BYTES: usize = 1 << 10;
 /// Most blocks and templates within one another.
 const DEPTH_MAX: usize = 150;
-/// Characters of a node that an error text shows.
-const SHOWN_MAX: usize = 20;
+/// Characters of a node that an error text shows. (Go shows all of it since 1.26.)
+const SHOWN_MAX: usize = 1_000;
 
 impl Template {
     /// Appends the result to `out`, with the host's map as the dot. The error has Go's words; what was written until then
@@ -378,8 +378,12 @@ impl<'a> Run<'a> {
         };
         if let Some(term) = term {
             self.at = At::Node(term.place, term);
-            if matches!(term.kind, TermKind::Constant(..)) && want == "string" {
-                return Err(self.fault(&format!("expected string; found {term}")));
+            if matches!(term.kind, TermKind::Constant(..)) {
+                let what = match want {
+                    "string" => format!("expected string; found {term}"),
+                    want => format!("can't handle {term} for arg of type {want}"),
+                };
+                return Err(self.fault(&what));
             }
         }
         Err(match value {

@@ -157,13 +157,52 @@ fn comparisons_and_logic() {
     check_faults(&[
         (
             "{{ eq 1 1.0 }}",
-            "template: t:1:3: executing \"t\" at <eq 1 1.0>: error calling eq: incompatible types for comparison",
+            "template: t:1:3: executing \"t\" at <eq 1 1.0>: error calling eq: incompatible types for comparison: int and float64",
         ),
         (
             "{{ lt true false }}",
             "template: t:1:3: executing \"t\" at <lt true false>: error calling lt: invalid type for comparison",
         ),
     ]);
+}
+
+#[test]
+fn numbers_are_read_as_go_reads_them() {
+    check(&[
+        (
+            "{{ 1e-3 }} {{ 2.5E+2 }} {{ -1e2 }} {{ .5 }} {{ 1_000 }}",
+            "0.001 250 -100 0.5 1000",
+        ),
+        ("{{ 0x1F }} {{ 0x1E }} {{ 0b11 }} {{ 0o17 }}", "31 30 3 15"),
+        ("{{ if gt 0.01 1e-3 }}more{{ end }}", "more"),
+    ]);
+    check_faults(&[("{{ 1e- }}", "template: t:1: bad number syntax: \"1e-\"")]);
+}
+
+#[test]
+fn places_are_numbers() {
+    check_faults(&[
+        (
+            "{{ index \"abc\" 3 }}",
+            "template: t:1:3: executing \"t\" at <index \"abc\" 3>: error calling index: reflect: string index out of range",
+        ),
+        (
+            "{{ index \"abc\" \"x\" }}",
+            "template: t:1:3: executing \"t\" at <index \"abc\" \"x\">: error calling index: cannot index slice/array with type string",
+        ),
+        (
+            "{{ call 1 2 }}",
+            "template: t:1:3: executing \"t\" at <call 1 2>: error calling call: non-function 1 of type int",
+        ),
+        (
+            "{{ len nil }}",
+            "template: t:1:3: executing \"t\" at <len nil>: error calling len: reflect: call of reflect.Value.Type on zero Value",
+        ),
+    ]);
+    check(&[(
+        "{{ html 1.5 \"<\" }} {{ urlquery 1 true }} {{ js nil }}",
+        "1.5&lt; 1+true \\u003Cno value\\u003E",
+    )]);
 }
 
 #[test]

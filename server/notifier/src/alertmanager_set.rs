@@ -20,6 +20,9 @@ use crate::{Alert, QUEUE_MAX, lock};
 /// Dropped Alertmanagers that are remembered.
 const DROPPED_MAX: usize = 1_000;
 
+/// Stands for the URL of what waits until an Alertmanager is found.
+const NOBODY: &str = "";
+
 pub(crate) struct AlertmanagerSet {
     config: AlertmanagerConfig,
     client: Arc<Client>,
@@ -60,7 +63,11 @@ impl AlertmanagerSet {
             }),
             asking: Mutex::default(),
         });
-        lock(&set.state).inherited.clone_from(queues);
+        {
+            let mut state = lock(&set.state);
+            state.inherited.clone_from(queues);
+            state.waiting = state.inherited.remove(NOBODY).unwrap_or_default();
+        }
         let mut asking = Vec::new();
         for (source, how) in config.discovery.iter().enumerate() {
             match how {
@@ -135,7 +142,7 @@ impl AlertmanagerSet {
         self.loops().iter().map(|sending| sending.drain()).collect()
     }
 
-    /// Ends at once; hands over what waits, by URL.
+    /// Ends at once; hands over what waits, by URL, what waits for nobody in particular included.
     pub fn end(&self) -> Vec<(String, Queue)> {
         for asking in lock(&self.asking).drain(..) {
             asking.abort();
@@ -148,6 +155,7 @@ impl AlertmanagerSet {
             .collect();
         // What was inherited and never asked for again is handed on.
         queues.extend(state.inherited.drain());
+        queues.push((NOBODY.to_owned(), std::mem::take(&mut state.waiting)));
         queues
     }
 

@@ -108,8 +108,9 @@ impl Notifier {
             kept.push(at.map(|at| old.swap_remove(at)));
         }
         let mut queues: HashMap<String, Queue> = HashMap::new();
-        for gone in old {
-            queues.extend(gone.end());
+        for (url, queue) in old.iter().flat_map(|gone| gone.end()) {
+            // What waits is told twice rather than not at all.
+            queues.entry(url).or_default().join(&queue, QUEUE_MAX);
         }
         for (entry, kept) in config.alerting.alertmanagers.iter().zip(kept) {
             let set = kept.unwrap_or_else(|| {

@@ -184,6 +184,10 @@ async fn alerts_wait_for_discovery_and_are_sent_before_the_end() {
     );
     let notifier = notifier(&alerting);
     notifier.notify(vec![alert("A", false)]);
+    // Nor does another configuration lose it.
+    notifier.apply(&config(
+        &alerting.replace("path_prefix: /am", "path_prefix: /am, timeout: 3s"),
+    ));
     std::fs::write(&file, format!("[{{\"targets\": [\"{}\"]}}]", alertmanager.address)).unwrap();
     until(|| alertmanager.took() == ["A lab"]).await;
     notifier.notify((0..1_000).map(|i| alert(&format!("N{i}"), false)).collect());

@@ -291,7 +291,7 @@ fn faults_are_told_as_go_tells_them() {
         (
             "{{ humanizeTimestamp 1e10 }}",
             3,
-            "error executing template t: template: t:@: executing \"t\" at <humanizeTimestamp 1e...>: error calling humanizeTimestamp: 1e+10 cannot be represented as a nanoseconds timestamp since it overflows int64",
+            "error executing template t: template: t:@: executing \"t\" at <humanizeTimestamp 1e10>: error calling humanizeTimestamp: 1e+10 cannot be represented as a nanoseconds timestamp since it overflows int64",
         ),
         (
             "{{ .Foo }}",
@@ -309,9 +309,14 @@ fn faults_are_told_as_go_tells_them() {
             "error executing template t: template: t:@: executing \"t\" at <1.5>: expected string; found 1.5",
         ),
         (
+            "{{ first 1 }}",
+            9,
+            "error executing template t: template: t:@: executing \"t\" at <1>: can't handle 1 for arg of type template.queryResult",
+        ),
+        (
             "{{ gt $value 1 }}",
             3,
-            "error executing template t: template: t:@: executing \"t\" at <gt $value 1>: error calling gt: incompatible types for comparison",
+            "error executing template t: template: t:@: executing \"t\" at <gt $value 1>: error calling gt: incompatible types for comparison: float64 and int",
         ),
         (
             "{{ template \"x\" }}",
