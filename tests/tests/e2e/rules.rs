@@ -179,6 +179,84 @@ fn alerts_on_metrics_and_logs_wait_through_a_crash_fire_and_resolve() {
     assert!(server.stop().unwrap().success());
 }
 
+/// Acceptance row G3: the questions that Grafana's alerting pages ask of each datasource, and what they read in the answers.
+#[test]
+fn the_alerting_pages_list_rules_over_metrics_and_logs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = start(dir.path());
+    put(&server, 1.0);
+    wait("alerts over both", &server, || {
+        log(&server);
+        (state(&server, "HighMetric").is_some() && state(&server, "LogErrors").is_some()).then_some(())
+    });
+    let build = get(server.prometheus(), "/api/v1/status/buildinfo").unwrap();
+    assert_eq!(build.status, 200);
+    assert_eq!(build.json()["data"].get("features"), None, "rules are read, not edited");
+    // Metrics: no rule of logs is among them, nor the other way round.
+    let rules_at = |address, path: &str| {
+        let answer = get(address, path).unwrap();
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, "application/json")
+        );
+        answer.json()["data"].clone()
+    };
+    for (address, base, group, recording, alert) in [
+        (server.prometheus(), "", "metrics", "m:twice", "HighMetric"),
+        (server.loki(), "/prometheus", "logs", "app:errors", "LogErrors"),
+    ] {
+        // As long as they are new, the lines count.
+        log(&server);
+        let rules = rules_at(address, &format!("{base}/api/v1/rules"));
+        let groups = rules["groups"].as_array().unwrap();
+        assert_eq!(groups.len(), 1, "{rules}");
+        assert_eq!(
+            (groups[0]["name"].as_str(), groups[0]["interval"].as_f64()),
+            (Some(group), Some(1.0))
+        );
+        assert!(
+            groups[0]["file"].is_string() && groups[0]["lastEvaluation"].is_string(),
+            "{rules}"
+        );
+        let [recorded, alerting] = &groups[0]["rules"].as_array().unwrap()[..] else {
+            panic!("{rules}");
+        };
+        for (rule, name, kind) in [(recorded, recording, "recording"), (alerting, alert, "alerting")] {
+            assert_eq!((rule["name"].as_str(), rule["type"].as_str()), (Some(name), Some(kind)));
+            assert_eq!(rule["health"], "ok", "{rule}");
+            assert!(
+                rule["query"].is_string() && rule["evaluationTime"].is_number(),
+                "{rule}"
+            );
+        }
+        // On a slow machine it fires meanwhile.
+        assert!(
+            ["pending", "firing"].contains(&alerting["state"].as_str().unwrap()),
+            "{rules}"
+        );
+        assert_eq!(alerting["duration"].as_f64(), Some(12.0));
+        assert_eq!(alerting["alerts"][0]["labels"]["alertname"], alert);
+        let alerts = rules_at(address, &format!("{base}/api/v1/alerts"));
+        let named = alerts["alerts"].as_array().unwrap();
+        assert_eq!(named.len(), 1, "{alerts}");
+        assert_eq!(named[0]["labels"], alerting["alerts"][0]["labels"]);
+        assert!(
+            named[0]["activeAt"].is_string() && named[0]["value"].is_string(),
+            "{alerts}"
+        );
+    }
+    // Of Loki it also asks for a group that is not there: the words say that there may be some.
+    let probe = get(server.loki(), "/api/prom/rules/test/test").unwrap();
+    assert_eq!((probe.status, probe.text().trim()), (404, "group does not exist"));
+    let listed = get(server.loki(), "/api/prom/rules").unwrap();
+    assert_eq!(
+        (listed.status, listed.header("content-type")),
+        (200, "application/yaml")
+    );
+    assert!(listed.text().contains("alert: LogErrors") && !listed.text().contains("HighMetric"));
+    assert!(server.stop().unwrap().success());
+}
+
 #[test]
 fn a_reload_takes_what_is_good_and_keeps_what_ran() {
     let dir = tempfile::tempdir().unwrap();
