@@ -58,9 +58,6 @@ pub(crate) fn discover_service_name<'a>(labels: &[(&'a str, &'a str)]) -> Option
 
 /// What is wrong with a stream's labels, in Loki's words.
 pub(crate) fn bad_stream(labels: &LabelSet) -> Option<String> {
-    if labels.is_empty() {
-        return Some("error at least one label pair is required per stream".to_owned());
-    }
     let names = labels.iter().filter(|(name, _)| *name != SERVICE_NAME).count();
     if names > LABEL_NAMES_MAX {
         return Some(format!(

@@ -1,8 +1,8 @@
 //! Label names made from attribute names.
 //!
-//! Prometheus and Loki (in their default, underscore manner) make them alike: every character outside `[A-Za-z0-9_]`
-//! becomes `_`; a leading digit gets the prefix `key_`; a single leading `_` gets the prefix `key`, so that attributes
-//! do not end up among the reserved names; runs of `_` are kept.
+//! Prometheus and Loki (in their default, underscore manner): every character outside `[A-Za-z0-9_]` becomes `_`; a
+//! leading digit gets the prefix `key_`. Of Prometheus a single leading `_` gets the prefix `key`, so that attributes do
+//! not end up among the reserved names, and runs of `_` are kept; Loki makes a run one `_`.
 
 use std::borrow::Cow;
 
@@ -16,19 +16,14 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
-    /// Prometheus' and Loki's own.
-    pub const DEFAULT: Manner = Manner {
-        key_before_underscore: true,
-        keep_runs: true,
+    /// Loki's own.
+    pub const LOKI: Manner = Manner {
+        key_before_underscore: false,
+        keep_runs: false,
     };
 }
 
 /// The label name for an attribute's key. Empty stays empty.
-pub(crate) fn label_name<'a>(key: Cow<'a, str>) -> Cow<'a, str> {
-    label_name_in(key, Manner::DEFAULT)
-}
-
-/// As [`label_name`], in another manner.
 pub(crate) fn label_name_in<'a>(key: Cow<'a, str>, manner: Manner) -> Cow<'a, str> {
     if !manner.keep_runs && has_runs(&key) {
         let mut short = String::with_capacity(key.len());
@@ -76,6 +71,12 @@ fn is_label_byte(b: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// Prometheus' own.
+    const PROMETHEUS: Manner = Manner {
+        key_before_underscore: true,
+        keep_runs: true,
+    };
+
     #[test]
     fn names() {
         for (key, want) in [
@@ -90,7 +91,7 @@ mod tests {
             ("..dot", "__dot"),
             ("", ""),
         ] {
-            assert_eq!(label_name(Cow::Borrowed(key)), want, "{key}");
+            assert_eq!(label_name_in(Cow::Borrowed(key), PROMETHEUS), want, "{key}");
         }
     }
 
@@ -98,11 +99,11 @@ mod tests {
     fn other_manners() {
         let short = Manner {
             keep_runs: false,
-            ..Manner::DEFAULT
+            ..PROMETHEUS
         };
         let bare = Manner {
             key_before_underscore: false,
-            ..Manner::DEFAULT
+            ..PROMETHEUS
         };
         for (key, manner, want) in [
             ("a..b__c", short, "a_b_c"),
@@ -112,6 +113,11 @@ mod tests {
             ("_private", bare, "_private"),
             ("..dot", bare, "__dot"),
             ("9", bare, "key_9"),
+            ("a..b__c", Manner::LOKI, "a_b_c"),
+            ("größe", Manner::LOKI, "gr_e"),
+            ("_private", Manner::LOKI, "_private"),
+            ("__reserved", Manner::LOKI, "_reserved"),
+            ("9lives", Manner::LOKI, "key_9lives"),
         ] {
             assert_eq!(label_name_in(Cow::Borrowed(key), manner), want, "{key} {manner:?}");
         }

@@ -1,23 +1,19 @@
 //! From pushed streams to a batch: what both forms of the request share.
 //!
-//! Streams and entries are checked one by one; the good ones go into the batch, the bad ones into the list of errors,
-//! at most `ERRORS_PER_STREAM` of each stream. `service_name` is added to streams and `detected_level` to entries, as
+//! Streams and entries are checked one by one; the good ones go into the batch, the bad ones among the errors.
+//! `service_name` is added to streams and `detected_level` to entries, as
 //! Loki 3 does.
 
 use std::borrow::Cow;
 
 use model::{LabelSet, LogBatch, TimestampNs};
 
+use super::errors::Errors;
 use super::{json, protobuf};
 use crate::entry_limits::{SERVICE_NAME, bad_entry, bad_stream, discover_service_name};
-use crate::label_names::label_name;
+use crate::label_names::{Manner, label_name_in};
 use crate::level::{DETECTED_LEVEL, LevelDetector};
 use crate::refusal::Refusal;
-
-/// Failing entries that are named, of one stream.
-const ERRORS_PER_STREAM: usize = 10;
-/// Failing entries and streams that are named, of one request.
-const ERRORS_MAX: usize = 100;
 
 /// A decoded push.
 #[derive(Debug, Default)]
@@ -28,7 +24,7 @@ pub(crate) struct Push {
     /// Entries that were refused.
     pub rejected: u64,
     /// Why, in Loki's words.
-    pub errors: Vec<String>,
+    pub errors: Errors,
     bytes_max: usize,
 }
 
@@ -42,7 +38,7 @@ pub(crate) struct OpenStream {
     /// The level that the labels tell.
     level: Option<String>,
     stream: Option<model::StreamIx>,
-    errors: usize,
+    is_told: bool,
 }
 
 /// Decodes a JSON push. The batch holds at most `bytes_max`.
@@ -80,13 +76,17 @@ impl Push {
         let mut pairs: Vec<(&str, &str)> = labels.filter(|(_, value)| !value.is_empty()).collect();
         pairs.sort_by(|a, b| a.0.cmp(b.0));
         let duplicate = pairs.windows(2).find(|w| w[0].0 == w[1].0).map(|w| w[0].0);
-        let missing = pairs.is_empty();
-        if !missing && let Some(name) = discover_service_name(&pairs) {
+        if let Some(name) = discover_service_name(&pairs) {
             pairs.push((SERVICE_NAME, name));
         }
         let labels = LabelSet::from_pairs(pairs.iter().copied());
         let bad = match duplicate {
-            Some(name) => Some(format!("stream '{labels}' has duplicate label name: '{name}'")),
+            // A set would hide what is twice.
+            Some(name) => {
+                let written: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
+                let written = written.join(", ");
+                Some(format!("stream '{{{written}}}' has duplicate label name: '{name}'"))
+            }
             None => bad_stream(&labels),
         };
         OpenStream {
@@ -94,7 +94,7 @@ impl Push {
             labels,
             bad,
             stream: None,
-            errors: 0,
+            is_told: false,
         }
     }
 
@@ -107,18 +107,26 @@ impl Push {
         pairs: &[Pair<'_>],
     ) -> Result<(), Refusal> {
         if let Some(words) = &open.bad {
-            let words = (open.errors == 0).then(|| words.clone());
-            self.refuse(open, words);
+            self.rejected += 1;
+            if !std::mem::replace(&mut open.is_told, true) {
+                self.errors.add(words.clone());
+            }
             return Ok(());
         }
         let bytes = pairs.iter().map(|(n, v)| n.len() + v.len()).sum();
         if let Some(words) = bad_entry(&open.labels, line, pairs.len(), bytes) {
-            self.refuse(open, Some(words));
+            self.rejected += 1;
+            self.errors.add(words);
             return Ok(());
         }
         let normal: Vec<Pair<'_>> = pairs
             .iter()
-            .map(|(name, value)| (label_name(Cow::Borrowed(name)), Cow::Borrowed(value.as_ref())))
+            .map(|(name, value)| {
+                (
+                    label_name_in(Cow::Borrowed(name), Manner::LOKI),
+                    Cow::Borrowed(value.as_ref()),
+                )
+            })
             .collect();
         let metadata = normal.iter().map(|(n, v)| (n.as_ref(), v.as_ref()));
         let level = LevelDetector::DEFAULT.of_entry(open.level.as_deref(), metadata.clone(), line);
@@ -138,16 +146,5 @@ impl Push {
             )));
         }
         Ok(())
-    }
-
-    fn refuse(&mut self, open: &mut OpenStream, words: Option<String>) {
-        self.rejected += 1;
-        open.errors += 1;
-        if let Some(words) = words
-            && open.errors <= ERRORS_PER_STREAM
-            && self.errors.len() < ERRORS_MAX
-        {
-            self.errors.push(words);
-        }
     }
 }

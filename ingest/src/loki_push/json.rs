@@ -8,6 +8,7 @@
 //! until all of it is read.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use model::TimestampNs;
@@ -42,7 +43,7 @@ struct Request<'p> {
 impl<'de> DeserializeSeed<'de> for Request<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        d.deserialize_map(self)
+        d.deserialize_any(self)
     }
 }
 
@@ -51,6 +52,10 @@ impl<'de> Visitor<'de> for Request<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with streams")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -122,19 +127,37 @@ struct Entry<'de> {
 
 impl Stream<'_> {
     fn put(&self, push: &mut Push) -> Result<(), Refusal> {
-        let mut open = match &self.label_text {
+        let written = match &self.label_text {
+            Some(text) => Some(Cow::Borrowed(text.as_ref())),
+            // What cannot be a name is told as if the labels had come as text.
+            None if !self.labels.iter().all(|(name, _)| label_text::is_name(name)) => Some(Cow::Owned(self.as_text())),
+            None => None,
+        };
+        let mut open = match &written {
             Some(text) => {
                 let labels = label_text::parse(text);
                 let labels = labels.map_err(|why| Refusal::Bad(format!("couldn't parse labels: {why}")))?;
                 push.open(labels.iter().map(|(n, v)| (*n, v.as_ref())))
             }
-            None => push.open(self.labels.iter().map(|(n, v)| (n.as_ref(), v.as_ref()))),
+            None => push.open(last_of_each(&self.labels)),
         };
         for entry in &self.entries {
             push.entry(&mut open, entry.t, &entry.line, &entry.metadata)?;
         }
         Ok(())
     }
+
+    fn as_text(&self) -> String {
+        let mut labels: Vec<String> = self.labels.iter().map(|(n, v)| format!("{n}={v:?}")).collect();
+        labels.sort();
+        format!("{{{}}}", labels.join(", "))
+    }
+}
+
+/// Of a name that an object has twice, the last value counts.
+fn last_of_each<'a>(labels: &'a [Pair<'_>]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let by_name: BTreeMap<&str, &str> = labels.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
+    by_name.into_iter()
 }
 
 #[derive(Clone, Copy)]

@@ -1,4 +1,5 @@
-//! The text form of a stream's labels, `{app="x", env="y"}`: names, `=`, and values quoted as Go quotes strings.
+//! The text form of a stream's labels, `{app="x", env="y"}`: names, `=`, and values quoted as Go quotes strings, or in
+//! single quotes. An empty text is no labels. What is wrong is told as Loki tells it, line and byte first.
 
 use std::borrow::Cow;
 
@@ -9,30 +10,56 @@ const LABELS_MAX: usize = 1000;
 pub(crate) fn parse(text: &str) -> Result<Vec<(&str, Cow<'_, str>)>, String> {
     let mut parser = Parser { text, at: 0 };
     let mut labels = Vec::new();
-    parser.expect('{')?;
+    parser.skip_space();
+    if parser.peek().is_none() {
+        return Ok(labels);
+    }
+    if !parser.eat('{') {
+        return Err(parser.unexpected(", expected \"{\"", ""));
+    }
     loop {
         parser.skip_space();
         if parser.eat('}') {
             break;
         }
         if labels.len() >= LABELS_MAX {
-            return Err(format!("more than {LABELS_MAX} labels"));
+            return Err(parser.error(parser.at, &format!("more than {LABELS_MAX} labels")));
         }
         let name = parser.name()?;
-        parser.expect('=')?;
+        parser.skip_space();
+        if parser.ahead().starts_with("=~") || !parser.eat('=') {
+            return Err(parser.unexpected_inside("\"=\""));
+        }
         let value = parser.quoted()?;
         labels.push((name, value));
         parser.skip_space();
         if !parser.eat(',') {
-            parser.expect('}')?;
+            if !parser.eat('}') {
+                return Err(parser.unexpected_inside("\",\" or \"}\""));
+            }
             break;
         }
     }
     parser.skip_space();
     match parser.peek() {
         None => Ok(labels),
-        Some(c) => Err(parser.unexpected(c, "end of text")),
+        Some(_) => Err(parser.unexpected("", "")),
     }
+}
+
+/// Whether a name can stand in the text form.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name_len(name) == name.len() && !name.is_empty()
+}
+
+fn name_len(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .unwrap_or(text.len())
+}
+
+/// As much of a text as an error shows.
+fn shown(text: &str) -> &str {
+    &text[..text.floor_char_boundary(100)]
 }
 
 struct Parser<'a> {
@@ -41,8 +68,12 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
+    fn ahead(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
     fn peek(&self) -> Option<char> {
-        self.text[self.at..].chars().next()
+        self.ahead().chars().next()
     }
 
     fn eat(&mut self, c: char) -> bool {
@@ -59,125 +90,146 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn expect(&mut self, c: char) -> Result<(), String> {
-        self.skip_space();
-        match self.peek() {
-            Some(found) if found == c => {
-                self.at += c.len_utf8();
-                Ok(())
-            }
-            Some(found) => Err(self.unexpected(found, &format!("{c:?}"))),
-            None => Err(format!("unexpected end of text, expected {c:?}")),
-        }
+    /// Words about a place, with its line and byte.
+    fn error(&self, at: usize, what: &str) -> String {
+        let before = &self.text.as_bytes()[..at];
+        let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+        let begins = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        format!("{line}:{}: parse error: {what}", at - begins + 1)
     }
 
-    fn unexpected(&self, found: char, wanted: &str) -> String {
-        format!("unexpected {found:?} at byte {}, expected {wanted}", self.at)
+    fn unexpected_inside(&self, wanted: &str) -> String {
+        self.unexpected(&format!(" in label set, expected {wanted}"), " inside braces")
+    }
+
+    /// Names what stands here. `wanted` follows whatever could be part of a text at all.
+    fn unexpected(&self, wanted: &str, place: &str) -> String {
+        let ahead = self.ahead();
+        let operator = ["=~", "!~", "!="].iter().find(|op| ahead.starts_with(**op));
+        let what = match (self.peek(), operator) {
+            (None, _) => format!("unexpected end of input{place}"),
+            (_, Some(operator)) => format!("unexpected <op:{operator}>{wanted}"),
+            (Some(c), _) if c.is_ascii_alphabetic() || c == '_' => {
+                format!("unexpected identifier {:?}{wanted}", shown(&ahead[..name_len(ahead)]))
+            }
+            (Some(c @ ('=' | ',')), _) => format!("unexpected \"{c}\"{wanted}"),
+            (Some('"' | '\'' | '`'), _) => {
+                let mut parser = Parser { ..*self };
+                match parser.quoted() {
+                    Ok(_) => format!("unexpected string {:?}{wanted}", shown(&self.text[self.at..parser.at])),
+                    Err(why) => return why,
+                }
+            }
+            (Some('}'), _) if !place.is_empty() => format!("unexpected \"}}\"{wanted}"),
+            (Some('{'), _) => "unexpected left brace '{'".to_owned(),
+            (Some(c), _) => format!("unexpected character{place}: '{c}'"),
+        };
+        self.error(self.at, &what)
     }
 
     fn name(&mut self) -> Result<&'a str, String> {
-        let rest = &self.text[self.at..];
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let len = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
-        let name = &rest[..len];
-        match rest.chars().next() {
-            Some(c) if len == 0 || c.is_ascii_digit() => Err(self.unexpected(c, "a label name")),
-            None => Err("unexpected end of text, expected a label name".to_owned()),
-            Some(_) => {
-                self.at += len;
-                Ok(name)
-            }
+        let ahead = self.ahead();
+        let len = name_len(ahead);
+        if len == 0 || ahead.starts_with(|c: char| c.is_ascii_digit()) {
+            return Err(self.unexpected_inside("identifier or \"}\""));
         }
+        self.at += len;
+        Ok(&ahead[..len])
     }
 
     fn quoted(&mut self) -> Result<Cow<'a, str>, String> {
         self.skip_space();
         let start = self.at;
         let quote = match self.peek() {
-            Some(c @ ('"' | '`')) => c,
-            Some(c) => return Err(self.unexpected(c, "a quoted value")),
-            None => return Err("unexpected end of text, expected a quoted value".to_owned()),
+            Some(c @ ('"' | '\'' | '`')) => c,
+            _ => return Err(self.unexpected_inside("string")),
         };
         self.at += 1;
-        let rest = &self.text[self.at..];
+        let rest = self.ahead();
         if quote == '`' {
-            let len = rest.find('`').ok_or_else(|| unterminated(start))?;
+            let Some(len) = rest.find('`') else {
+                return Err(self.error(start, "unterminated raw string"));
+            };
             self.at += len + 1;
             return Ok(Cow::Borrowed(&rest[..len]));
         }
         let mut out: Option<Vec<u8>> = None;
         let mut done = 0;
         loop {
-            let plain = rest[done..]
-                .find(['"', '\\', '\n'])
-                .ok_or_else(|| unterminated(start))?;
-            let at = done + plain;
-            match rest.as_bytes()[at] {
-                b'"' => {
-                    self.at += at + 1;
-                    return match out {
-                        None => Ok(Cow::Borrowed(&rest[..at])),
-                        Some(mut out) => {
-                            out.extend_from_slice(&rest.as_bytes()[done..at]);
-                            // Escapes can spell what is not UTF-8.
-                            Ok(Cow::Owned(String::from_utf8_lossy(&out).into_owned()))
-                        }
-                    };
-                }
-                b'\n' => return Err(format!("line break in the value that starts at byte {start}")),
-                _ => {
-                    let out = out.get_or_insert_default();
-                    out.extend_from_slice(&rest.as_bytes()[done..at]);
-                    let len =
-                        unescape(&rest[at + 1..], out).ok_or_else(|| format!("bad escape at byte {}", self.at + at))?;
-                    done = at + 1 + len;
-                }
+            let plain = rest[done..].find([quote, '\\', '\n']);
+            let at = match plain {
+                Some(plain) if rest.as_bytes()[done + plain] != b'\n' => done + plain,
+                _ => return Err(self.error(start, "unterminated quoted string")),
+            };
+            if rest.as_bytes()[at] != b'\\' {
+                self.at += at + 1;
+                return match out {
+                    None => Ok(Cow::Borrowed(&rest[..at])),
+                    Some(mut out) => {
+                        out.extend_from_slice(&rest.as_bytes()[done..at]);
+                        // Escapes can spell what is not UTF-8.
+                        Ok(Cow::Owned(String::from_utf8_lossy(&out).into_owned()))
+                    }
+                };
+            }
+            let out = out.get_or_insert_default();
+            out.extend_from_slice(&rest.as_bytes()[done..at]);
+            match unescape(&rest[at + 1..], quote, out) {
+                Ok(len) => done = at + 1 + len,
+                Err(why) => return Err(self.error(start, &why)),
             }
         }
     }
 }
 
-fn unterminated(start: usize) -> String {
-    format!("value that starts at byte {start} is not closed")
-}
-
 /// Appends what the escape stands for; says how many bytes follow the backslash.
-fn unescape(rest: &str, out: &mut Vec<u8>) -> Option<usize> {
-    let kind = *rest.as_bytes().first()?;
+fn unescape(rest: &str, quote: char, out: &mut Vec<u8>) -> Result<usize, String> {
+    let Some(kind) = rest.chars().next() else {
+        return Err("unterminated quoted string".to_owned());
+    };
     let simple = match kind {
-        b'a' => Some(7),
-        b'b' => Some(8),
-        b'f' => Some(12),
-        b'n' => Some(b'\n'),
-        b'r' => Some(b'\r'),
-        b't' => Some(b'\t'),
-        b'v' => Some(11),
-        b'\\' | b'"' => Some(kind),
+        'a' => Some(7),
+        'b' => Some(8),
+        'f' => Some(12),
+        'n' => Some(b'\n'),
+        'r' => Some(b'\r'),
+        't' => Some(b'\t'),
+        'v' => Some(11),
+        '\\' => Some(b'\\'),
+        c if c == quote => u8::try_from(c).ok(),
         _ => None,
     };
     if let Some(byte) = simple {
         out.push(byte);
-        return Some(1);
+        return Ok(1);
     }
     let (start, digits, radix) = match kind {
-        b'x' => (1, 2, 16),
-        b'u' => (1, 4, 16),
-        b'U' => (1, 8, 16),
-        b'0'..=b'7' => (0, 3, 8),
-        _ => return None,
+        'x' => (1, 2, 16),
+        'u' => (1, 4, 16),
+        'U' => (1, 8, 16),
+        '0'..='7' => (0, 3, 8),
+        c => return Err(format!("unknown escape sequence U+{:04X} '{c}'", c as u32)),
     };
-    let text = rest.get(start..start + digits)?;
-    if !text.bytes().all(|b| (b as char).is_digit(radix)) {
-        return None;
+    let mut code = 0u32;
+    let mut ahead = rest[start..].chars();
+    for _ in 0..digits {
+        let Some(c) = ahead.next() else {
+            return Err("escape sequence not terminated".to_owned());
+        };
+        let Some(digit) = c.to_digit(radix) else {
+            return Err(format!("illegal character U+{:04X} '{c}' in escape sequence", c as u32));
+        };
+        code = code.wrapping_mul(radix) | digit;
     }
-    let code = u32::from_str_radix(text, radix).ok()?;
-    if matches!(kind, b'u' | b'U') {
+    let invalid = || "escape sequence is an invalid Unicode code point".to_owned();
+    if matches!(kind, 'u' | 'U') {
         let mut buffer = [0; 4];
-        out.extend_from_slice(char::from_u32(code)?.encode_utf8(&mut buffer).as_bytes());
+        let c = char::from_u32(code).ok_or_else(invalid)?;
+        out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
     } else {
-        out.push(u8::try_from(code).ok()?);
+        out.push(u8::try_from(code).map_err(|_| invalid())?);
     }
-    Some(start + digits)
+    Ok(start + digits)
 }
 
 #[cfg(test)]
@@ -196,6 +248,8 @@ mod tests {
         check(r#"{app="x", env="y"}"#, &[("app", "x"), ("env", "y")]);
         check(r#" { app = "x" , } "#, &[("app", "x")]);
         check("{}", &[]);
+        check(" ", &[]);
+        check(r#"{a='q"\''}"#, &[("a", "q\"'")]);
         check(r#"{a=""}"#, &[("a", "")]);
         check(r#"{a="q\"\\\n\t\u00e9\x41\101"}"#, &[("a", "q\"\\\n\té\u{41}A")]);
         check(r#"{a=`raw\n"`}"#, &[("a", r#"raw\n""#)]);
@@ -205,21 +259,69 @@ mod tests {
     #[test]
     fn bad_labels_say_where() {
         for (text, want) in [
-            ("", "expected '{'"),
-            ("app=\"x\"", "unexpected 'a' at byte 0, expected '{'"),
-            ("{app}", "unexpected '}' at byte 4, expected '='"),
-            ("{app=x}", "unexpected 'x' at byte 5, expected a quoted value"),
-            (r#"{app="x"#, "value that starts at byte 5 is not closed"),
-            (r#"{app="x"} y"#, "unexpected 'y' at byte 10, expected end of text"),
-            (r#"{app="x" env="y"}"#, "unexpected 'e' at byte 9, expected '}'"),
-            (r#"{1a="x"}"#, "unexpected '1' at byte 1, expected a label name"),
-            (r#"{a.b="x"}"#, "unexpected '.' at byte 2, expected '='"),
-            (r#"{a="\q"}"#, "bad escape at byte 4"),
-            (r#"{a="\ud800"}"#, "bad escape at byte 4"),
-            (r#"{a="\777"}"#, "bad escape at byte 4"),
-            ("{a=\"\n\"}", "line break"),
-            ("{a", "expected '='"),
-            (r#"{a="b","#, "unexpected end of text"),
+            (
+                "app=\"x\"",
+                r#"1:1: parse error: unexpected identifier "app", expected "{""#,
+            ),
+            (
+                "{app}",
+                "1:5: parse error: unexpected \"}\" in label set, expected \"=\"",
+            ),
+            (
+                "{app=x}",
+                r#"1:6: parse error: unexpected identifier "x" in label set, expected string"#,
+            ),
+            (r#"{a="b"#, "1:4: parse error: unterminated quoted string"),
+            ("{a=`b", "1:4: parse error: unterminated raw string"),
+            ("{a=\"\n\"}", "1:4: parse error: unterminated quoted string"),
+            (
+                "{\na=\"b\",\nc d}",
+                "3:3: parse error: unexpected identifier \"d\" in label set",
+            ),
+            (r#"{a="b"} z"#, r#"1:9: parse error: unexpected identifier "z""#),
+            (r#"{a="b"} "c""#, r#"1:9: parse error: unexpected string "\"c\"""#),
+            (r#"{a="b"}}"#, "1:8: parse error: unexpected character: '}'"),
+            (
+                r#"{a="x" b="y"}"#,
+                r#"1:8: parse error: unexpected identifier "b" in label set, expected "," or "}""#,
+            ),
+            (
+                r#"{1a="x"}"#,
+                "1:2: parse error: unexpected character inside braces: '1'",
+            ),
+            (
+                r#"{a.b="x"}"#,
+                "1:3: parse error: unexpected character inside braces: '.'",
+            ),
+            (r#"{{a="x"}"#, "1:2: parse error: unexpected left brace '{'"),
+            (
+                r#"{a=~"x"}"#,
+                r#"1:3: parse error: unexpected <op:=~> in label set, expected "=""#,
+            ),
+            (
+                r#"{a!="x"}"#,
+                r#"1:3: parse error: unexpected <op:!=> in label set, expected "=""#,
+            ),
+            (
+                "{,}",
+                r#"1:2: parse error: unexpected "," in label set, expected identifier or "}""#,
+            ),
+            (r#"{a="\q"}"#, "1:4: parse error: unknown escape sequence U+0071 'q'"),
+            (r#"{a="\'"}"#, "1:4: parse error: unknown escape sequence U+0027 '''"),
+            (
+                r#"{a="\x4"}"#,
+                "1:4: parse error: illegal character U+0022 '\"' in escape sequence",
+            ),
+            (
+                r#"{a="\ud800"}"#,
+                "1:4: parse error: escape sequence is an invalid Unicode code point",
+            ),
+            (
+                r#"{a="\777"}"#,
+                "1:4: parse error: escape sequence is an invalid Unicode code point",
+            ),
+            ("{a", "1:3: parse error: unexpected end of input inside braces"),
+            (r#"{a="b","#, "1:8: parse error: unexpected end of input inside braces"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");

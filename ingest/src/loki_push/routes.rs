@@ -15,10 +15,6 @@ use crate::sink::EntriesTaken;
 
 /// A request may unfold to this many times the largest body before it is refused.
 const UNFOLD_MAX: usize = 4;
-/// Longest error text that is sent back.
-const WORDS_BYTES_MAX: usize = 64 * 1024;
-/// Longest single error in it.
-const ERROR_BYTES_MAX: usize = 8 * 1024;
 
 /// Takes one push.
 pub(crate) async fn push(State(shared): State<Shared>, request: Request) -> Response {
@@ -38,15 +34,12 @@ pub(crate) async fn push(State(shared): State<Shared>, request: Request) -> Resp
             }
             row.bad(taken.kept, rejected);
             let oldest = shared.sink.oldest_entry();
-            let timely = taken
-                .refused
-                .iter()
-                .map(|(labels, t, too_new)| bad_time(labels, *t, *too_new, oldest));
-            (
-                StatusCode::BAD_REQUEST,
-                joined(push.errors.into_iter().chain(timely), rejected),
-            )
-                .into_response()
+            let mut errors = push.errors;
+            errors.add_untold(refused.saturating_sub(taken.refused.len() as u64));
+            for (labels, t, too_new) in &taken.refused {
+                errors.add(bad_time(labels, *t, *too_new, oldest));
+            }
+            (StatusCode::BAD_REQUEST, errors.words()).into_response()
         }
         Err(refusal) => {
             row.refused(&refusal);
@@ -111,21 +104,4 @@ fn spoken(headers: &HeaderMap) -> Result<(bool, Compression), Refusal> {
         },
     };
     Ok((json, compression))
-}
-
-fn joined(errors: impl Iterator<Item = String>, rejected: u64) -> String {
-    let mut words = String::new();
-    let mut named = 0;
-    for error in errors {
-        if words.len() + ERROR_BYTES_MAX > WORDS_BYTES_MAX {
-            break;
-        }
-        words.push_str(&error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
-        words.push('\n');
-        named += 1;
-    }
-    if rejected > named {
-        words.push_str(&format!("total ignored: {rejected} entries\n"));
-    }
-    words
 }

@@ -178,6 +178,10 @@ async fn json_forms() {
             r#"{"streams":[{"stream":{"app":"x","empty":""},"values":[["1700000000000000001","\u006c"]]}]}"#,
             "l detected",
         ),
+        (
+            r#"{"streams":[{"stream":{"app":"y","app":"x"},"values":[["1700000000000000001","l"]]}]}"#,
+            "l detected",
+        ),
     ] {
         let (status, answer, entries) = push_json(body).await;
         assert_eq!(status, StatusCode::NO_CONTENT, "{body}: {answer}");
@@ -194,6 +198,16 @@ async fn json_forms() {
         (StatusCode::NO_CONTENT, 0),
         "streams without entries are skipped"
     );
+}
+
+#[tokio::test]
+async fn a_stream_without_labels_is_of_an_unknown_service() {
+    for labels in ["{}", r#"{"app":""}"#, "null"] {
+        let body = format!(r#"{{"streams":[{{"stream":{labels},"values":[["1700000000000000001","l"]]}}]}}"#);
+        let (status, answer, entries) = push_json(&body).await;
+        assert_eq!((status, answer.as_str()), (StatusCode::NO_CONTENT, ""));
+        assert!(entries[0].starts_with(r#"{service_name="unknown_service"} @1700000000000000001 l "#));
+    }
 }
 
 #[tokio::test]
@@ -217,7 +231,15 @@ async fn wrong_json_refuses_the_whole_request() {
         (r#"{"streams":[{"stream":{"a":"b"},"values":[["1","l"]]}"#, "EOF"),
         (
             r#"{"streams":[{"labels":"{a=b}","entries":[]}]}"#,
-            "couldn't parse labels: unexpected 'b'",
+            "couldn't parse labels: 1:4: parse error: unexpected identifier \"b\" in label set, expected string",
+        ),
+        (
+            r#"{"streams":[{"stream":{"ab":"c","a.b":"c"},"values":[["1","l"]]}]}"#,
+            "couldn't parse labels: 1:3: parse error: unexpected character inside braces: '.'",
+        ),
+        (
+            r#"{"streams":[{"stream":{"":"c"},"values":[["1","l"]]}]}"#,
+            "unexpected \"=\" in label set, expected identifier or \"}\"",
         ),
         (
             r#"{"streams":[{"stream":{"a":"b"},"values":[{"line":"l"}]}]}"#,
@@ -229,7 +251,7 @@ async fn wrong_json_refuses_the_whole_request() {
         assert!(answer.contains(want), "{body}: {answer}");
         assert!(entries.is_empty());
     }
-    for body in ["{}", r#"{"streams":[]}"#, r#"{"streams":null}"#] {
+    for body in ["{}", "null", r#"{"streams":[]}"#, r#"{"streams":null}"#] {
         let (status, answer, _) = push_json(body).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
         assert_eq!(answer, "error at least one valid stream is required for ingestion\n");
@@ -254,17 +276,17 @@ async fn bad_entries_are_named_and_good_ones_stored() {
         ),
         (
             stream(r#"{"app":"x"}"#, r#"["999999999","old"],["1900000000000000000","new"]"#),
-            "entry for stream '{app=\"x\", service_name=\"x\"}' has timestamp too old: 1970-01-01T00:00:00Z, oldest acceptable timestamp is: 1970-01-01T00:00:01Z\nentry for stream '{app=\"x\", service_name=\"x\"}' has timestamp too new: 2030-03-17T17:46:40Z\n".to_owned(),
+            "1 errors like: entry for stream '{app=\"x\", service_name=\"x\"}' has timestamp too new: 2030-03-17T17:46:40Z; 1 errors like: entry for stream '{app=\"x\", service_name=\"x\"}' has timestamp too old: 1970-01-01T00:00:00Z, oldest acceptable timestamp is: 1970-01-01T00:00:01Z\n".to_owned(),
             2,
         ),
         (
-            stream("{}", good),
-            "error at least one label pair is required per stream\ntotal ignored: 2 entries\n".to_owned(),
-            1,
+            stream(r#"{"app":"x"}"#, &format!(r#"["1700000000000000000","{long}"],["1700000000000000001","{long}"]"#)),
+            "2 errors like: max entry size '262144' bytes exceeded for stream '{app=\"x\", service_name=\"x\"}' while adding an entry with length '262145' bytes\n".to_owned(),
+            2,
         ),
         (
             stream(&format!("{{{}}}", many.join(",")), good),
-            "has 16 label names; limit 15\ntotal ignored: 2 entries\n".to_owned(),
+            "has 16 label names; limit 15\n".to_owned(),
             1,
         ),
         (
@@ -283,7 +305,8 @@ async fn bad_entries_are_named_and_good_ones_stored() {
     let (status, _, answer) = post(&ingest.loki_router(), PATH, &[PROTOBUF], body).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.contains("has duplicate label name: 'a'"), "{answer}");
+    let want = "stream '{a=\"1\", a=\"2\", service_name=\"unknown_service\"}' has duplicate label name: 'a'\n";
+    assert_eq!(answer, want);
     assert!(shelf.entries.lock().is_empty());
 }
 

@@ -12,7 +12,7 @@ use super::any_value::{AnyValue, BadValue, DEPTH_MAX, elements, read_pair};
 use crate::entry_limits::{
     METADATA_BYTES_MAX, METADATA_PAIRS_MAX, SERVICE_NAME, bad_entry, bad_stream, discover_service_name,
 };
-use crate::label_names::label_name;
+use crate::label_names::{Manner, label_name_in};
 use crate::level::{DETECTED_LEVEL, LevelDetector};
 use crate::refusal::Refusal;
 use crate::report::Report;
@@ -103,6 +103,18 @@ struct Record<'a> {
     event_name: Cow<'a, str>,
 }
 
+/// Puts a resource attribute among the labels; a map's members each become one.
+fn put_label<'a>(labels: &mut Vec<Pair<'a>>, key: Cow<'a, str>, value: AnyValue<'a>) -> Result<(), BadValue> {
+    if let AnyValue::Map(_) = value {
+        let mut flat = Metadata::default();
+        flat.put_attribute(key, value)?;
+        labels.append(&mut flat.pairs);
+    } else {
+        labels.push((label_name_in(key, Manner::LOKI), value.into_text()?));
+    }
+    Ok(())
+}
+
 impl Reading {
     fn resource_logs(&mut self, message: &[u8]) -> Result<(), Refusal> {
         let mut index: Vec<Pair<'_>> = Vec::new();
@@ -119,7 +131,7 @@ impl Reading {
                 }
                 let (key, value) = read_pair(field.bytes()?)?;
                 let put = if INDEX_LABELS.contains(&key.as_ref()) {
-                    value.into_text().map(|value| index.push((label_name(key), value)))
+                    put_label(&mut index, key, value)
                 } else {
                     metadata.put_attribute(key, value)
                 };
@@ -336,7 +348,7 @@ impl<'a> Metadata<'a> {
             return Ok(());
         }
         let AnyValue::Map(message) = value else {
-            self.put(label_name(key), value.into_text()?);
+            self.put(label_name_in(key, Manner::LOKI), value.into_text()?);
             return Ok(());
         };
         let depth_left = depth_left.checked_sub(1).ok_or(BadValue::Depth)?;

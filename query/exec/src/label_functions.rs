@@ -36,10 +36,18 @@ pub fn label_replace(
         value.clear();
         found.expand(text, replacement, &mut value);
         room.take(value.len())?;
-        relabel(row, labels.with(dst, &value), dst);
+        relabel(row, without_empty(labels.with(dst, &value)), dst);
     }
     input.merge_same_labels()?;
     Ok(input)
+}
+
+/// LogQL's labels may be there and empty; none of them outlives a replacement.
+fn without_empty(labels: LabelSet) -> LabelSet {
+    match labels.iter().any(|(_, value)| value.is_empty()) {
+        true => LabelSet::from_pairs(labels.iter()),
+        false => labels,
+    }
 }
 
 /// `label_join(v, dst, separator, src...)`. Fails on a bad label name, when two rows become one, or when the values take

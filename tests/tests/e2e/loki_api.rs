@@ -1,4 +1,9 @@
-//! What the Loki API does beside queries: deleting, keeping streams for their own time, merged labels, the old push.
+//! What the Loki API does beside queries: deleting, keeping streams for their own time, merged labels, the old push,
+//! tailing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use trilobite_tests::{Answer, Trilobite, get, request};
@@ -192,4 +197,150 @@ fn structured_metadata_is_merged_unless_the_caller_or_the_operator_says_otherwis
     assert_eq!(streams.len(), 1);
     assert_eq!(streams[0]["stream"], json!({"app": "shop", "service_name": "shop"}));
     assert_eq!(streams[0]["values"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn the_old_push_is_taken_and_refused_as_the_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Trilobite::start(dir.path(), &[]).unwrap();
+    let json = [("Content-Type", "application/json")];
+    let old = |server: &Trilobite, body: &str| {
+        request(server.loki(), "POST", "/api/prom/push", &json, body.as_bytes()).unwrap()
+    };
+    let at = senders::now_ns() - SECOND_NS;
+    let written = jiff::Timestamp::from_nanosecond(at.into()).unwrap();
+    let body = format!(
+        r#"{{"streams":[{{"labels":"{{app=\"old\", quoted='a\\'b'}}","entries":[{{"ts":"{}","line":"one"}}]}}]}}"#,
+        written
+    );
+    let answer = old(&server, &body);
+    assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    let new = json!({"streams": [{"stream": {"app": "old"}, "values": [[at.to_string(), "two"]]}]});
+    assert_eq!(old(&server, &new.to_string()).status, 204);
+    assert_eq!(lines(&server, r#"{app="old"}"#), ["one", "two"]);
+    assert_eq!(result(&server, r#"{quoted="a'b"}"#)[0]["values"][0][0], at.to_string());
+
+    let refused = old(&server, r#"{"streams":[{"labels":"{app=old}","entries":[]}]}"#);
+    let want = "couldn't parse labels: 1:6: parse error: unexpected identifier \"old\" in label set, expected string\n";
+    assert_eq!((refused.status, refused.text().as_str()), (400, want));
+    let refused = old(&server, r#"{"streams":[]}"#);
+    let want = "error at least one valid stream is required for ingestion\n";
+    assert_eq!((refused.status, refused.text().as_str()), (422, want));
+    let long = "x".repeat(256 * 1024 + 1);
+    let refused = old(&server, &body.replace("one", &long));
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused
+            .text()
+            .starts_with("max entry size '262144' bytes exceeded for stream '{app=\"old\"")
+    );
+    server.kill().unwrap();
+    server.restart().unwrap();
+    assert_eq!(lines(&server, r#"{app="old"}"#), ["one", "two"]);
+}
+
+/// A tail over WebSocket.
+struct Tail(TcpStream);
+
+impl Tail {
+    fn open(server: &Trilobite, path: &str, headers: &str) -> Result<Tail, String> {
+        let mut stream = TcpStream::connect(server.loki()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        match head.starts_with("HTTP/1.1 101 ") {
+            true => Ok(Tail(stream)),
+            false => Err(head),
+        }
+    }
+
+    /// The next frame of text; pings are answered.
+    fn frame(&mut self) -> Value {
+        loop {
+            let mut head = [0; 2];
+            self.0.read_exact(&mut head).unwrap();
+            let len = match head[1] {
+                126 => {
+                    let mut len = [0; 2];
+                    self.0.read_exact(&mut len).unwrap();
+                    usize::from(u16::from_be_bytes(len))
+                }
+                127 => panic!("a frame of more than 64 KiB"),
+                short => usize::from(short),
+            };
+            let mut data = vec![0; len];
+            self.0.read_exact(&mut data).unwrap();
+            match head[0] & 0x0f {
+                1 => return serde_json::from_slice(&data).unwrap(),
+                9 => self.0.write_all(&[0x8a, 0x80, 1, 2, 3, 4]).unwrap(),
+                kind => panic!("frame {kind}: {}", String::from_utf8_lossy(&data)),
+            }
+        }
+    }
+
+    /// Frames until `count` streams, one for each entry, have come.
+    fn streams(&mut self, count: usize) -> Vec<Value> {
+        let mut out = Vec::new();
+        while out.len() < count {
+            out.extend(self.frame()["streams"].as_array().unwrap().iter().cloned());
+        }
+        out
+    }
+}
+
+#[test]
+fn a_tail_tells_history_and_then_what_is_pushed_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Trilobite::start(dir.path(), &[]).unwrap();
+    let with_id = |line: &str, id: &str| json!([line, {"trace_id": id}]);
+    let entries = [with_id("b", "2"), with_id("a", "1"), json!("other")];
+    assert_eq!(push(&server, json!({"app": "shop"}), &entries, 2).status, 204);
+    let query = encoded(r#"{app="shop"} !~ "other" | label_format x="y""#);
+    let path = format!("/loki/api/v1/tail?query={query}&limit=10");
+    let mut merged = Tail::open(&server, &path, "").unwrap();
+    let flag = "X-Loki-Response-Encoding-Flags: categorize-labels\r\n";
+    let mut categorized = Tail::open(&server, &path, flag).unwrap();
+    let mut legacy = Tail::open(&server, &path.replace("/loki/api/v1/", "/api/prom/"), "").unwrap();
+
+    let labels = |id: &str| json!({"app": "shop", "service_name": "shop", "trace_id": id, "detected_level": "unknown", "x": "y"});
+    let check = |streams: &[Value], want: [(&str, &str); 2]| {
+        for (stream, (line, id)) in streams.iter().zip(want) {
+            assert_eq!(stream["stream"], labels(id));
+            assert_eq!(stream["values"][0][1], line);
+        }
+    };
+    check(&merged.streams(2), [("b", "2"), ("a", "1")]);
+    let frame = categorized.frame();
+    assert_eq!(frame["encodingFlags"], json!(["categorize-labels"]));
+    let first = &frame["streams"][0];
+    assert_eq!(first["stream"], json!({"app": "shop", "service_name": "shop"}));
+    let apart = json!({"structuredMetadata": {"detected_level": "unknown", "trace_id": "2"}, "parsed": {"x": "y"}});
+    assert_eq!(first["values"][0][2], apart);
+    let old = legacy.streams(2);
+    let text =
+        |id: &str| format!(r#"{{app="shop", detected_level="unknown", service_name="shop", trace_id="{id}", x="y"}}"#);
+    assert_eq!(
+        (&old[0]["labels"], &old[1]["labels"]),
+        (&json!(text("2")), &json!(text("1")))
+    );
+    assert_eq!(old[0]["entries"][0]["line"], "b");
+
+    let entries = [with_id("d", "4"), json!("other"), with_id("c", "3")];
+    assert_eq!(push(&server, json!({"app": "shop"}), &entries, 0).status, 204);
+    check(&merged.streams(2), [("d", "4"), ("c", "3")]);
+    assert_eq!(categorized.streams(2)[1]["values"][0][1], "c");
+    assert_eq!(legacy.streams(2)[1]["entries"][0]["line"], "c");
+
+    let refused = Tail::open(&server, &path.replace("&limit=10", "&delay_for=6"), "");
+    assert!(refused.err().unwrap().starts_with("HTTP/1.1 400 "));
 }

@@ -90,6 +90,15 @@ pub(crate) fn push_streams(out: &mut String, streams: &[Stream], labels: Labels)
     });
 }
 
+/// Entries in their order, one object for each.
+pub(crate) fn push_entries(out: &mut String, streams: &[Stream], labels: Labels) {
+    let entries = streams.iter().flat_map(|s| s.lines.iter().map(move |line| (s, line)));
+    push_list(out, entries, |out, (s, line)| match labels {
+        Labels::Categorized => push_stream(out, &s.labels, &[line], true),
+        _ => push_stream(out, &all_labels(&s.labels, line, labels), &[line], false),
+    });
+}
+
 /// One label set for an entry: later sources win.
 pub(crate) fn all_labels(stream: &LabelSet, line: &Line, labels: Labels) -> LabelSet {
     let with_metadata = labels == Labels::Merged;

@@ -65,7 +65,7 @@ async fn query(State(api): State<Api>, request: Request) -> Result<Response, Api
 }
 
 /// Streams with their labels as text, and times in words.
-pub(crate) fn push_streams(out: &mut String, streams: &[Stream], labels: Labels) {
+fn push_streams(out: &mut String, streams: &[Stream], labels: Labels) {
     let mut merged: BTreeMap<LabelSet, Vec<&Line>> = BTreeMap::new();
     for s in streams {
         for line in &s.lines {
@@ -76,19 +76,31 @@ pub(crate) fn push_streams(out: &mut String, streams: &[Stream], labels: Labels)
         }
     }
     push_list(out, merged.iter(), |out, (labels, lines)| {
-        out.push_str("{\"labels\":");
-        push_json(out, &label_text(labels));
-        out.push_str(",\"entries\":");
-        push_list(out, lines.iter(), |out, line| {
-            let t = jiff::Timestamp::from_nanosecond(line.entry.t.0.into());
-            out.push_str("{\"ts\":");
-            push_json(out, &t.map_or_else(|_| String::new(), |t| t.to_string()));
-            out.push_str(",\"line\":");
-            push_json(out, &line.entry.line);
-            out.push('}');
-        });
+        push_stream(out, labels, lines)
+    });
+}
+
+/// Entries in their order, one object for each.
+pub(crate) fn push_entries(out: &mut String, streams: &[Stream], labels: Labels) {
+    let entries = streams.iter().flat_map(|s| s.lines.iter().map(move |line| (s, line)));
+    push_list(out, entries, |out, (s, line)| {
+        push_stream(out, &all_labels(&s.labels, line, labels), &[line]);
+    });
+}
+
+fn push_stream(out: &mut String, labels: &LabelSet, lines: &[&Line]) {
+    out.push_str("{\"labels\":");
+    push_json(out, &label_text(labels));
+    out.push_str(",\"entries\":");
+    push_list(out, lines.iter(), |out, line| {
+        let t = jiff::Timestamp::from_nanosecond(line.entry.t.0.into());
+        out.push_str("{\"ts\":");
+        push_json(out, &t.map_or_else(|_| String::new(), |t| t.to_string()));
+        out.push_str(",\"line\":");
+        push_json(out, &line.entry.line);
         out.push('}');
     });
+    out.push('}');
 }
 
 /// `{a="b", c="d"}`.

@@ -13,7 +13,7 @@ use query::Language;
 use query_logql::{Direction, Options, Query, Stream, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::encode::{Labels, push_list, push_streams};
+use super::encode::{Labels, push_entries, push_list};
 use super::errors::ApiError;
 use super::legacy;
 use super::params;
@@ -265,9 +265,9 @@ fn pass(asked: &Asked, labels: &LabelSet, entry: &Entry) -> Option<Stream> {
 fn frame(streams: &[Stream], lost: u64, shape: Shape) -> String {
     let mut out = String::from("{\"streams\":");
     if shape.legacy {
-        legacy::push_streams(&mut out, streams, shape.labels);
+        legacy::push_entries(&mut out, streams, shape.labels);
     } else {
-        push_streams(&mut out, streams, shape.labels);
+        push_entries(&mut out, streams, shape.labels);
     }
     if lost > 0 {
         let empty = if shape.legacy { r#""{}""# } else { "{}" };

@@ -219,13 +219,17 @@ pub(crate) fn parameters() -> Vec<Case> {
         ("2025-06-01", later.as_str()),
         ("-5", later.as_str()),
     ] {
+        out.push(Case::of("query", &[("query", count), ("time", from)]));
+        // Over decades Loki, which looks into the index of every day, thinks for a minute.
+        if from == milliseconds || from == "-5" {
+            continue;
+        }
         for query in [ticks, count, "{app=\"out-of-order\"}"] {
             out.push(Case::of(
                 "query_range",
                 &[("query", query), ("start", from), ("end", to)],
             ));
         }
-        out.push(Case::of("query", &[("query", count), ("time", from)]));
         // Of an empty range Loki tells all labels, of one that ends before it begins that it has nothing to merge.
         if to != whole {
             out.push(Case::of("labels", &[("start", from), ("end", to)]));
