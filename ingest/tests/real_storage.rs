@@ -80,8 +80,8 @@ async fn what_is_sent_twice_is_there_once() {
     assert_eq!(
         answer,
         format!(
-            "{stream} has timestamp too old: 1970-01-01T00:00:01Z, oldest acceptable timestamp is: 2025-10-15T10:20:00Z\n\
-             {stream} has timestamp too new: 2028-12-22T20:02:15Z\n"
+            "1 errors like: {stream} has timestamp too new: 2028-12-22T20:02:15Z; 1 errors like: {stream} has timestamp \
+             too old: 1970-01-01T00:00:01Z, oldest acceptable timestamp is: 2025-10-15T10:20:00Z\n"
         )
     );
     // Another value for a time that is taken: the first one stays, and the sender is told.

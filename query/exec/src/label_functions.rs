@@ -44,9 +44,11 @@ pub fn label_replace(
 
 /// LogQL's labels may be there and empty; none of them outlives a replacement.
 fn without_empty(labels: LabelSet) -> LabelSet {
-    match labels.iter().any(|(_, value)| value.is_empty()) {
-        true => LabelSet::from_pairs(labels.iter()),
-        false => labels,
+    let has_empty = labels.iter().any(|(_, value)| value.is_empty());
+    if has_empty {
+        LabelSet::from_pairs(labels.iter())
+    } else {
+        labels
     }
 }
 

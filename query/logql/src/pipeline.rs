@@ -51,6 +51,8 @@ pub(crate) struct Pipeline {
     needed: Needed,
     prefilters: Vec<Prefilter>,
     pretest: Option<Pretest>,
+    /// Typed filters that a parser tries at once, see [`tried_early`].
+    early: Vec<(String, LabelTest)>,
     unwrap: Option<Unwrapped>,
     /// Where templates compile the patterns that they come up with.
     regexes: Arc<TemplateRegexes>,
@@ -114,6 +116,30 @@ impl Scratch {
     }
 }
 
+/// Loki's parsers try what filters ask of a label when they find it. It is seen where a filter that cannot read a label
+/// stands behind a stage that deals with errors: the error is there before that stage. Where it is grouped by labels Loki
+/// tries nothing early.
+fn tried_early(steps: &[Step]) -> Vec<(String, LabelTest)> {
+    let deals_with_errors = |step: &Step| match step {
+        Step::Labels(test) => {
+            let mut names = Vec::new();
+            test.names(&mut names);
+            names.iter().any(|name| name == ERROR)
+        }
+        Step::Drop(_) | Step::Keep(_) => true,
+        _ => false,
+    };
+    let behind = steps.iter().skip_while(|step| !deals_with_errors(step));
+    behind
+        .filter_map(|step| match step {
+            Step::Labels(
+                test @ (LabelTest::Number(name, ..) | LabelTest::Duration(name, ..) | LabelTest::Bytes(name, ..)),
+            ) => Some((name.clone(), test.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
 impl Pipeline {
     /// Compiles the stages. The error is what Loki answers with 400.
     pub fn new(log: &LogExpr, unwrap: Option<&Unwrap>, regexes: &Regexes) -> Result<Pipeline, ParseError> {
@@ -139,12 +165,13 @@ impl Pipeline {
             }),
         };
         Ok(Pipeline {
-            steps,
             filters,
             bare,
             needed: Needed::all(),
             prefilters,
             pretest,
+            early: tried_early(&steps),
+            steps,
             unwrap,
             regexes: regexes.of_templates(),
         })
@@ -184,6 +211,9 @@ impl Pipeline {
             false => Needed::only(needed, false),
         };
         self.pretest = None;
+        if !names.is_empty() {
+            self.early.clear();
+        }
     }
 
     /// Whether an entry with these labels makes a metric query fail. What a parser could not read does not if the query
@@ -353,7 +383,10 @@ impl Pipeline {
             }
             Step::LabelFormat(items) => self.label_format(items, line, at, now, scratch),
             Step::Unpack if needed.nothing() || scratch.labels.has_all(needed) => {}
-            Step::Unpack => unpack(scratch, line, needed),
+            Step::Unpack => {
+                unpack(scratch, line, needed);
+                return self.passes_early(&mut scratch.labels);
+            }
             parser => {
                 if !needed.nothing() && !scratch.labels.has_all(needed) {
                     let Scratch {
@@ -367,9 +400,17 @@ impl Pipeline {
                     let line = if *rewritten { own.as_str() } else { line };
                     parse(parser, line, labels, needed, prefix, captures);
                 }
+                if !matches!(parser, Step::JsonPaths(_) | Step::LogfmtKeys { .. }) {
+                    return self.passes_early(&mut scratch.labels);
+                }
             }
         }
         true
+    }
+
+    fn passes_early(&self, labels: &mut Labels) -> bool {
+        let mut tests = self.early.iter();
+        tests.all(|(name, test)| !labels.was_parsed(name) || test.passes(labels))
     }
 
     fn label_format(
@@ -473,6 +514,37 @@ mod tests {
         survives.then(|| (scratch.line(line).to_owned(), Sorted::of(&scratch.labels)))
     }
 
+    #[test]
+    fn who_asks_for_errors_sees_those_of_filters_behind() {
+        let check = |query: &str, line: &str, want: bool| {
+            let mut scratch = Scratch::default();
+            scratch.begin_stream(&LabelSet::from_pairs([("s", "1")]));
+            let survives = outcome(&pipeline(query), line, &mut scratch).is_some();
+            assert_eq!(survives, want, "{query} {line}");
+        };
+        for (stages, want) in [
+            ("logfmt | a < 0", true),
+            (r#"logfmt | a < 0 | __error__="""#, false),
+            (r#"logfmt | __error__="" | a < 0"#, false),
+            (r#"logfmt | __error__="" | a < 10s"#, false),
+            (r#"json | __error__="" | a < 0"#, false),
+            (r#"logfmt | __error__="" | m="1" | a < 0"#, false),
+            (r#"logfmt | __error__="" | a < 0 | __error__!="""#, false),
+            // Extractions by name, and filters that are joined, try nothing.
+            (r#"logfmt a | __error__="" | a < 0"#, true),
+            (r#"logfmt | __error__="" | a < 0 or m > 7"#, true),
+        ] {
+            let line = if stages.starts_with("json") {
+                r#"{"a":"abc"}"#
+            } else {
+                "a=abc"
+            };
+            check(&format!(r#"{{s="1"}} | {stages}"#), line, want);
+        }
+        check(r#"{s="1"} | logfmt | __error__="" | a < 0"#, "a=-1", true);
+        check(r#"{s="1"} | logfmt | __error__="" | a < 0"#, "a=1", false);
+    }
+
     /// Lines that are nearly JSON or logfmt, with names that collide, nest, need cleaning or are escaped.
     fn lines() -> impl Strategy<Value = Vec<String>> {
         let key = r#"[akm]|s|a-b|a_b| a|a |\\u0061|k_extracted|__error__|é|"#;
@@ -499,6 +571,7 @@ mod tests {
                 r#"{s="1"} | logfmt --strict | s_extracted!="" | label_format z=a | z="1""#,
                 r#"{s="1"} | json | __error__="" | a_b_k!="x""#,
                 r#"{s="1"} | json x="a" | logfmt y="k" | x > 1 or y="x""#,
+                r#"{s="1"} | json | __error__="" | a > 5"#,
             ] {
                 let with = pipeline(query);
                 prop_assert!(with.pretest.is_some(), "{}", query);
