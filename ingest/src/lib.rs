@@ -43,7 +43,7 @@ use axum::body::Body;
 use axum::routing::post;
 use bytes::Bytes;
 use model::{Signal, Span, SpanBatch, TimestampNs};
-use storage::{PackedSpans, Storage};
+use storage::{Budget, PackedSpans, Storage};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -116,14 +116,15 @@ pub struct ReceiverStats {
 impl Ingest {
     /// Over one storage; takes up what an earlier run has kept there.
     pub fn new(storage: Arc<Storage>, options: Options) -> Ingest {
-        let memory = usize::try_from(storage.budget().limit()).unwrap_or(usize::MAX);
-        Ingest::over(storage, memory, options)
+        let budget = storage.budget().clone();
+        Ingest::over(storage, &budget, options)
     }
 
-    fn over(sink: Arc<dyn Sink>, memory: usize, options: Options) -> Ingest {
+    fn over(sink: Arc<dyn Sink>, budget: &Budget, options: Options) -> Ingest {
+        let memory = usize::try_from(budget.limit()).unwrap_or(usize::MAX);
         let otlp = otlp::Translator::new(options.otlp_metrics.clone());
         otlp::restore(&otlp, &*sink);
-        let derived = Derived::new(&options.derived_metrics, sink.now());
+        let derived = Derived::new(&options.derived_metrics, sink.now(), budget);
         Ingest {
             shared: Shared(Arc::new(Parts {
                 sink,

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use model::{Histogram, LabelSet, LogBatch, METRIC_NAME, SampleBatch, Span, TimestampNs, is_stale};
 use parking_lot::Mutex;
-use storage::{AppendError, PackedSpans};
+use storage::{AppendError, Budget, PackedSpans};
 use tower::ServiceExt;
 
 use crate::sink::{Appending, EntriesTaken, SamplesTaken, Sink, SpansTaken};
@@ -70,7 +70,7 @@ pub(crate) fn ingest_over(shelf: &Arc<Shelf>, otlp_metrics: OtlpMetrics) -> Inge
         otlp_metrics,
         derived_metrics: DerivedMetrics::default(),
     };
-    Ingest::over(shelf.clone(), 1 << 30, options)
+    Ingest::over(shelf.clone(), &Budget::new(1 << 30), options)
 }
 
 /// One request through a router: status, headers (trailers added) and body.

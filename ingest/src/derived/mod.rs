@@ -5,7 +5,7 @@
 //! noted is *counted*: one hash lookup per span for a known series, nothing allocated. Now and then the totals are
 //! *collected* and appended to the metrics engine as any samples (`Ingest::derive`).
 //!
-//! The totals live in memory: a restart is a counter reset, and start timestamps say so. A request that a client repeats
+//! The totals live in memory, of which they take their share of the budget: a restart is a counter reset, and start timestamps say so. A request that a client repeats
 //! because it did not hear the answer counts twice. What would need more series than there may be counts for one series
 //! `{metric_overflow="true"}`, as with Tempo, so that totals stay right; how much that is stands in [`DerivedStats`].
 
@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{MetricMetadata, Resource, SampleBatch, Span, TimestampMs, TimestampNs};
+use storage::{Budget, Reservation};
 
 use series_table::{Moment, Row, Seen, Shape, Table, bucket_labels};
 use service_graph::{Counting, Edges, Half, Sides};
@@ -97,6 +98,7 @@ pub(crate) struct Derived {
     sides: Option<Sides>,
     interval_ms: i64,
     state: Mutex<State>,
+    budget: Budget,
 }
 
 struct State {
@@ -111,6 +113,8 @@ struct State {
     described: bool,
     outside: u64,
     over_limit: u64,
+    /// What all this holds.
+    held: Reservation,
 }
 
 /// What a batch counts for, once it is durable.
@@ -155,11 +159,14 @@ pub(crate) struct Collection {
     moment: Moment,
     described: bool,
     parts: [(&'static Shape, Vec<String>, std::vec::IntoIter<Row>); 2],
+    /// The rows are copies, until all are appended.
+    _held: Reservation,
 }
 
 impl Derived {
-    /// Nothing counted yet.
-    pub fn new(options: &DerivedMetrics, now: TimestampNs) -> Derived {
+    /// Nothing counted yet. What is held is taken from the budget, also beyond it: how much that may be is bounded by the
+    /// options, and the receivers take nothing more in while there is none left.
+    pub fn new(options: &DerivedMetrics, now: TimestampNs, budget: &Budget) -> Derived {
         let wait_s = i64::try_from(options.service_graphs_wait.as_secs()).unwrap_or(i64::MAX);
         Derived {
             labels: options
@@ -178,7 +185,9 @@ impl Derived {
                 described: false,
                 outside: 0,
                 over_limit: 0,
+                held: budget.take(0),
             }),
+            budget: budget.clone(),
         }
     }
 
@@ -235,6 +244,7 @@ impl Derived {
         for half in &noted.halves {
             state.edges.add(half, &noted.text, &mut counting);
         }
+        state.hold();
     }
 
     /// Lets edges expire; then, if the interval has passed or `all` is asked for, what there is to append.
@@ -247,6 +257,7 @@ impl Derived {
             now: t,
         };
         state.edges.expire(&mut counting);
+        state.hold();
         // A clock that was set back is the new time.
         state.collected = state.collected.min(t);
         let passed = t.0.saturating_sub(state.collected.0);
@@ -266,8 +277,10 @@ impl Derived {
             idle: TimestampMs(t.0.saturating_sub(IDLE_MS)),
         };
         state.collected = t;
+        let copies = self.budget.take((state.spans.bytes() + state.graph.bytes()) as u64);
         let spans = state.spans.collect(moment, &mut state.room);
         let graph = state.graph.collect(moment, &mut state.room);
+        state.hold();
         if spans.is_empty() && graph.is_empty() {
             return None;
         }
@@ -276,6 +289,7 @@ impl Derived {
             moment,
             described: std::mem::replace(&mut state.described, true),
             parts: [part(&span_metrics::SHAPE, spans), part(&service_graph::SHAPE, graph)],
+            _held: copies,
         })
     }
 
@@ -294,6 +308,13 @@ impl Derived {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn hold(&mut self) {
+        let bytes = self.spans.bytes() + self.graph.bytes() + self.edges.bytes();
+        self.held.resize(bytes as u64);
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use model::{LabelSet, METRIC_NAME, Span, TimestampNs, is_stale};
 use serde::Deserialize;
+use storage::Budget;
 
 use super::{Derived, DerivedMetrics, Noted};
 
@@ -29,7 +30,7 @@ fn spans_count_as_tempo_s_generator_counts_them() {
         ..DerivedMetrics::default()
     };
     let at = |seconds: i64| TimestampNs(recorded.now_ns + seconds * 1_000_000_000);
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     let mut noted = Noted::at(at(1));
     let see = &mut |span: &Span| derived.note(&mut noted, span);
     crate::otlp::traces::decode(&request.unwrap(), 1 << 30, see).unwrap();

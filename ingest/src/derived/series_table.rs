@@ -56,6 +56,8 @@ impl Shape {
 pub(super) struct Table {
     shape: &'static Shape,
     rows: HashTable<Row>,
+    /// What the rows hold but for their exemplars.
+    bytes: usize,
     /// The labels of the row for what finds no room, and their hash.
     overflow: (LabelSet, u64),
 }
@@ -123,6 +125,7 @@ impl Table {
         Table {
             shape,
             rows: HashTable::new(),
+            bytes: 0,
             overflow: (labels, hash),
         }
     }
@@ -167,6 +170,7 @@ impl Table {
             histograms: vec![Distribution::new(shape.bounds.len() + 1); shape.histograms.len()],
             gone: false,
         };
+        self.bytes += row.bytes();
         self.rows.insert_unique(hash, row, |row| row.hash);
     }
 
@@ -178,6 +182,9 @@ impl Table {
             row.start(moment.zero);
             collected.push(row.clone());
             row.histograms.iter_mut().for_each(|h| h.marks.clear());
+            if row.gone {
+                self.bytes -= row.bytes();
+            }
             !row.gone
         });
         let overflow = self.overflow.0.as_bytes();
@@ -186,6 +193,12 @@ impl Table {
             .filter(|row| row.gone && row.labels.as_bytes() != overflow);
         *room += freed.count() * self.shape.series();
         collected
+    }
+
+    /// Memory that is held, as if each bucket had an exemplar.
+    pub fn bytes(&self) -> usize {
+        let marks = self.shape.histograms.len() * (self.shape.bounds.len() + 1) * size_of::<Mark>();
+        self.bytes + self.rows.len() * marks
     }
 
     /// How many series there are at most.
@@ -226,6 +239,13 @@ impl Row {
             Some(last) => *last = mark,
             None => h.marks.push(mark),
         }
+    }
+
+    /// Memory that is held, without exemplars: the same for as long as the row lives.
+    fn bytes(&self) -> usize {
+        let counts = self.histograms.iter().map(|h| size_of_val(&*h.counts));
+        let own = size_of::<Row>() + self.labels.as_bytes().len() + size_of_val(&*self.counters);
+        own + size_of_val(&*self.histograms) + counts.sum::<usize>()
     }
 
     fn start(&mut self, zero: TimestampMs) {

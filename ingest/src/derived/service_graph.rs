@@ -248,6 +248,8 @@ pub(super) struct Edges {
     /// By rising expiry; an edge completed since, or opened anew, does not match its place any more.
     queue: VecDeque<(i64, EdgeKey)>,
     nodes: HashTable<(u64, Node)>,
+    /// The labels of open edges and of `nodes`.
+    text_bytes: usize,
     buffer: Vec<u8>,
     /// Edges that expired without another side.
     pub unpaired: u64,
@@ -274,6 +276,13 @@ struct Edge {
     seen: Seen,
 }
 
+impl Edge {
+    fn text_bytes(&self) -> usize {
+        let sides = [&self.client, &self.server, &self.peer];
+        sides.into_iter().flatten().map(|node| node.len()).sum()
+    }
+}
+
 /// Where completed edges are counted.
 pub(super) struct Counting<'a> {
     pub table: &'a mut Table,
@@ -290,6 +299,7 @@ impl Edges {
             open: HashMap::new(),
             queue: VecDeque::new(),
             nodes: HashTable::new(),
+            text_bytes: 0,
             buffer: Vec::new(),
             unpaired: 0,
             dropped: 0,
@@ -300,6 +310,13 @@ impl Edges {
     /// How many are open.
     pub fn open(&self) -> usize {
         self.open.len()
+    }
+
+    /// Memory that is held, as if no edges shared their labels.
+    pub fn bytes(&self) -> usize {
+        let open = self.open.len() * (size_of::<EdgeKey>() + size_of::<Edge>());
+        let nodes = self.nodes.len() * size_of::<(u64, Node)>();
+        open + self.queue.len() * size_of::<(i64, EdgeKey)>() + nodes + self.text_bytes
     }
 
     /// How many places the queue of expiries has.
@@ -325,6 +342,7 @@ impl Edges {
         let expires_s = now_s.saturating_add(self.wait_s);
         let known = self.open.remove(&half.key);
         let anew = known.is_none();
+        self.text_bytes -= known.as_ref().map_or(0, Edge::text_bytes);
         let mut edge = known.unwrap_or(Edge {
             expires_s,
             connection: half.connection,
@@ -356,6 +374,7 @@ impl Edges {
             self.trim_queue();
             self.queue.push_back((edge.expires_s, half.key));
         }
+        self.text_bytes += edge.text_bytes();
         self.open.insert(half.key, edge);
     }
 
@@ -372,6 +391,7 @@ impl Edges {
                 && edge.get().expires_s == expires_s
             {
                 let edge = edge.remove();
+                self.text_bytes -= edge.text_bytes();
                 self.expired(key, edge, counting);
             }
         }
@@ -395,7 +415,13 @@ impl Edges {
 
     /// Forgets the names of nodes that were not used by any edge in a while. Call it now and then.
     pub fn forget_nodes(&mut self) {
-        self.nodes.retain(|(_, node)| Arc::strong_count(node) > 1);
+        self.nodes.retain(|(_, node)| {
+            let used = Arc::strong_count(node) > 1;
+            if !used {
+                self.text_bytes -= node.len();
+            }
+            used
+        });
     }
 
     fn complete(&mut self, edge: &Edge, counting: &mut Counting<'_>) {
@@ -426,6 +452,7 @@ impl Edges {
         }
         let node: Node = bytes.into();
         if self.nodes.len() < NODES_MAX {
+            self.text_bytes += node.len();
             let entry = (text.hash, node.clone());
             self.nodes.insert_unique(text.hash, entry, |(hash, _)| *hash);
         }

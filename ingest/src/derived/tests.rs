@@ -7,6 +7,7 @@ use model::{
     TimestampNs, TraceId, is_stale,
 };
 use prost::Message;
+use storage::Budget;
 
 use super::Noted;
 use super::protobuf_size::span_size;
@@ -102,7 +103,7 @@ fn edges(spans: &[(i64, Span)]) -> (Vec<String>, DerivedStats) {
         span_metrics: false,
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     for (seconds, span) in spans {
         derived.collect(at(*seconds), false);
         count(&derived, std::slice::from_ref(span), *seconds);
@@ -245,7 +246,7 @@ fn open_edges_are_bounded() {
         service_graphs_max_items: 2,
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     let spans: Vec<Span> = (1..=5).map(|id| span("front client get 1", id, 0)).collect();
     count(&derived, &spans, 0);
     let stats = derived.stats();
@@ -268,7 +269,7 @@ fn open_edges_are_bounded() {
 
 #[test]
 fn the_queue_does_not_remember_completed_edges() {
-    let derived = Derived::new(&DerivedMetrics::default(), at(0));
+    let derived = Derived::new(&DerivedMetrics::default(), at(0), &Budget::new(1 << 30));
     for id in 1..20_000 {
         count(
             &derived,
@@ -287,7 +288,7 @@ fn span_metrics_have_tempo_s_names_labels_and_buckets() {
         service_graphs: false,
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     let one = span("shop server GET 3", 2, 1);
     let size = span_size(&one);
     count(&derived, std::slice::from_ref(&one), 1);
@@ -329,7 +330,7 @@ fn the_service_graph_has_tempo_s_buckets() {
         span_metrics: false,
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     count(&derived, &[span("shop client get 150 db.system=redis error", 1, 0)], 1);
     let lines: Vec<String> = collected(&derived, 15)
         .into_iter()
@@ -367,7 +368,7 @@ fn dimensions_are_looked_up_in_the_resource_and_then_in_the_span() {
             .to_vec(),
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     let one = span(
         "shop internal get 1 resource.zone=a zone=b http.method=PUT service=x http.status=200",
         1,
@@ -389,7 +390,7 @@ fn series_are_bounded_and_idle_ones_make_room() {
         max_series: 2 * 19 + 5,
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     let named = |name: &str| span(&format!("shop internal {name} 1"), 1, 0);
     count(&derived, &[named("a"), named("b"), named("c"), named("a")], 0);
     let stats = derived.stats();
@@ -417,7 +418,7 @@ fn series_are_bounded_and_idle_ones_make_room() {
 
 #[test]
 fn spans_of_another_time_are_left_out() {
-    let derived = Derived::new(&DerivedMetrics::default(), at(0));
+    let derived = Derived::new(&DerivedMetrics::default(), at(0), &Budget::new(1 << 30));
     for seconds in [31, -30] {
         count(&derived, &[span("shop internal a 1", 1, 0)], seconds);
     }
@@ -433,15 +434,42 @@ fn nothing_is_derived_when_both_are_off() {
         service_graphs: false,
         ..DerivedMetrics::default()
     };
-    let derived = Derived::new(&options, at(0));
+    let derived = Derived::new(&options, at(0), &Budget::new(1 << 30));
     count(&derived, &[span("shop server a 1", 1, 0)], 0);
     assert!(derived.collect(at(60), true).is_none());
     assert_eq!(derived.stats(), DerivedStats::default());
 }
 
 #[test]
+fn totals_and_edges_are_counted_in_the_memory_budget() {
+    let budget = Budget::new(1 << 30);
+    let derived = Derived::new(&DerivedMetrics::default(), at(0), &budget);
+    assert_eq!(budget.used(), 0);
+    count(&derived, &[span("front client get 1", 1, 0)], 0);
+    let one = budget.used();
+    let spans: Vec<Span> = (2..=100)
+        .map(|id| span(&format!("front client get{id} 1"), id, 0))
+        .collect();
+    count(&derived, &spans, 1);
+    // A row with its buckets and an edge each.
+    let all = budget.used();
+    assert!(one > 300 && all > 90 * one && all < 110 * one, "{one}, {all}");
+    // The same again needs no more.
+    count(&derived, &spans, 1);
+    assert_eq!(budget.used(), all);
+    // The edges have expired; what is collected is there twice until it is appended.
+    let collection = derived.collect(at(15), false).unwrap();
+    let twice = budget.used();
+    drop(collection);
+    let rows = budget.used();
+    assert!(rows > 0 && rows < all && twice == 2 * rows, "{all}, {twice}, {rows}");
+    drop(derived.collect(at(1000), false));
+    assert_eq!((budget.used(), derived.stats().series), (0, 0));
+}
+
+#[test]
 fn a_clock_that_is_set_back_is_the_new_time() {
-    let derived = Derived::new(&DerivedMetrics::default(), at(0));
+    let derived = Derived::new(&DerivedMetrics::default(), at(0), &Budget::new(1 << 30));
     assert!(derived.collect(at(15), false).is_none());
     count(&derived, &[span("shop internal a 1", 1, 0)], 16);
     assert!(derived.collect(at(-7200), false).is_none());
@@ -454,7 +482,7 @@ fn a_clock_that_is_set_back_is_the_new_time() {
 
 #[test]
 fn long_names_are_cut_at_a_character() {
-    let derived = Derived::new(&DerivedMetrics::default(), at(0));
+    let derived = Derived::new(&DerivedMetrics::default(), at(0), &Budget::new(1 << 30));
     let long = "ä".repeat(1500);
     count(&derived, &[span(&format!("shop internal x{long} 1"), 1, 0)], 0);
     let lines = collected(&derived, 20);

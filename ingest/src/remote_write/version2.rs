@@ -384,6 +384,30 @@ pub(crate) mod tests {
         assert_eq!(decoded.batch.exemplars().len(), 0);
     }
 
+    #[test]
+    fn exemplars_sent_alone_belong_to_the_samples_of_the_request() {
+        let symbols = ["", "__name__", "m", "n", "job", "x", "trace_id", "t"];
+        let all = [
+            with_exemplar(series(&[4, 5, 1, 2], &[]), &[6, 7]),
+            series(&[1, 2], &[(1, 1.0)]),
+            series(&[1, 2, 4, 5], &[(1, 2.0)]),
+            with_exemplar(series(&[1, 3], &[]), &[6, 7]),
+            with_exemplar(series(&[1, 99], &[]), &[6, 7]),
+        ];
+        let decoded = decode(&request(&symbols, &all), ROOM).unwrap();
+        let batch = &decoded.batch;
+        let [(ix, exemplar)] = batch.exemplars() else {
+            panic!("{:?}", batch.exemplars())
+        };
+        let labels = LabelSet::from_encoded(batch.labels(*ix).0).unwrap();
+        assert_eq!(labels.to_string(), r#"{__name__="m", job="x"}"#);
+        assert_eq!(exemplar.labels.get("trace_id"), Some("t"));
+        assert_eq!((batch.samples().len(), batch.series_count()), (2, 2));
+        // Nobody sent samples of the one, and the other has no name.
+        assert_eq!((decoded.skipped_series, decoded.skipped_samples), (2, 0));
+        assert!(decoded.skipped_why.unwrap().contains(BARE));
+    }
+
     proptest! {
         /// Anything may come over the network.
         #[test]

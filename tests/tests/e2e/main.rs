@@ -20,6 +20,7 @@ mod derived_metrics;
 mod lab;
 mod lab_apps;
 mod loki_api;
+mod prometheus_agent;
 mod prometheus_api;
 mod provisioning;
 mod recovery;

@@ -289,6 +289,48 @@ fn every_query_of_the_dashboards_finds_something() {
         // Rates need two samples of the process' own metrics, which come every 15 s.
         until(&query, || finds_something(&server, kind, &query).then_some(()));
     }
+
+    // A rule that waits for what never comes finds nothing either: the names must be real.
+    let own = get(server.prometheus(), "/metrics").unwrap().text();
+    let stored = get(server.prometheus(), "/api/v1/label/__name__/values")
+        .unwrap()
+        .json();
+    let mut known: BTreeSet<&str> = own.lines().filter_map(|l| l.split(['{', ' ']).next()).collect();
+    known.extend(stored["data"].as_array().unwrap().iter().filter_map(Value::as_str));
+    let named = own_metrics();
+    assert!(named.len() > 25, "{named:?}");
+    let unknown: Vec<_> = named
+        .iter()
+        .filter(|(name, _)| !known.contains(name.as_str()))
+        .collect();
+    assert!(unknown.is_empty(), "nobody makes these: {unknown:?}");
+}
+
+/// The metrics of Trilobite, and those that it derives from spans, which dashboards and rules name, each with a file that does.
+fn own_metrics() -> BTreeMap<String, PathBuf> {
+    let mut paths = Vec::new();
+    files(&deploy("grafana"), &mut paths);
+    files(&deploy("rules"), &mut paths);
+    let mut out = BTreeMap::new();
+    for path in paths {
+        for text in documents(&path).iter().flat_map(strings) {
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+            for word in words.filter(|w| w.starts_with("trilobite_") || w.starts_with("traces_")) {
+                out.entry(word.to_owned()).or_insert_with(|| path.clone());
+            }
+        }
+    }
+    out
+}
+
+/// Every text within a value.
+fn strings(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(strings).collect(),
+        Value::Object(members) => members.values().flat_map(strings).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The link from a line of text to its trace, in the spelling of several loggers.
