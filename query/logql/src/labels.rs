@@ -4,7 +4,7 @@
 //! the metadata carries becomes `<name>_extracted`, and so does metadata with the name of a stream label. The stream's
 //! labels are written once per stream; [`Labels::next_line`] goes back to them.
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use rapidhash::v3::rapidhash_v3;
 
 /// Names and values of one entry's labels take no more than this; templates can double them at each stage.
@@ -155,8 +155,9 @@ pub(crate) struct Labels {
     changed: bool,
     /// Lengths of text and fields, and `changed`, at the mark.
     marked: (usize, usize, bool),
-    /// Hashes of the names of the first `hashed` fields, once there are many; names that are gone may be among them.
-    hashes: HashSet<u64>,
+    /// The last place of each name among the first `hashed` fields, by the name's hash, once there are many; names that are
+    /// gone may be among them.
+    hashes: HashMap<u64, u32>,
     hashed: usize,
 }
 
@@ -399,12 +400,7 @@ impl Labels {
             self.text.push_str(EXTRACTED);
         }
         let span = (start as u32, self.text.len() as u32);
-        let taken = self.may_have(span) && {
-            let name = self.slice(span);
-            // What was parsed once is not parsed again, not even if it was dropped since.
-            let parsed = |f: &&Field| f.origin == Origin::Parsed;
-            self.fields.iter().filter(parsed).any(|f| self.slice(f.name) == name)
-        };
+        let taken = self.was_parsed_at(span);
         let name = self.slice(span);
         if taken || !needed.wants(name) {
             self.text.truncate(start);
@@ -589,17 +585,29 @@ impl Labels {
         unparsed.find(|(_, f)| is(f)).map(|(i, _)| i)
     }
 
-    /// Whether a label may have the name; a quick look if there are many. `false` is certain.
-    fn may_have(&mut self, name: (u32, u32)) -> bool {
-        if self.fields.len() <= FIELDS_SEARCHED_MAX {
-            return true;
-        }
+    /// Whether a label of the name at `span` was parsed, gone or not. Quick also if there are many.
+    fn was_parsed_at(&mut self, span: (u32, u32)) -> bool {
+        let known = match self.fields.len() {
+            0..=FIELDS_SEARCHED_MAX => None,
+            _ => match self.last_place(span) {
+                None => return false,
+                place => place,
+            },
+        };
+        let name = self.slice(span);
+        let is = |f: &Field| f.origin == Origin::Parsed && self.slice(f.name) == name;
+        known.and_then(|place| self.fields.get(place)).is_some_and(is) || self.fields.iter().any(is)
+    }
+
+    /// The last label whose name has the hash of this one's.
+    fn last_place(&mut self, name: (u32, u32)) -> Option<usize> {
         for i in self.hashed..self.fields.len() {
             let hash = rapidhash_v3(self.slice(self.fields[i].name).as_bytes());
-            self.hashes.insert(hash);
+            self.hashes.insert(hash, i as u32);
         }
         self.hashed = self.fields.len();
-        self.hashes.contains(&rapidhash_v3(self.slice(name).as_bytes()))
+        let hash = rapidhash_v3(self.slice(name).as_bytes());
+        self.hashes.get(&hash).map(|place| *place as usize)
     }
 
     fn forget_hashes(&mut self) {
