@@ -112,6 +112,9 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
         stopping.clone(),
     );
     about.external_labels = scraping.external_labels.clone();
+    // Before anyone can ask, so that the first answer knows every scrape pool and rule.
+    let starting = (scraping.clone(), settings.prometheus.clone());
+    tokio::task::spawn_blocking(move || starting.0.start(&starting.1)).await?;
     for door in &doors {
         door.open(routes::router(door.face, &queries, &ingest, &about, &telemetry));
     }
@@ -129,9 +132,6 @@ pub async fn serve(settings: Settings, log_level: Arc<dyn LogLevel>) -> anyhow::
     let feeding = tokio::spawn(feed(telemetry, storage.clone(), stopping.clone()));
     let keeping = tokio::spawn(keep(ingest.clone(), stopping.clone()));
     let deriving = tokio::spawn(derive(ingest.clone(), storage.clone(), stopping.clone()));
-
-    let starting = (scraping.clone(), settings.prometheus.clone());
-    tokio::task::spawn_blocking(move || starting.0.start(&starting.1)).await?;
     let judging = tokio::spawn(ruling.run(stopping.clone()));
     loop {
         tokio::select! {

@@ -133,7 +133,7 @@ fn the_wrong_port_is_said_to_be_wrong() {
     );
     let locked = snapshot(&data, "127.0.0.1:1");
     assert!(
-        text(&locked.stderr).contains("in use by another trilobite"),
+        text(&locked.stderr).contains("a trilobite that runs has it open"),
         "{}",
         text(&locked.stderr)
     );
